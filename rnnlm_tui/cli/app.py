@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from rnnlm_tui.cli.options import (
     BASH_SPLIT,
-    AsciiOption,
-    FpsOption,
-    NoMouseOption,
-    ThemeOption,
+    ScreenOptions,
     join_bash_words,
+    opt,
     with_options,
 )
-from rnnlm_tui.cli.start import FPS, THEME, open_app
+from rnnlm_tui.cli.start import open_app
 
 if TYPE_CHECKING:
     from rnnlm_tui.errors import InputError
@@ -31,85 +28,97 @@ if TYPE_CHECKING:
 class Verb:
     """One verb of the command line."""
 
-    name: str
-    """As typed; `config show` is the verb `show` of the group `config`."""
     family: str
     """The heading in the help under which it is listed."""
+    name: str
+    """As typed; `config show` is the verb `show` of the group `config`."""
     target: str
-    """`module.function` in `rnnlm_tui.cli`.
+    """The module in `rnnlm_tui.cli`, with `.function` unless the verb's name is the function's.
 
     The function's parameters are the verb's arguments and options, its docstring is the help.
     """
+    summary: str
+    """The first line of the docstring, so that a list of verbs imports none of them."""
 
     def load(self) -> Callable[..., None]:
         """Import and return the function."""
-        module, _, function = self.target.rpartition(".")
-        return cast(
-            Callable[..., None], getattr(import_module(f"rnnlm_tui.cli.{module}"), function)
+        module, _, function = self.target.partition(".")
+        found = getattr(
+            import_module(f"rnnlm_tui.cli.{module}"), function or self.name.replace(" ", "_")
         )
-
-    @property
-    def summary(self) -> str:
-        """The first line of the help, at most 60 characters so that it fits 80 columns."""
-        return (self.load().__doc__ or "").partition("\n")[0]
+        return cast(Callable[..., None], found)
 
 
-VERBS: tuple[Verb, ...] = (
-    Verb("open", "Watch", "runs.open_run"),
-    Verb("runs", "Watch", "runs.runs"),
-    Verb("show", "Watch", "runs.show"),
-    Verb("compare", "Watch", "runs.compare"),
-    Verb("follow", "Watch", "train.follow"),
-    Verb("metrics", "Watch", "metrics.metrics"),
-    Verb("checkpoints", "Watch", "checkpoints.checkpoints"),
-    Verb("verify", "Watch", "verify.verify"),
-    Verb("train", "Train", "train.train"),
-    Verb("pause", "Train", "train.pause"),
-    Verb("resume", "Train", "train.resume"),
-    Verb("stop", "Train", "train.stop"),
-    Verb("checkpoint", "Train", "train.checkpoint"),
-    Verb("evaluate", "Train", "train.evaluate"),
-    Verb("set", "Train", "steer.change"),
-    Verb("queue", "Train", "queue.queue"),
-    Verb("queue list", "Train", "queue.queue_list"),
-    Verb("queue add", "Train", "queue.queue_add"),
-    Verb("queue move", "Train", "queue.queue_move"),
-    Verb("queue remove", "Train", "queue.queue_remove"),
-    Verb("queue pause", "Train", "queue.queue_pause"),
-    Verb("queue resume", "Train", "queue.queue_resume"),
-    Verb("tag", "Keep", "manage.tag"),
-    Verb("note", "Keep", "manage.note"),
-    Verb("pin", "Keep", "manage.pin"),
-    Verb("unpin", "Keep", "manage.unpin"),
-    Verb("rename", "Keep", "manage.rename"),
-    Verb("delete", "Keep", "trash.delete"),
-    Verb("prune", "Keep", "checkpoints.prune"),
-    Verb("trash", "Keep", "trash.trash"),
-    Verb("restore", "Keep", "trash.restore"),
-    Verb("purge", "Keep", "trash.purge"),
-    Verb("average", "Keep", "average.average"),
-    Verb("archive", "Keep", "archive.archive"),
-    Verb("unarchive", "Keep", "archive.unarchive"),
-    Verb("export", "Keep", "export.export"),
-    Verb("import", "Keep", "export.import_model"),
-    Verb("sample", "Sample", "sample.sample"),
-    Verb("samples", "Sample", "samples.samples"),
-    Verb("score", "Sample", "score.score"),
-    Verb("state", "Sample", "state.state"),
-    Verb("state list", "Sample", "state.state_list"),
-    Verb("state keep", "Sample", "state.state_keep"),
-    Verb("state show", "Sample", "state.state_show"),
-    Verb("state delete", "Sample", "state.state_delete"),
-    Verb("estimate", "Plan", "estimate.estimate"),
-    Verb("corpus", "Plan", "corpora.corpus"),
-    Verb("corpus remove", "Plan", "corpora.corpus_remove"),
-    Verb("config", "Plan", "config.config"),
-    Verb("config show", "Plan", "config.config_show"),
-    Verb("config diff", "Plan", "config.config_diff"),
-    Verb("config presets", "Plan", "config.config_presets"),
-    Verb("bench", "Plan", "bench.bench"),
-    Verb("doctor", "Plan", "doctor.doctor"),
-    Verb("docs", "Plan", "docs.docs"),
+VERBS: tuple[Verb, ...] = tuple(
+    Verb(family, *row)
+    for family, rows in {
+        "Watch": (
+            ("open", "runs.open_run", "Open the app on a run."),
+            ("runs", "runs", "List runs: newest first, filtered, sorted."),
+            ("show", "runs", "Show a run's figures, once or live."),
+            ("compare", "runs", "Compare runs: settings that differ, final and best metrics."),
+            ("follow", "train", "Print a run's progress until it ends; Ctrl-C detaches."),
+            ("metrics", "metrics", "Print metrics, or export them as files."),
+            ("checkpoints", "checkpoints", "List a run's checkpoints, newest first."),
+            ("verify", "verify", "Check a run's checkpoints, byte by byte, and its logs."),
+        ),
+        "Train": (
+            ("train", "train", "Start a training run."),
+            ("pause", "train", "Pause runs between two steps."),
+            ("resume", "train", "Resume a paused, stopped, crashed or failed run."),
+            ("stop", "train", "Stop runs; returns when their checkpoints are on disk."),
+            ("checkpoint", "train", "Save a checkpoint now; returns when it is on disk."),
+            ("evaluate", "train", "Evaluate runs now and print the results."),
+            ("set", "steer.change", "Change settings while a run trains, or list them."),
+            ("queue", "queue", "List the queue: places, expected starts, its process."),
+            ("queue list", "queue", "List the queue, as `queue` does."),
+            ("queue add", "queue", "Add a new run to the queue, or RUN to start or resume."),
+            ("queue move", "queue", "Move a waiting run to another place."),
+            ("queue remove", "queue", "Remove waiting runs from the queue; they stay drafts."),
+            ("queue pause", "queue", "Pause the queue: start no more runs."),
+            ("queue resume", "queue", "Resume the queue: start waiting runs again."),
+        ),
+        "Keep": (
+            ("tag", "manage", "Add or remove a run's tags: +paper -draft."),
+            ("note", "manage", "Write a one-line note on a run or a checkpoint."),
+            ("pin", "manage", "Pin checkpoints to keep them, or runs to list them first."),
+            ("unpin", "manage", "Unpin checkpoints or runs."),
+            ("rename", "manage", "Rename a run that isn't running."),
+            ("delete", "trash", "Move runs that aren't running, or checkpoints, to the trash."),
+            ("prune", "checkpoints", "Delete a run's older checkpoints; asks for confirmation."),
+            ("trash", "trash", "List deleted runs, or a run's deleted checkpoints."),
+            ("restore", "trash", "Restore runs or checkpoints from the trash."),
+            ("purge", "trash", "Permanently remove deleted runs or checkpoints; asks first."),
+            ("average", "average", "Average the weights of checkpoints, and keep the result."),
+            ("archive", "archive", "Copy a whole run into one file."),
+            ("unarchive", "archive", "Make a run of an archive, after checking all of it."),
+            ("export", "export", "Write a checkpoint for transformers, ONNX or the book."),
+            ("import", "export.import_model", "Make a run of the book's state dict (.pth)."),
+        ),
+        "Sample": (
+            ("sample", "sample", "Continue one or more prompts with a checkpoint's model."),
+            ("samples", "samples", "Search, export or delete kept samples."),
+            ("score", "score", "Score texts: perplexity, bits per byte, unknown tokens."),
+            ("state", "state", "List kept states, newest first."),
+            ("state list", "state", "List kept states, as `state` does."),
+            ("state keep", "state", "Keep a model's state after a text, under a name."),
+            ("state show", "state", "Show what a kept state is of, and the end of its text."),
+            ("state delete", "state", "Permanently delete kept states; asks for confirmation."),
+        ),
+        "Plan": (
+            ("estimate", "estimate", "Estimate a run's parameters, steps, memory, disk and time."),
+            ("corpus", "corpora", "List corpora with their sizes and runs."),
+            ("corpus remove", "corpora", "Remove unused prepared corpora; asks for confirmation."),
+            ("config", "config", "Show the demo's config, as `config show` does."),
+            ("config show", "config", "Show the config of a run or a preset as TOML."),
+            ("config diff", "config", "Show the keys whose values differ between two configs."),
+            ("config presets", "config", "List the presets."),
+            ("bench", "bench", "Measure how fast this machine trains and samples."),
+            ("doctor", "doctor", "Check this machine, terminal and installation."),
+            ("docs", "docs", "List the guides, or show one."),
+        ),
+    }.items()
+    for row in rows
 )
 
 SIGNED_WORDS: frozenset[str] = frozenset({"tag", "note"})
@@ -171,31 +180,43 @@ EXIT_CODES: tuple[tuple[int, str], ...] = (
 """The exit codes and their meanings, as help and README list them."""
 
 
-def build() -> VerbGroup:
-    """Build the application; calling it with arguments ends in SystemExit or an RnnlmError."""
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+"""Typer's settings of each command."""
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code.
+
+    Raises:
+        RnnlmError: it failed; InputError: unknown verb or option, or an invalid value.
+    """
     join_bash_words(os.environ)
+    try:
+        code = build()(list(arguments), prog_name="rnnlm-tui", standalone_mode=False)
+    except UsageError as error:
+        raise _input_error(error) from error
+    return code or 0
+
+
+def build() -> VerbGroup:
+    """Build the application."""
     epilog = "Exit codes: " + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES) + "."
     application = typer.Typer(
         cls=VerbGroup,
         help=HELP,
         epilog=epilog,
-        context_settings=_settings(),
+        context_settings=SETTINGS,
         invoke_without_command=True,
         rich_markup_mode=None,
     )
-    application.callback()(start)
+    application.callback()(with_options(start))
     return cast(VerbGroup, typer.main.get_command(application))
 
 
 def start(
     context: typer.Context,
-    ascii_only: AsciiOption = None,
-    theme: ThemeOption = THEME,
-    fps: FpsOption = FPS,
-    no_mouse: NoMouseOption = False,
-    version: Annotated[
-        bool, typer.Option("--version", "-V", help="Show the version and exit.", is_eager=True)
-    ] = False,
+    screen: ScreenOptions = ScreenOptions(),
+    version: Annotated[bool, opt("--version -V", "Show the version and exit.")] = False,
 ) -> None:
     """Open the app if no verb is given."""
     if version:
@@ -204,7 +225,7 @@ def start(
         typer.echo(f"rnnlm-tui {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        open_app(None, ascii_only=ascii_only, theme=theme, fps=fps, mouse=not no_mouse)
+        open_app(None, **asdict(screen))
 
 
 def command_of(verb: Verb) -> TyperCommand:
@@ -216,9 +237,9 @@ def command_of(verb: Verb) -> TyperCommand:
         kind = CommandWithGuarantees
     elif verb.name in SIGNED_WORDS:
         kind = SignedWordsCommand
-    holder.command(
-        verb.name.rpartition(" ")[2], cls=kind, help=function.__doc__, context_settings=_settings()
-    )(with_options(function))
+    name = verb.name.rpartition(" ")[2]
+    register = holder.command(name, cls=kind, help=function.__doc__, context_settings=SETTINGS)
+    register(with_options(function))
     command = cast(TyperCommand, typer.main.get_command(holder))
     for parameter in cast(list[Any], command.params):
         if BASH_SPLIT in os.environ:
@@ -226,7 +247,9 @@ def command_of(verb: Verb) -> TyperCommand:
         if parameter.param_type_name == "argument":
             _write_as_typed(parameter)
         elif "{presets}" in (parameter.help or ""):
-            parameter.help = parameter.help.format(presets=_preset_names())
+            from rnnlm_tui.schema.presets import PRESETS
+
+            parameter.help = parameter.help.format(presets=", ".join(PRESETS))
     return command
 
 
@@ -252,28 +275,12 @@ def _write_as_typed(argument: Any) -> None:
     argument.get_help_record = lambda ctx: record  # noqa: ARG005
 
 
-def _preset_names() -> str:
-    from rnnlm_tui.schema.presets import PRESETS
-
-    return ", ".join(PRESETS)
-
-
-def _settings() -> dict[str, object]:
-    return {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
-
-class _Formatter(Protocol):
-    def section(self, name: str) -> AbstractContextManager[None]: ...
-
-    def write_dl(self, rows: Sequence[tuple[str, str]]) -> None: ...
-
-
 class CommandWithGuarantees(TyperCommand):
     """A verb whose help ends with the guarantees of a run."""
 
-    def format_epilog(self, ctx: object, formatter: object) -> None:  # noqa: ARG002  typer's signature
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  typer's signature
         """Write the guarantees."""
-        _write_guarantees(cast(_Formatter, formatter))
+        _write_guarantees(formatter)
 
 
 class SignedWordsCommand(TyperCommand):
@@ -322,52 +329,31 @@ class VerbGroup(TyperGroup):
             rich_markup_mode=None,
         )
 
-    def invoke(self, ctx: object) -> object:
-        """Run the verb; report usage errors as InputError, and Ctrl-C if the verb doesn't.
-
-        Raises:
-            InputError: unknown verb or option, or an invalid value.
-        """
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb; say that it was interrupted, where typer only ends with the code."""
         try:
-            return cast(object, super().invoke(cast(typer.Context, ctx)))
-        except UsageError as error:
-            raise _input_error(error) from error
+            return super().invoke(ctx)
         except KeyboardInterrupt:
             from rnnlm_tui.cli.output import note
 
             note("interrupted")
             raise
 
-    def make_context(self, *arguments: Any, **options: Any) -> Any:
-        """Parse the options before the verb.
-
-        Raises:
-            InputError: as for `invoke`.
-        """
-        try:
-            return super().make_context(*arguments, **options)
-        except UsageError as error:
-            raise _input_error(error) from error
-
-    def format_commands(self, ctx: object, formatter: object) -> None:  # noqa: ARG002  typer's signature
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002  typer's signature
         """Write one section per family, with aligned columns."""
-        writer = cast(_Formatter, formatter)
         width = max(len(verb.name) for verb in VERBS)
         for family in FAMILIES:
-            with writer.section(family):
-                writer.write_dl(
-                    [
-                        (verb.name.ljust(width), verb.summary)
-                        for verb in VERBS
-                        if verb.family == family
-                    ]
-                )
-        _write_guarantees(writer)
+            rows = [
+                (verb.name.ljust(width), verb.summary) for verb in VERBS if verb.family == family
+            ]
+            with formatter.section(family):
+                formatter.write_dl(rows)
+        _write_guarantees(formatter)
 
 
-def _write_guarantees(writer: _Formatter) -> None:
-    with writer.section(GUARANTEES_TITLE):
-        writer.write_dl(GUARANTEES)
+def _write_guarantees(formatter: Any) -> None:
+    with formatter.section(GUARANTEES_TITLE):
+        formatter.write_dl(GUARANTEES)
 
 
 def _input_error(error: typer.BadParameter) -> InputError:

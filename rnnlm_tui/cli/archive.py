@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from rnnlm_tui.cli.options import JsonOption, RunArgument
+from rnnlm_tui import store
+from rnnlm_tui.cli.options import JsonOption, RunArgument, arg
 from rnnlm_tui.cli.output import line, note, print_json, showing_bytes
 from rnnlm_tui.schema.formatting import counted, disk, user_path
+from rnnlm_tui.store.runs import find_run
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.archive import ArchiveHead
@@ -18,12 +18,7 @@ if TYPE_CHECKING:
 
 def archive(
     run: RunArgument,
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE.tar.zst", help="The archive to write; must not exist.", show_default=False
-        ),
-    ],
+    file: Annotated[Path, arg("FILE.tar.zst", "The archive to write; must not exist.")],
     json: JsonOption = False,
 ) -> None:
     """Copy a whole run into one file.
@@ -32,15 +27,12 @@ def archive(
     notes, but not the text that the run trains on. A running run trains on: the archive continues
     from its newest checkpoint.
     """
-    from rnnlm_tui.store.archive import write_archive
-    from rnnlm_tui.store.runs import find_run
-
     directory, target = find_run(run), user_path(str(file)).absolute()
     with showing_bytes(f"archiving {directory.name}") as report:
-        head = write_archive(directory, target, report)
+        head = store.archive.write_archive(directory, target, report)
     size = target.stat().st_size
     if json:
-        print_json({**head.model_dump(), "path": str(target), "archive_bytes": size})
+        print_json({**head.model_dump(), "path": target, "archive_bytes": size})
         return
     line(f"archived {directory.name} to {file}: {counted(head.files, 'file')}, {disk(size)}")
     if head.live:
@@ -54,15 +46,9 @@ def archive(
 
 
 def unarchive(
-    file: Annotated[
-        Path,
-        typer.Argument(metavar="FILE.tar.zst", help="A file of `archive`.", show_default=False),
-    ],
+    file: Annotated[Path, arg("FILE.tar.zst", "A file of `archive`.")],
     name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[NAME]", help="The run's name here (default: as archived).", show_default=False
-        ),
+        str | None, arg("[NAME]", "The run's name here (default: as archived).")
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -70,14 +56,12 @@ def unarchive(
 
     Nothing is left of an archive that is damaged, unsafe, or of another version.
     """
-    from rnnlm_tui.store.archive import read_archive
-
     path = user_path(str(file))
     with showing_bytes(f"reading {path.name}") as report:
-        run, head = read_archive(path, name, report)
+        run, head = store.archive.read_archive(path, name, report)
     place = _corpus_here(head)
     if json:
-        facts = {"run": run.name, "path": str(run.path), "corpus_here": place}
+        facts = {"run": run.name, "path": run.path, "corpus_here": place}
         print_json({**head.model_dump(), **facts})
         return
     line(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from rnnlm_tui import client, store
+from rnnlm_tui.cli.manage import check_agreed, check_can_ask, confirmed
 from rnnlm_tui.cli.options import (
     JsonOption,
     TrustOption,
+    arg,
     check_exclusive,
     checkpoint_path,
     complete_address,
+    opt,
     split_address,
 )
 from rnnlm_tui.cli.output import ProgressLine, line, note, print_json, table
@@ -31,35 +33,21 @@ if TYPE_CHECKING:
 def average(
     checkpoints: Annotated[
         list[str],
-        typer.Argument(
-            metavar="RUN@CHECKPOINT...",
-            help="Checkpoints of one architecture and tokenizer; a run alone with --last.",
-            show_default=False,
-            autocompletion=complete_address,
+        arg(
+            "RUN@CHECKPOINT...",
+            "Checkpoints of one architecture and tokenizer; a run alone with --last.",
+            complete_address,
         ),
     ],
-    last: Annotated[
-        int | None,
-        typer.Option(
-            "--last",
-            metavar="N",
-            help="Average the run's newest N checkpoints.",
-            show_default=False,
-        ),
-    ] = None,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Keep the average without a question.")
-    ] = False,
+    last: Annotated[int | None, opt("--last N", "Average the run's newest N checkpoints.")] = None,
+    keep: Annotated[bool, opt("--keep", "Keep the average without a question.")] = False,
     if_better: Annotated[
-        bool,
-        typer.Option("--if-better", help="Keep it if its loss is lower than that of each part."),
+        bool, opt("--if-better", "Keep it if its loss is lower than that of each part.")
     ] = False,
     remove: Annotated[
-        bool, typer.Option("--remove", help="Permanently remove averages: RUN@average-STEP.")
+        bool, opt("--remove", "Permanently remove averages: RUN@average-STEP.")
     ] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="With --remove: don't ask for confirmation.")
-    ] = False,
+    yes: Annotated[bool, opt("--yes -y", "With --remove: don't ask for confirmation.")] = False,
     trust_dataset: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -70,7 +58,6 @@ def average(
     sampled, scored, exported and forked from, but not resumed.
     """
     from rnnlm_tui.cli.config import allow_datasets
-    from rnnlm_tui.cli.manage import check_can_ask
 
     check_exclusive("", keep=keep, **{"if-better": if_better, "remove": remove})
     check_exclusive(remove=remove, last=last is not None)
@@ -83,24 +70,20 @@ def average(
             "average", "add --keep, or --if-better to keep it if it is better than its parts"
         )
     allow_datasets(parts[0].run.read_config().corpus, trust=trust_dataset)
-    staged = _averaged(parts)
-    try:
+    with ProgressLine() as progress:
+        staged = client.average.average_checkpoints(parts, lambda at: progress(progress_text(at)))
+    with staged.place:  # removes it, unless it is kept
         kept = _decide(staged, keep=keep, if_better=if_better, json=json)
-    except BaseException:
-        staged.discard()
-        raise
-    if kept is None:
-        staged.discard()
     if json:
         print_json(_as_json(staged, kept))
-    elif kept is not None:
+    elif kept is None:
+        note("not kept")
+    else:
         line(f"{staged.run.name}@{kept.name}")
         note(
             f"kept, {disk(kept.bytes)}: `rnnlm-tui sample {staged.run.name}@{kept.name}` samples"
             f" from it, `rnnlm-tui train --from {staged.run.name}@{kept.name}` trains on"
         )
-    if kept is None and not json:
-        note("not kept")
 
 
 def _parts(addresses: Sequence[str], last: int | None) -> list[ParentCheckpoint]:
@@ -109,17 +92,13 @@ def _parts(addresses: Sequence[str], last: int | None) -> list[ParentCheckpoint]
     Raises:
         InputError: a run without a checkpoint, or `--last` with several runs or a checkpoint.
     """
-    from rnnlm_tui.client.average import newest_parts
-    from rnnlm_tui.store.lineage import ParentCheckpoint
-
     if last is not None:
         if len(addresses) != 1 or "@" in addresses[0]:
             raise InputError(
                 "--last takes one run, without a checkpoint",
                 hint="`rnnlm-tui average RUN --last 3` averages its newest three",
             )
-        run, _ = split_address(addresses[0])
-        return newest_parts(run, last)
+        return client.average.newest_parts(split_address(addresses[0])[0], last)
     parts = []
     for address in addresses:
         run, which = split_address(address)
@@ -128,18 +107,8 @@ def _parts(addresses: Sequence[str], last: int | None) -> list[ParentCheckpoint]
                 f'"{address}" names no checkpoint',
                 hint=f"use {run.name}@STEP for each, or --last N with one run",
             )
-        parts.append(ParentCheckpoint(run, checkpoint_path(run, which)))
+        parts.append(store.lineage.ParentCheckpoint(run, checkpoint_path(run, which)))
     return parts
-
-
-def _averaged(parts: Sequence[ParentCheckpoint]) -> StagedAverage:
-    from rnnlm_tui.client.average import average_checkpoints
-
-    progress = ProgressLine()
-    try:
-        return average_checkpoints(parts, lambda at: progress(progress_text(at)))
-    finally:
-        progress.clear()
 
 
 def progress_text(at: TaskProgress) -> str:
@@ -153,8 +122,6 @@ def _decide(
     staged: StagedAverage, *, keep: bool, if_better: bool, json: bool
 ) -> CheckpointEntry | None:
     """Print the losses, and keep the average as the options or the user say."""
-    from rnnlm_tui.cli.manage import confirmed
-
     if not json:
         table(("checkpoint", "val ppl", "to the best part"), staged.lines(), right=(1, 2))
         note(f"on {counted(staged.result.tokens, 'token')} of the validation set")
@@ -169,17 +136,13 @@ def _decide(
 
 
 def _remove(addresses: Sequence[str], *, yes: bool, json: bool) -> None:
-    from rnnlm_tui.cli.manage import confirmed
-    from rnnlm_tui.client.average import remove
-
     question = f"permanently remove {', '.join(addresses)}?"
-    if not yes and not confirmed(question, "average --remove removes averages permanently"):
-        note("nothing was removed")
-        raise typer.Exit(1)
+    what = "average --remove removes averages permanently"
+    check_agreed(question, what, yes=yes, otherwise="nothing was removed")
     removed = []
     for address in addresses:
         run, which = split_address(address)
-        entry = remove(run, which or "")
+        entry = client.average.remove(run, which or "")
         removed.append({"run": run.name, "average": entry.name, "bytes": entry.bytes})
         if not json:
             line(f"{run.name}@{entry.name} removed, {disk(entry.bytes)} freed")
@@ -189,22 +152,18 @@ def _remove(addresses: Sequence[str], *, yes: bool, json: bool) -> None:
 
 def _as_json(staged: StagedAverage, kept: CheckpointEntry | None) -> dict[str, object]:
     result = staged.result
+
+    def figures(loss: float) -> dict[str, float]:
+        return {"validation_loss": loss, "validation_perplexity": perplexity(loss)}
+
     return {
         "run": staged.run.name,
         "kept": kept is not None,
         "average": None if kept is None else f"{staged.run.name}@{kept.name}",
-        "path": None if kept is None else str(kept.path),
+        "path": None if kept is None else kept.path,
         "step": result.step,
-        "validation_loss": result.loss,
-        "validation_perplexity": perplexity(result.loss),
         "better": staged.is_better,
         "tokens": result.tokens,
-        "parts": [
-            {
-                "checkpoint": part.address,
-                "validation_loss": part.loss,
-                "validation_perplexity": perplexity(part.loss),
-            }
-            for part in result.parts
-        ],
+        **figures(result.loss),
+        "parts": [{"checkpoint": part.address, **figures(part.loss)} for part in result.parts],
     }

@@ -4,41 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
-from rnnlm_tui.cli.options import JsonOption, SetOption, complete_preset
+from rnnlm_tui.cli.options import JsonOption, SetOption, complete_preset, opt
 from rnnlm_tui.cli.output import facts, line, note, print_json, table
 from rnnlm_tui.schema.formatting import counted, duration, memory
 
 if TYPE_CHECKING:
-    from rnnlm_tui.bench.report import BenchReport, Spread
+    from collections.abc import Callable
+
+    from rnnlm_tui.bench.report import BenchReport, SamplingFigures, Spread, TrainingFigures
 
 
 def bench(
     preset: Annotated[
-        str,
-        typer.Option(
-            "--preset",
-            metavar="NAME",
-            help="The model and data to measure: {presets}.",
-            autocompletion=complete_preset,
-        ),
+        str, opt("--preset NAME", "The model and data to measure: {presets}.", complete_preset)
     ] = "book",
-    seconds: Annotated[
-        float,
-        typer.Option("--seconds", metavar="S", help="Seconds to measure each implementation."),
-    ] = 20.0,
-    device: Annotated[
-        str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1 or mps.")
-    ] = "auto",
+    seconds: Annotated[float, opt("--seconds S", "Seconds to measure each implementation.")] = 20.0,
+    device: Annotated[str, opt("--device NAME", "auto, cpu, cuda, cuda:1 or mps.")] = "auto",
     only: Annotated[
         Literal["training", "sampling"] | None,
-        typer.Option(
-            "--only",
-            metavar="training|sampling",
-            help="Measure only this.",
-            show_default=False,
-        ),
+        opt("--only training|sampling", "Measure only this."),
     ] = None,
     assignments: SetOption = None,
     json: JsonOption = False,
@@ -56,9 +40,33 @@ def bench(
     )
     report = run_bench(options, note)
     if json:
-        print_json(report.model_dump(mode="json"))
+        print_json(report)
     else:
         print_report(report)
+
+
+TRAINING: dict[str, Callable[[TrainingFigures], str]] = {
+    "training": lambda row: row.name,
+    "numbers": lambda row: row.numbers,
+    "tokens/s": lambda row: f"{row.tokens_per_second.median:,.0f}",
+    "× naive": lambda row: f"{row.ratio.median:.2f}",
+    "quartiles": lambda row: _between(row.ratio),
+    "× torch's": lambda row: f"{row.ratio_to_library.median:.2f}" if row.ratio_to_library else "",
+    "memory": lambda row: memory(row.peak_bytes),
+    "of naive": lambda row: _share(row.peak_share),
+    "per epoch": lambda row: "" if row.epoch_seconds is None else duration(row.epoch_seconds),
+}
+"""The columns of the table of training."""
+
+SAMPLING: dict[str, Callable[[SamplingFigures], str]] = {
+    "sampling {tokens} tokens": lambda row: row.name,
+    "tokens/s": lambda row: f"{row.tokens_per_second.median:,.0f}",
+    "× naive": lambda row: f"{row.ratio.median:.1f}",
+    "quartiles": lambda row: _between(row.ratio),
+    "first token": lambda row: f"{1000 * row.first_token_seconds:.1f} ms",
+    "same tokens": lambda row: {True: "yes", False: "no", None: ""}[row.same_tokens],
+}
+"""The columns of the table of sampling."""
 
 
 def print_report(report: BenchReport) -> None:
@@ -66,76 +74,24 @@ def print_report(report: BenchReport) -> None:
     from rnnlm_tui.bench.report import SAMPLED_TOKENS
 
     data = report.data
+    text = f"{data.title}, {data.tokenizer} tokens, {counted(data.vocab_size, 'type')} in the model"
+    rounds = "in turns; medians, and ratios within the same round"
     facts(
         [
             ("device", f"{report.device}, torch {report.torch}"),
-            (
-                "text",
-                (
-                    f"{data.title}, {data.tokenizer} tokens, {counted(data.vocab_size, 'type')} in"
-                    f" the model; {_share(data.used)} of the positions are used"
-                ),
-            ),
-            (
-                "measured",
-                f"{report.seconds:g} s each, in turns; medians, and ratios within the same round",
-            ),
+            ("text", f"{text}; {_share(data.used)} of the positions are used"),
+            ("measured", f"{report.seconds:g} s each, {rounds}"),
         ]
     )
     if report.training:
         line()
-        table(
-            (
-                "training",
-                "numbers",
-                "tokens/s",
-                "× naive",
-                "quartiles",
-                "× torch's",
-                "memory",
-                "of naive",
-                "per epoch",
-            ),
-            [
-                (
-                    row.name,
-                    row.numbers,
-                    f"{row.tokens_per_second.median:,.0f}",
-                    f"{row.ratio.median:.2f}",
-                    _between(row.ratio),
-                    "" if row.ratio_to_library is None else f"{row.ratio_to_library.median:.2f}",
-                    memory(row.peak_bytes),
-                    _share(row.peak_share),
-                    "" if row.epoch_seconds is None else duration(row.epoch_seconds),
-                )
-                for row in report.training
-            ],
-            right=range(2, 9),
-        )
+        rows = [[cell(row) for cell in TRAINING.values()] for row in report.training]
+        table(tuple(TRAINING), rows, right=range(2, 9))
     if report.sampling:
         line()
-        table(
-            (
-                f"sampling {SAMPLED_TOKENS} tokens",
-                "tokens/s",
-                "× naive",
-                "quartiles",
-                "first token",
-                "same tokens",
-            ),
-            [
-                (
-                    row.name,
-                    f"{row.tokens_per_second.median:,.0f}",
-                    f"{row.ratio.median:.1f}",
-                    _between(row.ratio),
-                    f"{1000 * row.first_token_seconds:.1f} ms",
-                    "" if row.same_tokens is None else "yes" if row.same_tokens else "no",
-                )
-                for row in report.sampling
-            ],
-            right=range(1, 5),
-        )
+        heads = [head.format(tokens=SAMPLED_TOKENS) for head in SAMPLING]
+        drawn = [[cell(row) for cell in SAMPLING.values()] for row in report.sampling]
+        table(heads, drawn, right=range(1, 5))
     if report.notes:
         line()
     for remark in report.notes:

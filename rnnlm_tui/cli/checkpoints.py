@@ -8,12 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rnnlm_tui import store
 from rnnlm_tui.cli import output
-from rnnlm_tui.cli.manage import confirmed
-from rnnlm_tui.cli.options import JsonOption, RunArgument, YesOption
+from rnnlm_tui.cli.manage import check_agreed
+from rnnlm_tui.cli.options import JsonOption, RunArgument, YesOption, opt
 from rnnlm_tui.cli.output import line, print_json, table
+from rnnlm_tui.client.checkpoints import (
+    COLUMN_NAMES,
+    MARK_SIGNS,
+    checkpoint_key,
+    list_run,
+    rises,
+    sorted_checkpoints,
+)
 from rnnlm_tui.errors import RunStateError
 from rnnlm_tui.schema.formatting import age, change, counted, disk, figure, short
+from rnnlm_tui.store.runs import find_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,37 +32,28 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
 
 
-def complete_column(incomplete: str) -> list[str]:
-    """Complete a column's name for the shell."""
-    from rnnlm_tui.client.checkpoints import CHECKPOINT_KEYS
-
-    names = ("delta" if key == "Δ best" else key for key in CHECKPOINT_KEYS)
-    return [name for name in names if name.startswith(incomplete)]
+def complete_column() -> tuple[str, ...]:
+    """List the columns, for the shell."""
+    return COLUMN_NAMES
 
 
 def checkpoints(
     run: RunArgument,
     sort: Annotated[
         str,
-        typer.Option(
-            "--sort",
-            metavar="COLUMN",
-            help="step, epoch, tokens, ppl, delta, train, size, age, mark or note; -COLUMN:"
-            " descending.",
-            autocompletion=complete_column,
-            show_default=False,
+        opt(
+            "--sort COLUMN",
+            "step, epoch, tokens, ppl, delta, train, size, age, mark or note; -COLUMN: descending.",
+            complete_column,
         ),
     ] = "",
-    reverse: Annotated[bool, typer.Option("--reverse", help="Reverse the order.")] = False,
+    reverse: Annotated[bool, opt("--reverse", "Reverse the order.")] = False,
     json: JsonOption = False,
 ) -> None:
     """List a run's checkpoints, newest first.
 
     Marked are the best, the last, pinned and damaged ones; `verify` reads all of their bytes.
     """
-    from rnnlm_tui.client.checkpoints import checkpoint_key, list_run, rises, sorted_checkpoints
-    from rnnlm_tui.store.runs import find_run
-
     directory = find_run(run)
     items = list_run(directory)
     if sort:
@@ -76,8 +77,6 @@ HEADS = ("step", "epoch", "tokens", "val ppl", "Δ best", "train", "size", "age"
 
 def write_table(items: Sequence[ListedCheckpoint]) -> None:
     """Write checkpoints as a table; narrow terminals get fewer columns."""
-    from rnnlm_tui.client.checkpoints import MARK_SIGNS
-
     cells = [
         (
             item.label,
@@ -104,34 +103,23 @@ def _as_json(item: ListedCheckpoint, run: RunDirectory) -> dict[str, object]:
         "validation_perplexity": item.perplexity,
         "delta": item.delta,
         "pinned": "pinned" in item.marks,
-        "marks": list(item.marks),
+        "marks": item.marks,
         "note": item.note,
         "problem": item.problem or None,
-        "path": str(run.path / item.row.path),
+        "path": run.path / item.row.path,
     }
 
 
 def prune(
     run: RunArgument,
     keep_last: Annotated[
-        int,
-        typer.Option("--keep-last", metavar="N", help="Keep this many of the newest, at least 2."),
+        int, opt("--keep-last N", "Keep this many of the newest, at least 2.")
     ] = 2,
     keep_every: Annotated[
-        int,
-        typer.Option(
-            "--keep-every",
-            metavar="STEPS",
-            help="Keep multiples of this step.",
-            show_default=False,
-        ),
+        int, opt("--keep-every STEPS", "Keep multiples of this step.", default=False)
     ] = 0,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only print what would be deleted.")
-    ] = False,
-    purge: Annotated[
-        bool, typer.Option("--purge", help="Remove them permanently, not to the trash.")
-    ] = False,
+    dry_run: Annotated[bool, opt("--dry-run", "Only print what would be deleted.")] = False,
+    purge: Annotated[bool, opt("--purge", "Remove them permanently, not to the trash.")] = False,
     yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -140,13 +128,8 @@ def prune(
     The best, the pinned and the newest two valid ones are always kept. Deleted checkpoints go to
     the run's trash for a week: `restore` returns them.
     """
-    from rnnlm_tui.client.checkpoints import list_run
-    from rnnlm_tui.store import trash
-    from rnnlm_tui.store.retention import plan_prune
-    from rnnlm_tui.store.runs import find_run
-
     directory = find_run(run)
-    plan = plan_prune(directory, keep_last, keep_every)
+    plan = store.retention.plan_prune(directory, keep_last, keep_every)
     goes = [entry.step for entry in plan.goes]
     count = counted(len(goes), "checkpoint")
     if not json:
@@ -156,19 +139,17 @@ def prune(
         kept = "; ".join(f"{step:,} ({why})" for step, why in sorted(plan.kept.items()))
         line(f"deletes {count}, {disk(plan.bytes)}; keeps {kept}" if goes else "nothing to delete")
     question = f"delete {count} of {directory.name}, {disk(plan.bytes)}?"
-    if goes and not dry_run and not yes and not confirmed(question, "prune deletes checkpoints"):
-        output.note("nothing was deleted")
-        raise typer.Exit(1)
-    done, spared = ([], {}) if dry_run else trash.delete_checkpoints(directory, goes)
+    check_agreed(question, "prune deletes checkpoints", yes=yes or dry_run or not goes)
+    done, spared = ([], {}) if dry_run else store.trash.delete_checkpoints(directory, goes)
     count, size = counted(len(done), "checkpoint"), disk(sum(one.bytes for one in done))
-    freed = trash.purge(done) if purge else 0
+    freed = store.trash.purge(done) if purge else 0
     if json:
         print_json(
             {
                 "run": directory.name,
                 "deletes": goes,
                 "bytes": plan.bytes,
-                "keeps": {str(step): why for step, why in sorted({**plan.kept, **spared}.items())},
+                "keeps": dict(sorted({**plan.kept, **spared}.items())),
                 "deleted": [one.step for one in done],
                 "freed": freed,
             }
@@ -177,7 +158,7 @@ def prune(
         line(f"{count} permanently removed, {disk(freed)} freed")
     elif done:
         line(
-            f"{count} moved to the trash for {trash.KEPT_DAYS} days: `rnnlm-tui restore"
+            f"{count} moved to the trash for {store.trash.KEPT_DAYS} days: `rnnlm-tui restore"
             f" {directory.name}@all` restores them, `rnnlm-tui purge {directory.name}@all` frees"
             f" {size} now"
         )

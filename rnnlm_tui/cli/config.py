@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rnnlm_tui import client
+from rnnlm_tui.cli.manage import confirmed
 from rnnlm_tui.cli.options import (
     ConfigOptions,
     JsonOption,
+    arg,
     check_exclusive,
     complete_preset,
     complete_run,
+    opt,
 )
 from rnnlm_tui.cli.output import line, note, print_json, table
-from rnnlm_tui.errors import install_extra
+from rnnlm_tui.errors import UntrustedDatasetError, install_extra
+from rnnlm_tui.store.runs import find_run
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.config import CorpusConfig, RunConfig
@@ -35,21 +41,14 @@ def config(context: typer.Context, json: JsonOption = False) -> None:
 
 def config_show(
     run: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[RUN]",
-            help="Show this run's config instead of a preset's.",
-            show_default=False,
-            autocompletion=complete_run,
-        ),
+        str | None, arg("[RUN]", "Show this run's config instead of a preset's.", complete_run)
     ] = None,
     options: ConfigOptions = ConfigOptions(),
     explain: Annotated[
-        bool, typer.Option("--explain", help="Add each field's description and range as comments.")
+        bool, opt("--explain", "Add each field's description and range as comments.")
     ] = False,
     origin: Annotated[
-        bool,
-        typer.Option("--origin", help="Show where each value comes from, such as file and line."),
+        bool, opt("--origin", "Show where each value comes from, such as file and line.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
@@ -60,7 +59,6 @@ def config_show(
     """
     from rnnlm_tui.schema.toml import explained_toml, toml_text
     from rnnlm_tui.schema.validation import config_to_raw
-    from rnnlm_tui.store.runs import find_run
 
     given = options.given()
     for name in ("preset", "config"):
@@ -69,38 +67,24 @@ def config_show(
     if run is not None:
         directory = find_run(run)
         base = (directory.name, directory.read_config())
-        found = resolve(None, None, options.assignments, run=base, environment={})
+        found = resolve(options, run=base, environment={})
     else:
-        found = resolve(options.preset, options.config, options.assignments)
-    if json and origin:
-        print_json(_origins_json(found))
-    elif json:
-        print_json(found.config.model_dump(mode="json"))
+        found = resolve(options)
+    if origin and json:
+        print_json(
+            {
+                path: {"value": value, **asdict(origin), "name": origin.name or None}
+                for path, value, origin in _values(found)
+            }
+        )
     elif origin:
-        _print_origins(found)
+        rows = [(path, _shown(value), str(origin)) for path, value, origin in _values(found)]
+        table(("key", "value", "origin"), rows)
+    elif json:
+        print_json(found.config)
     else:
         text = explained_toml(found.config) if explain else toml_text(config_to_raw(found.config))
         line(text.rstrip("\n"), wrap=False)
-
-
-def _origins_json(found: ResolvedConfig) -> dict[str, object]:
-    return {
-        path: {
-            "value": value,
-            "layer": origin.layer,
-            "name": origin.name or None,
-            "line": origin.line,
-            "column": origin.column,
-        }
-        for path, value, origin in _values(found)
-    }
-
-
-def _print_origins(found: ResolvedConfig) -> None:
-    table(
-        ("key", "value", "origin"),
-        [(path, _shown(value), str(origin)) for path, value, origin in _values(found)],
-    )
 
 
 def _values(found: ResolvedConfig) -> list[tuple[str, object, Origin]]:
@@ -116,54 +100,43 @@ def _shown(value: object) -> str:
     return NO_VALUE if value is None else toml_value(value)
 
 
-def complete_config(incomplete: str) -> list[str]:
-    """Complete a preset's or a run's name for the shell."""
-    return [*complete_preset(incomplete), *complete_run(incomplete)]
+def complete_config() -> list[str]:
+    """List presets and runs, for the shell."""
+    return [*complete_preset(), *complete_run()]
 
 
 def config_diff(
     first: Annotated[
         str,
-        typer.Argument(
-            metavar="A",
-            help="A preset, a TOML file (a path, or ending in .toml) or a run.",
-            show_default=False,
-            autocompletion=complete_config,
-        ),
+        arg("A", "A preset, a TOML file (a path, or ending in .toml) or a run.", complete_config),
     ],
     second: Annotated[
         str,
-        typer.Argument(
-            metavar="B",
-            help="Another; preset:NAME, file:PATH and run:NAME choose between equal names.",
-            show_default=False,
-            autocompletion=complete_config,
+        arg(
+            "B",
+            "Another; preset:NAME, file:PATH and run:NAME choose between equal names.",
+            complete_config,
         ),
     ],
     json: JsonOption = False,
 ) -> None:
     """Show the keys whose values differ between two configs."""
-    from rnnlm_tui.client.configs import named_config
     from rnnlm_tui.schema.steering import settings_of
     from rnnlm_tui.schema.validation import field_paths
 
-    one, other = named_config(first), named_config(second)
-    differences = settings_of(one.config, other.config, ("preset", *field_paths()))
+    one, other = client.configs.named_config(first), client.configs.named_config(second)
+    found = settings_of(one.config, other.config, ("preset", *field_paths()))
     if json:
         print_json(
             {
                 "a": {"kind": one.kind, "name": one.name},
                 "b": {"kind": other.kind, "name": other.name},
-                "differences": [
-                    {"key": found.path, "a": found.old, "b": found.new} for found in differences
-                ],
+                "differences": [{"key": it.path, "a": it.old, "b": it.new} for it in found],
             }
         )
-    elif differences:
-        table(
-            ("key", str(one), str(other)),
-            [(found.path, _shown(found.old), _shown(found.new)) for found in differences],
-        )
+    elif found:
+        rows = [(it.path, _shown(it.old), _shown(it.new)) for it in found]
+        table(("key", str(one), str(other)), rows)
     else:
         note(f"{one} and {other} have equal configs")
 
@@ -172,30 +145,25 @@ def config_presets(json: JsonOption = False) -> None:
     """List the presets."""
     from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS
 
+    summaries = [(name, PRESET_SUMMARIES[name]) for name in PRESETS]
     if json:
         print_json(
             [
-                {
-                    "preset": name,
-                    "summary": PRESET_SUMMARIES[name],
-                    "config": PRESETS[name].model_dump(mode="json"),
-                }
-                for name in PRESETS
+                {"preset": name, "summary": summary, "config": PRESETS[name]}
+                for name, summary in summaries
             ]
         )
     else:
-        table(("preset", "description"), [(name, PRESET_SUMMARIES[name]) for name in PRESETS])
+        table(("preset", "description"), summaries)
 
 
 def resolve(
-    preset: str | None,
-    file: Path | None,
-    assignments: Sequence[str] | None,
+    options: ConfigOptions,
     *,
     run: tuple[str, RunConfig] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> ResolvedConfig:
-    """Build a config from its layers: defaults, preset or run, file, environment and `--set`.
+    """Build a config from its layers: defaults, the preset or run, file, environment and `--set`.
 
     Unknown environment variables that begin like ours are noted.
 
@@ -207,15 +175,14 @@ def resolve(
         TokenizerError: the tokenizer can't be downloaded to read its size.
         ConfigError: all problems of all layers.
     """
-    from rnnlm_tui.client.configs import layered_config
     from rnnlm_tui.schema.toml import read_toml
 
-    found = layered_config(
-        preset=preset,
+    found = client.configs.layered_config(
+        preset=options.preset,
         run=run,
-        file=None if file is None else read_toml(file),
+        file=None if options.config is None else read_toml(options.config),
         environment=os.environ if environment is None else environment,
-        assignments=assignments or (),
+        assignments=options.assignments or (),
     )
     for words in found.notes:
         note(f"warning: {words}")
@@ -230,12 +197,10 @@ def runnable_config(options: ConfigOptions) -> RunConfig:
     Raises:
         InputError: as `resolve`.
     """
-    from rnnlm_tui.client.start import with_available_corpus
-
-    found = resolve(options.preset, options.config, options.assignments)
+    found = resolve(options)
     if found.origins["corpus.source"].layer in ("environment", "command line"):
         return found.config
-    wanted = with_available_corpus(found.config)
+    wanted = client.start.with_available_corpus(found.config)
     if wanted != found.config:
         note(
             "using python-docs: the State of the Union addresses need"
@@ -257,27 +222,20 @@ def allow_datasets(
         UntrustedDatasetError: the user doesn't trust one, or can't be asked.
         CorpusError: there is no such module.
     """
-    import sys
-
-    from rnnlm_tui.cli.manage import confirmed
-    from rnnlm_tui.client.start import check_datasets, trust_dataset
-    from rnnlm_tui.errors import UntrustedDatasetError
     from rnnlm_tui.schema.validation import parse_assignments
 
     named = parse_assignments(assignments or ())
     for key, source in (("source", corpus.source), ("test_source", corpus.test_source)):
         if source is not None and named.get(f"corpus.{key}") == source:
-            trust_dataset(source)
+            client.start.trust_dataset(source)
     while True:
         try:
-            files = check_datasets(corpus)
+            files = client.start.check_datasets(corpus)
+            break
         except UntrustedDatasetError as error:
             question = f"{error.source} runs the code in {error.path} as you. Run it?"
-            asks = not trust and sys.stdin.isatty()
-            if not trust and not (asks and confirmed(question, "dataset")):
+            if not trust and not (sys.stdin.isatty() and confirmed(question, "dataset")):
                 raise
-            trust_dataset(error.source)
-        else:
-            break
+            client.start.trust_dataset(error.source)
     for path in files:
         note(f"the dataset runs the code in {path}")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.options import JsonOption, YesOption, check_exclusive
+from rnnlm_tui.cli.options import JsonOption, YesOption, arg, check_exclusive, opt
 from rnnlm_tui.cli.output import line, note, print_json, table
 from rnnlm_tui.errors import InputError, install_extra
 from rnnlm_tui.schema.formatting import disk, first_of
@@ -84,18 +84,17 @@ def corpus(context: typer.Context, json: JsonOption = False) -> None:
 def corpus_remove(
     corpora: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[CORPUS]...",
-            help="Folders of prepared corpora (their first characters are enough), or sources.",
-            show_default=False,
-            autocompletion=complete_corpus,
+        arg(
+            "[CORPUS]...",
+            "Folders of prepared corpora (their first characters are enough), or sources.",
+            complete_corpus,
         ),
     ] = None,
     unused: Annotated[
-        bool, typer.Option("--unused", help="Remove every prepared corpus that no run has used.")
+        bool, opt("--unused", "Remove every prepared corpus that no run has used.")
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be removed, without removing it.")
+        bool, opt("--dry-run", "Print what would be removed, without removing it.")
     ] = False,
     yes: YesOption = False,
     json: JsonOption = False,

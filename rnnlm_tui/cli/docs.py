@@ -11,8 +11,8 @@ from contextlib import suppress
 from io import StringIO
 from typing import Annotated
 
-import typer
-
+from rnnlm_tui.cli.options import arg
+from rnnlm_tui.cli.output import columns, encodable, has_colour, note, table
 from rnnlm_tui.docs import GUIDES, Guide, find_guide, fitted
 
 MOST_COLUMNS = 100
@@ -30,19 +30,13 @@ STYLES = {
 _LINK = re.compile(r"\[([^\]]+)\]\(([a-z-]+)\.md(?:#[^)]*)?\)")
 
 
-def complete_topic(incomplete: str) -> list[str]:
-    """Complete a guide's topic for the shell."""
-    return [guide.topic for guide in GUIDES if guide.topic.startswith(incomplete)]
-
-
 def docs(
     topic: Annotated[
         str,
-        typer.Argument(
-            metavar="[TOPIC]",
-            help="A guide, or the beginning of its name; without it, the list of guides.",
-            show_default=False,
-            autocompletion=complete_topic,
+        arg(
+            "[TOPIC]",
+            "A guide, or the beginning of its name; without it, the list of guides.",
+            lambda: [guide.topic for guide in GUIDES],
         ),
     ] = "",
 ) -> None:
@@ -50,8 +44,6 @@ def docs(
 
     A terminal gets the guide rendered, in $PAGER (default: less); a pipe or a file gets Markdown.
     """
-    from rnnlm_tui.cli.output import columns, note, table
-
     if not topic:
         table(("topic", "what it covers"), [(guide.topic, guide.summary) for guide in GUIDES])
         note("`rnnlm-tui docs TOPIC` shows a guide")
@@ -66,8 +58,6 @@ def docs(
 
 def write_markdown(guide: Guide) -> None:
     """Write a guide's Markdown to stdout; a reader that stops early (`| head`) ends it silently."""
-    from rnnlm_tui.cli.output import encodable
-
     try:
         sys.stdout.write(encodable(guide.text()))
         sys.stdout.flush()
@@ -81,7 +71,6 @@ def rendered(guide: Guide, width: int) -> str:
     from rich.console import Console
     from rich.theme import Theme
 
-    from rnnlm_tui.cli.output import encodable, has_colour
     from rnnlm_tui.docs.rendering import GuideMarkdown
 
     console = Console(

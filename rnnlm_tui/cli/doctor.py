@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -70,19 +72,9 @@ class CheckResult:
 
 def doctor(json: JsonOption = False) -> None:
     """Check this machine, terminal and installation."""
-    found = run_checks()
+    found = list(run_checks())
     if json:
-        print_json(
-            [
-                {
-                    "check": result.check,
-                    "verdict": result.verdict,
-                    "fact": result.fact,
-                    "hint": result.hint,
-                }
-                for result in found
-            ]
-        )
+        print_json(found)
     else:
         width = max(len(result.check) for result in found)
         for result in found:
@@ -94,33 +86,34 @@ def doctor(json: JsonOption = False) -> None:
 def _print(result: CheckResult, width: int) -> None:
     """Print a result and its hint below it, each wrapped in its own column."""
     indent, room = width + 8, columns(sys.stdout)
-    lead = (
-        f"{painted(f'{result.verdict:<4}', COLOURS[result.verdict])} "
-        f" {painted(f'{result.check:<{width}}', 'dim')}  "
-    )
+    verdict = painted(f"{result.verdict:<4}", COLOURS[result.verdict])
+    lead = f"{verdict}  {painted(f'{result.check:<{width}}', 'dim')}  "
     print(lead + wrapped(shown(result.fact), room, indent=indent), flush=True)
     if result.hint:
         print(" " * indent + wrapped(shown(result.hint), room, indent=indent), flush=True)
 
 
-def run_checks() -> list[CheckResult]:
+def run_checks() -> Iterator[CheckResult]:
     """Run all checks, in a fixed order."""
     from rnnlm_tui.store.paths import keymap_file
     from rnnlm_tui.system.files import text_of
 
-    found = [check_versions(), check_torch(sys.executable)]
-    found += check_machine()
-    found.append(check_matmul(text_of(Path("/proc/cpuinfo"))))
-    found += check_terminal(
+    yield check_versions()
+    yield check_torch(sys.executable)
+    yield check_machine()
+    yield check_gpus()
+    yield from check_loss_kernel()
+    yield check_matmul(text_of(Path("/proc/cpuinfo")))
+    yield from check_terminal(
         os.environ,
         sys.stdout.encoding or "",
         shutil.get_terminal_size(),
         sys.stdin.isatty() and sys.stdout.isatty(),
     )
-    found += list(check_home())
-    found += check_keymap(keymap_file())
-    found += [check_corpora(), check_logout()]
-    return found
+    yield from check_home()
+    yield from check_keymap(keymap_file())
+    yield check_corpora()
+    yield check_logout()
 
 
 def check_versions() -> CheckResult:
@@ -133,74 +126,48 @@ def check_versions() -> CheckResult:
 
 def check_terminal(
     environment: Mapping[str, str], encoding: str, size: os.terminal_size, is_terminal: bool
-) -> list[CheckResult]:
+) -> Iterator[CheckResult]:
     """Check the terminal's size, colours and characters, from its environment."""
     from rnnlm_tui.tui import SMALLEST
     from rnnlm_tui.tui.terminal import terminal_kind
 
+    cells = f"{size.columns}×{size.lines} cells"
     if not is_terminal:
-        found = [
-            CheckResult("terminal", "note", "no terminal: the app can't open, all other verbs work")
-        ]
+        words = "no terminal: the app can't open, all other verbs work"
+        yield CheckResult("terminal", "note", words)
     elif size.columns < SMALLEST[0] or size.lines < SMALLEST[1]:
-        found = [
-            CheckResult(
-                "terminal",
-                "bad",
-                f"{size.columns}×{size.lines} cells",
-                f"the app needs at least {SMALLEST[0]}×{SMALLEST[1]}; 80×24 or more is recommended",
-            )
-        ]
+        least = f"{SMALLEST[0]}×{SMALLEST[1]}"
+        hint = f"the app needs at least {least}; 80×24 or more is recommended"
+        yield CheckResult("terminal", "bad", cells, hint)
     else:
-        found = [CheckResult("terminal", "ok", f"{size.columns}×{size.lines} cells")]
+        yield CheckResult("terminal", "ok", cells)
     kind = terminal_kind(environment, encoding)
-    found.append(_check_colours(environment, kind))
+    yield _check_colours(environment, kind)
     if kind.braille:
-        found.append(CheckResult("characters", "ok", encoding))
-    else:
-        fact = f"encoding {encoding or 'unknown'} has no braille for charts"
-        if encoding.lower().replace("-", "") in ("utf8", "utf8sig"):
-            fact = (
-                "the Linux console has no braille"
-                if environment.get("TERM") == "linux"
-                else "the locale isn't UTF-8"
-            )
-        found.append(
-            CheckResult(
-                "characters",
-                "note",
-                f"{fact}; the app uses ASCII only",
-                "export LANG=C.UTF-8, or start with --no-ascii if the terminal has braille",
-            )
-        )
-    return found
+        yield CheckResult("characters", "ok", encoding)
+        return
+    fact = f"encoding {encoding or 'unknown'} has no braille for charts"
+    if encoding.lower().replace("-", "") in ("utf8", "utf8sig"):
+        console = environment.get("TERM") == "linux"
+        fact = "the Linux console has no braille" if console else "the locale isn't UTF-8"
+    hint = "export LANG=C.UTF-8, or start with --no-ascii if the terminal has braille"
+    yield CheckResult("characters", "note", f"{fact}; the app uses ASCII only", hint)
 
 
 def _check_colours(environment: Mapping[str, str], kind: TerminalKind) -> CheckResult:
-    term = environment.get("TERM", "")
-    inside = (
-        "in tmux, "
-        if environment.get("TMUX")
-        else "over SSH, "
-        if environment.get("SSH_CONNECTION")
-        else ""
-    )
     if environment.get("NO_COLOR"):
         return CheckResult("colours", "note", "none: NO_COLOR is set")
+    term, hint, inside = environment.get("TERM", ""), kind.hint, ""
     if kind.depth == "none":
-        return CheckResult(
-            "colours",
-            "note",
-            f'none: TERM="{term}"',
-            "export TERM=xterm-256color, if this terminal is one",
-        )
+        hint = "export TERM=xterm-256color, if this terminal is one"
+        return CheckResult("colours", "note", f'none: TERM="{term}"', hint)
+    if environment.get("TMUX"):
+        inside = "in tmux, "
+    elif environment.get("SSH_CONNECTION"):
+        inside = "over SSH, "
     words = ", which the app is designed for" if kind.depth == "256" else ""
-    return CheckResult(
-        "colours",
-        "note" if kind.hint else "ok",
-        f"{kind.depth} ({inside}TERM={term}){words}",
-        kind.hint,
-    )
+    fact = f"{kind.depth} ({inside}TERM={term}){words}"
+    return CheckResult("colours", "note" if hint else "ok", fact, hint)
 
 
 def check_keymap(path: Path) -> list[CheckResult]:
@@ -222,26 +189,20 @@ def check_home() -> Iterator[CheckResult]:
     place = home()
     existing = nearest_existing(place)
     if not existing.is_dir() or not os.access(existing, os.W_OK):
-        yield CheckResult(
-            "home",
-            "bad",
-            f"cannot write to {place}: {existing} is"
-            f" {'read-only for you' if existing.is_dir() else 'not a folder'}",
-            "set RNNLM_TUI_HOME to a writable folder",
-        )
+        why = "read-only for you" if existing.is_dir() else "not a folder"
+        fact = f"cannot write to {place}: {existing} is {why}"
+        yield CheckResult("home", "bad", fact, "set RNNLM_TUI_HOME to a writable folder")
         return
     yield CheckResult(
-        "home", "ok", f"{place}" + ("" if place.exists() else ", created by the first run")
+        "home", "ok", f"{place}{'' if place.exists() else ', created by the first run'}"
     )
     yield check_filesystem(existing)
-    free = free_bytes(existing)
-    enough = free >= LITTLE_DISK
-    yield CheckResult(
-        "disk",
-        "ok" if enough else "bad",
-        f"{disk(free)} free",
-        "" if enough else "free some space, or set RNNLM_TUI_HOME to a folder on another disk",
-    )
+    free = f"{disk(free_bytes(existing))} free"
+    if free_bytes(existing) >= LITTLE_DISK:
+        yield CheckResult("disk", "ok", free)
+    else:
+        hint = "free some space, or set RNNLM_TUI_HOME to a folder on another disk"
+        yield CheckResult("disk", "bad", free, hint)
 
 
 def check_filesystem(folder: Path) -> CheckResult:
@@ -283,31 +244,21 @@ def check_torch(python: str) -> CheckResult:
     from rnnlm_tui.system.processes import child_environment
 
     hint = "pip install --force-reinstall torch; the worker's log has the full message"
+    ask, environment = [python, "-c", TORCH_QUESTION], child_environment({})
     try:
         answer = subprocess.run(
-            [python, "-c", TORCH_QUESTION],
-            capture_output=True,
-            text=True,
-            timeout=TORCH_SECONDS,
-            check=False,
-            env=child_environment({}),
+            ask, capture_output=True, text=True, timeout=TORCH_SECONDS, check=False, env=environment
         )
     except subprocess.TimeoutExpired:
         return CheckResult("torch", "bad", f"no response within {TORCH_SECONDS} s", hint)
     if answer.returncode != 0:
-        return CheckResult(
-            "torch",
-            "bad",
-            f"can't be imported: {(answer.stderr.strip().splitlines() or ['no message'])[-1]}",
-            hint,
-        )
+        last = (answer.stderr.strip().splitlines() or ["no message"])[-1]
+        return CheckResult("torch", "bad", f"can't be imported: {last}", hint)
     known = cast(dict[str, object], json.loads(answer.stdout))
     cuda = cast(dict[str, str], known["cuda"])
-    devices = (
-        [f"{name} ({model})" for name, model in cuda.items()]
-        + (["mps"] if known["mps"] else [])
-        + [f"cpu, {counted(cast(int, known['threads']), 'thread')}"]
-    )
+    devices = [f"{name} ({model})" for name, model in cuda.items()]
+    devices += ["mps"] if known["mps"] else []
+    devices.append(f"cpu, {counted(cast(int, known['threads']), 'thread')}")
     words = f"{known['version']}, trains on {', '.join(devices)}"
     problems = cast(list[tuple[str, str]], known["problems"])
     if not problems:
@@ -317,21 +268,15 @@ def check_torch(python: str) -> CheckResult:
     return CheckResult("torch", "note" if cuda else "bad", f"{words}: {facts}", fixes)
 
 
-def check_machine() -> list[CheckResult]:
-    """Describe the machine and its GPUs."""
+def check_machine() -> CheckResult:
+    """Describe the machine."""
     from rnnlm_tui.store.paths import home
     from rnnlm_tui.system.machine import describe_machine
 
     machine = describe_machine(home())
-    found = [
-        CheckResult(
-            "machine",
-            "ok",
-            f"{machine.host}, {counted(machine.cpu_count, 'core')}, {memory(machine.memory_free)}"
-            f" of {memory(machine.memory_total)} free",
-        )
-    ]
-    return [*found, check_gpus(), *check_loss_kernel()]
+    free = f"{memory(machine.memory_free)} of {memory(machine.memory_total)} free"
+    fact = f"{machine.host}, {counted(machine.cpu_count, 'core')}, {free}"
+    return CheckResult("machine", "ok", fact)
 
 
 def check_gpus() -> CheckResult:
@@ -340,18 +285,19 @@ def check_gpus() -> CheckResult:
     from rnnlm_tui.system.gpu import cards, gpu_count
 
     here, problem, known = [card.sample() for card in cards()], gpu_problem(), driver()
-    names = [
+    names = Counter(
         f"{gpu.name}"
         + (f", {memory(gpu.memory_total)}" if gpu.memory_total else "")
         + (f", {gpu.fault}" if gpu.fault else "")
         for gpu in here
-    ]
-    words = "; ".join(f"{number} × {name}" if number > 1 else name for name, number in _runs(names))
+    )
+    words = "; ".join(
+        f"{number} × {name}" if number > 1 else name for name, number in names.items()
+    )
     if here and not gpu_count():
         chosen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-        return CheckResult(
-            "GPU", "note", f'{words}; hidden by CUDA_VISIBLE_DEVICES="{chosen}": the CPU trains'
-        )
+        fact = f'{words}; hidden by CUDA_VISIBLE_DEVICES="{chosen}": the CPU trains'
+        return CheckResult("GPU", "note", fact)
     if problem is not None and known is None:
         return CheckResult("GPU", "bad", problem.fact, problem.fix)
     if known is not None:
@@ -360,12 +306,9 @@ def check_gpus() -> CheckResult:
         faulty = problem is not None or any(gpu.fault for gpu in here)
         return CheckResult("GPU", "bad" if faulty else "ok", f"{words}, {known}")
     if pci_cards():
-        return CheckResult(
-            "GPU",
-            "note",
-            "an NVIDIA GPU is there, but not its driver: training runs on the CPU",
-            "install the NVIDIA driver; in a container, start it with --gpus all",
-        )
+        fact = "an NVIDIA GPU is there, but not its driver: training runs on the CPU"
+        hint = "install the NVIDIA driver; in a container, start it with --gpus all"
+        return CheckResult("GPU", "note", fact, hint)
     return CheckResult("GPU", "note", "no NVIDIA GPU found; training runs on the CPU")
 
 
@@ -388,30 +331,16 @@ def check_loss_kernel() -> Iterator[CheckResult]:
     yield CheckResult("loss kernel", "note", f"{missing}: training on a GPU is slower", fix)
 
 
-def _runs(names: list[str]) -> list[tuple[str, int]]:
-    """Each name once, with how often it occurs."""
-    return [(name, names.count(name)) for name in dict.fromkeys(names)]
-
-
 def check_matmul(cpuinfo: str) -> CheckResult:
     """Find the matmul precisions of the CPU in the text of /proc/cpuinfo."""
-    flags = next(
-        (
-            line.partition(":")[2].split()
-            for line in cpuinfo.splitlines()
-            if line.startswith("flags")
-        ),
-        [],
-    )
-    known = [flag for flag in BF16_FLAGS if flag in flags]
-    if known:
-        return CheckResult(
-            "products",
-            "ok",
-            f"float32, and bf16 with {known[0]}: a run on the CPU uses the faster one unless"
-            " training.matmul is set",
-        )
-    return CheckResult("products", "ok", f"float32; the CPU has neither {' nor '.join(BF16_FLAGS)}")
+    flags = re.search(r"^flags.*", cpuinfo, re.MULTILINE)
+    known = set(flags[0].split()) if flags else set[str]()
+    fastest = next((flag for flag in BF16_FLAGS if flag in known), None)
+    fact = f"float32; the CPU has neither {' nor '.join(BF16_FLAGS)}"
+    if fastest is not None:
+        use = "a run on the CPU uses the faster one unless training.matmul is set"
+        fact = f"float32, and bf16 with {fastest}: {use}"
+    return CheckResult("products", "ok", fact)
 
 
 def check_logout() -> CheckResult:

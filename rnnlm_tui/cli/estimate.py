@@ -5,9 +5,16 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from rnnlm_tui.cli.options import ConfigOptions, JsonOption, TextArgument, TrustOption, with_text
+from rnnlm_tui import client
+from rnnlm_tui.cli.config import allow_datasets, resolve, runnable_config
+from rnnlm_tui.cli.options import (
+    ConfigOptions,
+    JsonOption,
+    TextArgument,
+    TrustOption,
+    opt,
+    with_text,
+)
 from rnnlm_tui.cli.output import facts, note, print_json
 from rnnlm_tui.errors import ConfigError, CorpusError
 from rnnlm_tui.schema.formatting import counted, disk, duration, figure, flops, percent, short
@@ -21,11 +28,13 @@ if TYPE_CHECKING:
 SHOWN_LINES, SHOWN_CELLS = 5, 64
 """Number and width of the lines shown from the start of the text."""
 
-MEMORY_PARTS = (
-    *("process", "corpus", "weights", "moments", "activations", "head", "gradients"),
-    *("evaluation", "saving"),
+FIGURES = (
+    *("vocabulary_share", "tokens_seen", "tokens_per_parameter", "unique_tokens_per_parameter"),
+    *("steps_per_epoch", "steps", "step_flops", "run_flops", "memory_bytes", "memory_measured"),
+    *("memory_free", "checkpoint_bytes", "disk_bytes", "seconds", "evaluation_seconds"),
+    *("calibrated_by", "calibrated_run", "start_loss", "baseline_perplexity", "notes"),
 )
-"""The parts of the memory estimate in JSON."""
+"""The fields of an Estimate that JSON has under the same name."""
 
 PROGRESS_SECONDS = 2.0
 """Interval between progress messages of one phase."""
@@ -35,11 +44,7 @@ def estimate(
     text: TextArgument = None,
     options: ConfigOptions = ConfigOptions(),
     probe: Annotated[
-        bool,
-        typer.Option(
-            "--probe",
-            help="Prepare the text and measure 20 training steps; creates no run.",
-        ),
+        bool, opt("--probe", "Prepare the text and measure 20 training steps; creates no run.")
     ] = False,
     trust_dataset: TrustOption = False,
     json: JsonOption = False,
@@ -49,21 +54,17 @@ def estimate(
     Without --probe, nothing is measured. Steps are counted in a prepared corpus, or in a text of up
     to 8 MB for a tokenizer that needn't be learned.
     """
-    from rnnlm_tui.cli.config import allow_datasets, resolve, runnable_config
-    from rnnlm_tui.client.estimate import estimate as estimate_config
-    from rnnlm_tui.client.gpus import check_device, check_precision
     from rnnlm_tui.client.pretrained import check_tokenizer
 
     options = with_text(options, text)
-    given = (options.preset, options.config, options.assignments)
-    wanted = runnable_config(options) if probe else resolve(*given).config
-    check_device(wanted.training.device)
+    wanted = runnable_config(options) if probe else resolve(options).config
+    client.gpus.check_device(wanted.training.device)
     check_tokenizer(wanted.tokenizer)
-    check_precision(wanted.training)
+    client.gpus.check_precision(wanted.training)
     if probe:
         allow_datasets(wanted.corpus, options.assignments, trust=trust_dataset)
     measured = _measure(wanted) if probe else None
-    found, text_start = estimate_config(wanted), _preview(wanted)
+    found, text_start = client.estimate.estimate(wanted), _preview(wanted)
     if found.problems:
         raise ConfigError(found.problems)
     if json:
@@ -84,69 +85,38 @@ def estimate_json(
     for checkpoints) in `memory_parts`, and the larger of a step (activations with head or
     gradients) and an evaluation. If `memory_measured`, a probe measured all but saving.
     """
-    count, parts = found.parameters, found.memory
+    text, layout, first_lines, probe = found.text, None, None, None
+    if text_start is not None:
+        layout = text_start.layout
+        first_lines = {"tokens": text_start.exact, "pieces": text_start.lines}
+    if measured is not None:
+        probe = measured.model_dump(mode="json", exclude={"shape"})
+        probe["estimated_memory_bytes"] = found.memory.training
     return {
         "preset": config.preset,
-        "parameters": count.total,
-        "parameters_by_part": {
-            "embedding": count.embedding,
-            "layers": list(count.layers),
-            "output": count.output,
-        },
-        "vocab_size": found.text.vocab_size,
-        "vocab_exact": found.text.vocab_exact,
-        "vocabulary_share": found.vocabulary_share,
-        "train_tokens": found.text.tokens,
-        "train_sentences": found.text.sentences,
-        "text_known": found.text.known,
-        "tokens_seen": found.tokens_seen,
-        "tokens_per_parameter": found.tokens_per_parameter,
-        "unique_tokens_per_parameter": found.unique_tokens_per_parameter,
-        "steps_per_epoch": found.steps_per_epoch,
-        "steps": found.steps,
-        "step_flops": found.step_flops,
-        "run_flops": found.run_flops,
-        "memory_bytes": found.memory_bytes,
-        "memory_measured": found.memory_measured,
-        "memory_parts": {name: getattr(parts, name) for name in MEMORY_PARTS},
-        "memory_free": found.memory_free,
+        "parameters": found.parameters.total,
+        "parameters_by_part": found.parameters,
+        "vocab_size": text.vocab_size,
+        "vocab_exact": text.vocab_exact,
+        "train_tokens": text.tokens,
+        "train_sentences": text.sentences,
+        "text_known": text.known,
+        **{name: getattr(found, name) for name in FIGURES},
+        "memory_parts": found.memory,
         "fitting_batch": found.largest_fitting_batch,
-        "checkpoint_bytes": found.checkpoint_bytes,
-        "disk_bytes": found.disk_bytes,
-        "seconds": found.seconds,
-        "evaluation_seconds": found.evaluation_seconds,
-        "calibrated_by": found.calibrated_by,
-        "calibrated_run": found.calibrated_run,
-        "start_loss": found.start_loss,
-        "baseline_perplexity": found.baseline_perplexity,
-        "notes": list(found.notes),
-        "layout": None if text_start is None else text_start.layout,
-        "first_lines": (
-            None
-            if text_start is None
-            else {"tokens": text_start.exact, "pieces": [list(line) for line in text_start.lines]}
-        ),
+        "layout": layout,
+        "first_lines": first_lines,
         "warnings": _warnings(config, found),
-        "probe": (
-            None
-            if measured is None
-            else {
-                **measured.model_dump(mode="json", exclude={"shape"}),
-                "estimated_memory_bytes": parts.training,
-            }
-        ),
+        "probe": probe,
     }
 
 
 def _measure(config: RunConfig) -> Calibration:
-    from rnnlm_tui.client.gpus import unused_gpu_warning
-    from rnnlm_tui.client.start import run_probe
-
     def warn(words: str) -> None:
-        if not unused_gpu_warning(config.training.device):  # the estimate has it otherwise
+        if not client.gpus.unused_gpu_warning(config.training.device):  # the estimate has it
             note(f"warning: {words}")
 
-    return run_probe(config, _ProbeProgress(), warn=warn)
+    return client.start.run_probe(config, _ProbeProgress(), warn=warn)
 
 
 class _ProbeProgress:
@@ -172,32 +142,29 @@ class _ProbeProgress:
 def _estimate_lines(
     config: RunConfig, found: Estimate, measured: Calibration | None
 ) -> list[tuple[str, str]]:
-    count = found.parameters
+    count, text = found.parameters, found.text
     layers = " + ".join(f"{layer:,}" for layer in count.layers)
     parts = f"embedding {count.embedding:,}, layers {layers}, output {count.output:,}"
-    vocabulary = "" if found.text.vocab_exact else " at most, depends on the text"
-    vocabulary += f", {percent(found.vocabulary_share)} of the parameters"
+    vocabulary = f"{text.vocab_size:,}{'' if text.vocab_exact else ' at most, depends on the text'}"
     tokens = steps = time = "known after the first start, which prepares the corpus"
-    how = " (counted)" if found.text.known == "counted" else ""
-    if found.text.tokens is not None:
-        tokens = f"{found.text.tokens:,} for training{how}"
-    elif found.text.sentences is not None:
-        tokens = f"of {counted(found.text.sentences, 'sentence')} for training{how}"
-    per_parameter = ""
+    per_parameter = speed = baseline = ""
+    how = " (counted)" if text.known == "counted" else ""
+    if text.tokens is not None:
+        tokens = f"{text.tokens:,} for training{how}"
+    elif text.sentences is not None:
+        tokens = f"of {counted(text.sentences, 'sentence')} for training{how}"
     if found.tokens_per_parameter is not None:
         per_parameter = f"{figure(found.tokens_per_parameter)} tokens"
         if found.unique_tokens_per_parameter is not None:
             per_parameter += f", {figure(found.unique_tokens_per_parameter)} of them different"
     if found.steps is not None:
-        steps = f"{found.steps:,}"
-        if found.steps_per_epoch:
-            steps += f", {found.steps_per_epoch:,} per epoch"
+        per_epoch = f", {found.steps_per_epoch:,} per epoch" if found.steps_per_epoch else ""
+        steps = f"{found.steps:,}{per_epoch}"
         time = "known after a run of similar size on this machine, or with --probe"
     if found.seconds is not None:
         time = f"≈ {duration(found.seconds)}, at the speed of {found.calibrated_run or 'the probe'}"
         if found.evaluation_seconds:
             time += f", and {duration(found.evaluation_seconds)} for evaluations"
-    speed = baseline = ""
     if measured is not None:
         speed = (
             f"{short(measured.tokens_per_second)} tokens/s,"
@@ -206,10 +173,11 @@ def _estimate_lines(
         )
     if found.baseline_perplexity is not None:
         baseline = f"bigram model, perplexity {figure(found.baseline_perplexity)}"
+    start = f"loss {figure(found.start_loss, 2)}, perplexity {text.vocab_size:,}"
     return [
         ("preset", config.preset),
         ("parameters", f"{count.total:,}  ({parts})"),
-        ("vocabulary", f"{found.text.vocab_size:,}{vocabulary}"),
+        ("vocabulary", f"{vocabulary}, {percent(found.vocabulary_share)} of the parameters"),
         ("tokens", tokens),
         ("per parameter", per_parameter),
         ("steps", steps),
@@ -218,10 +186,7 @@ def _estimate_lines(
         ("speed", speed),
         ("memory", _memory_text(found)),
         ("disk", f"{disk(found.disk_bytes)}, {disk(found.checkpoint_bytes)} per checkpoint"),
-        (
-            "at the start",
-            f"loss {figure(found.start_loss, 2)}, perplexity {found.text.vocab_size:,}",
-        ),
+        ("at the start", start),
         ("to beat", baseline),
         *(("" if number else "text", remark) for number, remark in enumerate(found.notes)),
         *(("warning", words) for words in _warnings(config, found)),
@@ -235,20 +200,17 @@ def _work(found: Estimate) -> str:
 
 
 def _preview(config: RunConfig) -> Preview | None:
-    from rnnlm_tui.client.corpora import preview
-
     try:
-        return preview(config)
+        return client.corpora.preview(config)
     except CorpusError:  # `train` reports the problem
         return None
 
 
 def _first_lines(text_start: Preview | None) -> list[tuple[str, str]]:
     """Return the layout of the text and its first lines, with visible white space."""
-    from rnnlm_tui.client.corpora import visible
-
     if text_start is None:
         return []
+    visible = client.corpora.visible
     separator = "" if all(len(piece) == 1 for line in text_start.lines for piece in line) else "|"
     lines = [separator.join(map(visible, line)) for line in text_start.lines[:SHOWN_LINES]]
     lines = [line if len(line) <= SHOWN_CELLS else f"{line[: SHOWN_CELLS - 1]}…" for line in lines]
@@ -261,19 +223,18 @@ def _first_lines(text_start: Preview | None) -> list[tuple[str, str]]:
 
 def _memory_text(found: Estimate) -> str:
     parts = found.memory
+    during = {"evaluation": parts.evaluation}
+    if parts.step >= parts.evaluation:
+        name = "head" if parts.head > parts.gradients else "gradients"
+        during = {"activations": parts.activations, name: max(parts.head, parts.gradients)}
     named = {
         "process": parts.process,
         "corpus": parts.corpus,
         "weights": parts.weights,
         "optimizer": parts.moments,
+        **during,
+        "copy for checkpoints": parts.saving,
     }
-    if parts.step >= parts.evaluation:
-        named["activations"] = parts.activations
-        name = "head" if parts.head > parts.gradients else "gradients"
-        named[name] = max(parts.head, parts.gradients)
-    else:
-        named["evaluation"] = parts.evaluation
-    named["copy for checkpoints"] = parts.saving
     details = ", ".join(f"{name} {_mebibytes(size)}" for name, size in named.items() if size)
     total = _mebibytes(parts.total)
     if found.memory_measured:
@@ -286,19 +247,13 @@ def _mebibytes(size: int) -> str:
 
 
 def _warnings(config: RunConfig, found: Estimate) -> list[str]:
-    from rnnlm_tui.client.estimate import memory_warning
-    from rnnlm_tui.client.gpus import (
-        shared_gpu_warning,
-        slow_cell_warning,
-        unused_gpu_warning,
-    )
     from rnnlm_tui.schema.estimates import warmup_note
 
     every = (
-        unused_gpu_warning(config.training.device),
-        shared_gpu_warning(config),
-        slow_cell_warning(config),
-        memory_warning(found),
+        client.gpus.unused_gpu_warning(config.training.device),
+        client.gpus.shared_gpu_warning(config),
+        client.gpus.slow_cell_warning(config),
+        client.estimate.memory_warning(found),
         warmup_note(config, found.steps),
     )
     return [words for words in every if words]

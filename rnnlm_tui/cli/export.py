@@ -8,41 +8,38 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
-from rnnlm_tui.cli.options import JsonOption, checkpoint_path, complete_address, split_address
+from rnnlm_tui import client
+from rnnlm_tui.cli.options import (
+    JsonOption,
+    arg,
+    checkpoint_path,
+    complete_address,
+    opt,
+    split_address,
+)
 from rnnlm_tui.cli.output import ProgressLine, line, note, print_json
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import counted, disk, user_path
 
 if TYPE_CHECKING:
-    from rnnlm_tui.client.export import Exported
-    from rnnlm_tui.schema.exports import ExportDone, ImportDone
     from rnnlm_tui.schema.protocol import TaskProgress
 
 
 def export(
     address: Annotated[
         str,
-        typer.Argument(
-            metavar="RUN[@CHECKPOINT]",
-            help="A run and its checkpoint: @best (default), @last or @STEP.",
-            show_default=False,
-            autocompletion=complete_address,
+        arg(
+            "RUN[@CHECKPOINT]",
+            "A run and its checkpoint: @best (default), @last or @STEP.",
+            complete_address,
         ),
     ],
-    folder: Annotated[
-        Path,
-        typer.Argument(
-            metavar="DIR", help="The folder to write; must not exist.", show_default=False
-        ),
-    ],
+    folder: Annotated[Path, arg("DIR", "The folder to write; must not exist.")],
     format: Annotated[
-        Literal["hf", "onnx", "book"],
-        typer.Option("--format", metavar="hf|onnx|book", help="What to write."),
+        Literal["hf", "onnx", "book"], opt("--format hf|onnx|book", "What to write.")
     ] = "hf",
     force: Annotated[
-        bool, typer.Option("--force", help="Replace an earlier export, but no other folder.")
+        bool, opt("--force", "Replace an earlier export, but no other folder.")
     ] = False,
     json: JsonOption = False,
 ) -> None:
@@ -52,8 +49,6 @@ def export(
     one step as a graph, with the state in and out. book: the state dict of the book's own model.
     The result is loaded again and compared with the checkpoint before the folder gets its name.
     """
-    from rnnlm_tui.client.export import export_checkpoint
-
     run, which = split_address(address)
     if which == "now":
         raise InputError(
@@ -63,39 +58,35 @@ def export(
     checkpoint = checkpoint_path(run, which)
     target = user_path(str(folder))
     with _progress(f"exporting {run.name}") as report:
-        exported = export_checkpoint(run, checkpoint, target, format, force=force, report=report)
+        exported = client.export.export_checkpoint(
+            run, checkpoint, target, format, force=force, report=report
+        )
+    done = exported.done
     if json:
-        print_json(_export_facts(exported))
+        facts = {name: getattr(exported, name) for name in ("run", "format", "bytes", "files")}
+        print_json({**facts, "path": exported.folder, **done.model_dump(exclude={"kind"})})
         return
     line(
         f"exported {run.name}@{exported.step} to {folder}:"
         f" {counted(len(exported.files), 'file')}, {disk(exported.bytes)}"
     )
-    line(f"loaded again and compared: {_compared(exported.done)}")
-    for words in exported.done.notes:
+    line(
+        f"loaded again and compared: {counted(done.logits_compared, 'logit')}, largest difference"
+        f" {done.largest_difference:.1e}; {counted(done.greedy_tokens, 'token')} of greedy text"
+        " are equal"
+    )
+    for words in done.notes:
         note(f"note: {words}")
 
 
 def import_model(
-    file: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE.pth", help="A state dict of the book's model.", show_default=False
-        ),
-    ],
-    name: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[NAME]", help="The run's name (default: a random one).", show_default=False
-        ),
-    ] = None,
+    file: Annotated[Path, arg("FILE.pth", "A state dict of the book's model.")],
+    name: Annotated[str | None, arg("[NAME]", "The run's name (default: a random one).")] = None,
     tokenizer: Annotated[
         str | None,
-        typer.Option(
-            "--tokenizer",
-            metavar="DIR|NAME",
-            help="Its tokenizer: a folder or a Hugging Face name (default: the file's folder).",
-            show_default=False,
+        opt(
+            "--tokenizer DIR|NAME",
+            "Its tokenizer: a folder or a Hugging Face name (default: the file's folder).",
         ),
     ] = None,
     json: JsonOption = False,
@@ -105,13 +96,13 @@ def import_model(
     The run has one checkpoint, which can be sampled, scored and forked. Only tensors are read, in
     a process with little memory: a file with code, wrong names or wrong shapes is refused.
     """
-    from rnnlm_tui.client.export import import_book
-
     path = user_path(str(file))
     with _progress(f"importing {path.name}") as report:
-        run, done = import_book(path, name, tokenizer=tokenizer, report=report)
+        run, done = client.export.import_book(path, name, tokenizer=tokenizer, report=report)
     if json:
-        print_json({"run": run.name, "path": str(run.path), "step": 0, **_import_facts(done)})
+        print_json(
+            {"run": run.name, "path": run.path, "step": 0, **done.model_dump(exclude={"kind"})}
+        )
         return
     line(
         f"imported {path.name} as {run.name}: elman, {done.num_layers} x {done.width},"
@@ -120,36 +111,9 @@ def import_model(
     note(f"`rnnlm-tui sample {run.name}` samples it, `rnnlm-tui train --from {run.name}` forks it")
 
 
-def _compared(done: ExportDone) -> str:
-    return (
-        f"{counted(done.logits_compared, 'logit')}, largest difference"
-        f" {done.largest_difference:.1e}; {counted(done.greedy_tokens, 'token')} of greedy text"
-        " are equal"
-    )
-
-
-def _export_facts(exported: Exported) -> dict[str, object]:
-    return {
-        "run": exported.run,
-        "step": exported.step,
-        "format": exported.format,
-        "path": str(exported.folder),
-        "bytes": exported.bytes,
-        "files": list(exported.files),
-        **exported.done.model_dump(exclude={"kind", "step"}),
-    }
-
-
-def _import_facts(done: ImportDone) -> dict[str, object]:
-    return done.model_dump(exclude={"kind"})
-
-
 @contextmanager
 def _progress(what: str) -> Iterator[Callable[[TaskProgress], None]]:
     """Show the phase, on a terminal."""
-    shown = ProgressLine()
-    try:
+    with ProgressLine() as shown:
         shown(f"{what}: starting")
         yield lambda progress: shown(f"{what}: {progress.phase}")
-    finally:
-        shown.clear()

@@ -23,20 +23,15 @@ def run(arguments: Sequence[str]) -> int:
     from rnnlm_tui.errors import EXIT_INTERRUPTED, RnnlmError
 
     try:
-        from rnnlm_tui.cli.start import (
-            COMPLETING,
-            open_app,
-            open_run,
-            opens_without_options,
-        )
+        from rnnlm_tui.cli.start import COMPLETING, open_app, opens_without_options
 
         if opens_without_options(arguments):
-            if arguments:
-                open_run(arguments[1])
-            open_app(None)
-        from rnnlm_tui.cli.app import build
+            from rnnlm_tui.store.runs import find_run
 
-        build()(list(arguments), prog_name="rnnlm-tui")
+            open_app(find_run(arguments[1]) if arguments else None)
+        from rnnlm_tui.cli.app import run_command
+
+        return run_command(arguments)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0 if end.code is None else 1
     except RnnlmError as error:
@@ -50,28 +45,21 @@ def run(arguments: Sequence[str]) -> int:
         return EXIT_INTERRUPTED
     except Exception as error:
         return _report_bug(error)
-    return 0
 
 
 def _report_bug(error: Exception) -> int:
     """Report an unexpected error in one sentence; the traceback goes to a log file."""
-    import tempfile
     import traceback
+    from pathlib import Path
+    from tempfile import mkstemp
 
     from rnnlm_tui.cli.output import note
     from rnnlm_tui.errors import RnnlmError
 
-    with tempfile.NamedTemporaryFile(
-        "w",
-        prefix="rnnlm-tui-",
-        suffix=".log",
-        encoding="utf-8",
-        errors="backslashreplace",
-        delete=False,
-    ) as log:
-        log.writelines(traceback.format_exception(error))
-    note(
-        f"rnnlm-tui: internal error ({type(error).__name__}: {error}); the traceback is in"
-        f" {log.name}"
-    )
+    descriptor, log = mkstemp(prefix="rnnlm-tui-", suffix=".log")
+    os.close(descriptor)
+    words = "".join(traceback.format_exception(error))
+    Path(log).write_text(words, encoding="utf-8", errors="backslashreplace")
+    what = f"internal error ({type(error).__name__}: {error})"
+    note(f"rnnlm-tui: {what}; the traceback is in {log}")
     return RnnlmError.exit_code

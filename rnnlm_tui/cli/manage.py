@@ -12,17 +12,26 @@ from rnnlm_tui.cli import output
 from rnnlm_tui.cli.options import (
     JsonOption,
     RunArgument,
+    arg,
     complete_address,
     split_address,
 )
 from rnnlm_tui.cli.output import act_on_each, encodable, line, print_json
-from rnnlm_tui.errors import (
-    InputError,
-    UnknownCheckpointError,
-)
+from rnnlm_tui.errors import InputError, UnknownCheckpointError
 from rnnlm_tui.schema.formatting import safe
+from rnnlm_tui.store.addresses import checkpoint_step
+from rnnlm_tui.store.labels import (
+    change_labels,
+    edited_tags,
+    labels_file,
+    note_checkpoint,
+    pin_checkpoint,
+)
+from rnnlm_tui.store.runs import find_run, rename_run
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from rnnlm_tui.store.labels import RunLabels
     from rnnlm_tui.store.paths import RunDirectory
 
@@ -33,8 +42,6 @@ def usable_labels(run: RunDirectory) -> RunLabels:
     Raises:
         StorageError: the file can't be read or moved.
     """
-    from rnnlm_tui.store.labels import labels_file
-
     file = labels_file(run)
     if kept := file.move_damaged_aside():
         lost = f"the labels of {run.name} are damaged: the file is kept as {kept.name}"
@@ -44,23 +51,17 @@ def usable_labels(run: RunDirectory) -> RunLabels:
 
 AddressesArgument = Annotated[
     list[str],
-    typer.Argument(
-        metavar="RUN[@CHECKPOINT]...",
-        help="Runs, or their checkpoints: @best, @last or @STEP.",
-        show_default=False,
-        autocompletion=complete_address,
+    arg(
+        "RUN[@CHECKPOINT]...",
+        "Runs, or their checkpoints: @best, @last or @STEP.",
+        complete_address,
     ),
 ]
 
 
 AddressArgument = Annotated[
     str,
-    typer.Argument(
-        metavar="RUN[@CHECKPOINT]",
-        help="A run, or its checkpoint: @best, @last or @STEP.",
-        show_default=False,
-        autocompletion=complete_address,
-    ),
+    arg("RUN[@CHECKPOINT]", "A run, or its checkpoint: @best, @last or @STEP.", complete_address),
 ]
 
 
@@ -68,11 +69,7 @@ def tag(
     run: RunArgument,
     tags: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[+TAG|-TAG]...",
-            help="Tags to add or remove: +paper -draft; a bare word adds one.",
-            show_default=False,
-        ),
+        arg("[+TAG|-TAG]...", "Tags to add or remove: +paper -draft; a bare word adds one."),
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -80,50 +77,35 @@ def tag(
 
     Without tags, print the current ones.
     """
-    from rnnlm_tui.store.labels import change_labels, edited_tags
-    from rnnlm_tui.store.runs import find_run
-
-    directory = find_run(run)
-
-    def change(labels: RunLabels) -> RunLabels:
-        return replace(labels, tags=edited_tags(tags or (), labels.tags))
-
-    before = usable_labels(directory)
-    labels = change_labels(directory, change) if tags else before
-    if json:
-        print_json(
-            {"run": directory.name, "tags": labels.tags, "changed": labels.tags != before.tags}
+    directory, words = find_run(run), tags or ()
+    before = labels = usable_labels(directory)
+    if words:
+        labels = change_labels(
+            directory, lambda found: replace(found, tags=edited_tags(words, found.tags))
         )
+    if json:
+        changed = labels.tags != before.tags
+        print_json({"run": directory.name, "tags": labels.tags, "changed": changed})
         return
-    words = tags or ()
-    unknown = sorted(
-        {word[1:] for word in words if word.startswith("-")}
-        - {""}
-        - set(before.tags)
-        - {word.removeprefix("+") for word in words}
-    )
+    removed = {word[1:] for word in words if word.startswith("-") and word != "-"}
+    unknown = removed - {*before.tags, *(word.removeprefix("+") for word in words)}
     line(
         f"{directory.name} has {'the tags ' + ' '.join(labels.tags) if labels.tags else 'no tags'}"
-        + (f"; no such tag: {', '.join(unknown)}" if unknown else "")
+        + (f"; no such tag: {', '.join(sorted(unknown))}" if unknown else "")
     )
 
 
 def note(
     run: AddressArgument,
-    text: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[TEXT]...", help='The note; "" removes it.', show_default=False),
-    ] = None,
+    text: Annotated[list[str] | None, arg("[TEXT]...", 'The note; "" removes it.')] = None,
     json: JsonOption = False,
 ) -> None:
     """Write a one-line note on a run or a checkpoint.
 
     Without a text, print the note.
     """
-    from rnnlm_tui.store.labels import change_labels, note_checkpoint
-
     directory, which = split_address(run)
-    name, step = directory.name, None if which is None else _step_of(directory, which, pins=False)
+    step = None if which is None else checkpoint_step(directory, which)
     before = labels = usable_labels(directory)
     words = " ".join(text or ())
     if text and step is not None:
@@ -133,32 +115,31 @@ def note(
     old, new = (
         found.note if step is None else found.notes.get(step, "") for found in (before, labels)
     )
-    at = {} if step is None else {"step": step}
-    address = name if step is None else f"{name}@{step}"
+    address = directory.name if step is None else f"{directory.name}@{step}"
     if json:
-        print_json({"run": name, **at, "note": new, "changed": new != old})
+        at = {} if step is None else {"step": step}
+        print_json({"run": directory.name, **at, "note": new, "changed": new != old})
     elif new:
-        line(new if not text else f"{address}: {new}")
+        line(f"{address}: {new}" if text else new)
     else:
         line(f"{address} has no note")
 
 
 def rename(
     run: RunArgument,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The new name.", show_default=False)],
+    name: Annotated[str, arg("NAME", "The new name.")],
     json: JsonOption = False,
 ) -> None:
     """Rename a run that isn't running."""
-    from rnnlm_tui.store.runs import find_run, rename_run
-
     before = find_run(run)
     usable_labels(before)
     renamed = rename_run(before, name)
     if json:
-        print_json({"run": renamed.name, "before": before.name, "path": str(renamed.path)})
+        print_json({"run": renamed.name, "before": before.name, "path": renamed.path})
+    elif renamed == before:
+        line(f"already named {before.name}")
     else:
-        same = renamed == before
-        line(f"already named {before.name}" if same else f"{before.name} renamed to {renamed.name}")
+        line(f"{before.name} renamed to {renamed.name}")
 
 
 def pin(addresses: AddressesArgument, json: JsonOption = False) -> None:
@@ -175,63 +156,36 @@ def unpin(addresses: AddressesArgument, json: JsonOption = False) -> None:
 
 
 def _set(addresses: list[str], json: bool, *, pinned: bool) -> None:
-
-    found = [split_address(address) for address in addresses]
-
     def act(address: tuple[RunDirectory, str | None]) -> tuple[object, str]:
         run, which = address
+        before = usable_labels(run)
         if which is None:
-            return _set_run(run, pinned=pinned)
-        return _set_checkpoint(run, which, pinned=pinned)
+            change_labels(run, lambda labels: replace(labels, pinned=pinned))
+            changed, name, where = before.pinned != pinned, run.name, {}
+        else:
+            step = _step_of(run, which, () if pinned else before.pins)
+            changed = pin_checkpoint(run, step, pinned=pinned).pins != before.pins
+            name, where = f"{run.name}@{step}", {"step": step}
+        if changed:
+            words = "pinned" if pinned else "unpinned"
+        else:
+            words = "is already pinned" if pinned else "was not pinned"
+        if which is None and pinned:
+            words = f"is {'' if changed else 'already '}pinned at the top of the list"
+            words += f"; `rnnlm-tui pin {run.name}@best` pins its best checkpoint"
+        return {"run": run.name, **where, "pinned": pinned, "changed": changed}, f"{name} {words}"
 
-    act_on_each(found, act, json=json)
-
-
-def _set_checkpoint(run: RunDirectory, which: str, *, pinned: bool) -> tuple[object, str]:
-    from rnnlm_tui.store.labels import pin_checkpoint
-
-    step, before = _step_of(run, which, pins=not pinned), usable_labels(run).pins
-    changed = pin_checkpoint(run, step, pinned=pinned).pins != before
-    if changed:
-        words = "pinned" if pinned else "unpinned"
-    else:
-        words = "is already pinned" if pinned else "was not pinned"
-    result = {"run": run.name, "step": step, "pinned": pinned, "changed": changed}
-    return result, f"{run.name}@{step} {words}"
-
-
-def _set_run(run: RunDirectory, *, pinned: bool) -> tuple[object, str]:
-
-    from rnnlm_tui.store.labels import change_labels
-
-    before = usable_labels(run).pinned
-    change_labels(run, lambda labels: replace(labels, pinned=pinned))
-    if pinned:
-        words = f"is {'already ' if before else ''}pinned at the top of the list"
-        words += f"; `rnnlm-tui pin {run.name}@best` pins its best checkpoint"
-    else:
-        words = "unpinned" if before else "was not pinned"
-    return {"run": run.name, "pinned": pinned, "changed": before != pinned}, f"{run.name} {words}"
+    act_on_each(list(map(split_address, addresses)), act, json=json)
 
 
-def _step_of(run: RunDirectory, which: str, *, pins: bool) -> int:
-    """Return a checkpoint's step; with `pins`, also of a deleted one that is still pinned."""
-    from rnnlm_tui.store.addresses import checkpoint_path
-    from rnnlm_tui.store.labels import read_labels
-
-    if which.startswith("average-"):
-        raise InputError(
-            f"{run.name}@{which} is an average: averages need no pin: they stay",
-            hint=f"`rnnlm-tui average --remove {run.name}@{which}` removes it",
-        )
+def _step_of(run: RunDirectory, which: str, pins: Collection[int]) -> int:
+    """Return the step of a checkpoint, or of a deleted one that is still among the pins."""
     try:
-        return int(checkpoint_path(run, which).name.rpartition("-")[2])
+        return checkpoint_step(run, which)
     except UnknownCheckpointError:
-        wanted = which.replace(",", "")
-        left = next((step for step in read_labels(run).pins if pins and str(step) == wanted), None)
-        if left is None:
-            raise
-        return left
+        if (wanted := which.replace(",", "")).isdecimal() and int(wanted) in pins:
+            return int(wanted)
+        raise
 
 
 def confirmed(question: str, what: str) -> bool:
@@ -243,6 +197,15 @@ def confirmed(question: str, what: str) -> bool:
     check_can_ask(what)
     print(encodable(safe(f"{question} [y/N] "), sys.stderr), end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def check_agreed(
+    question: str, what: str, *, yes: bool, otherwise: str = "nothing was deleted"
+) -> None:
+    """Ask a yes-or-no question, unless `yes` was given; another answer ends the verb with 1."""
+    if not yes and not confirmed(question, what):
+        output.note(otherwise)
+        raise typer.Exit(1)
 
 
 def check_can_ask(what: str, hint: str = "add --yes") -> None:

@@ -10,9 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
-from rnnlm_tui.cli.options import JsonOption, RunArgument, check_exclusive
+from rnnlm_tui import client, store
+from rnnlm_tui.cli.options import JsonOption, RunArgument, check_exclusive, opt
 from rnnlm_tui.cli.output import (
     ProgressLine,
     json_text,
@@ -24,7 +23,8 @@ from rnnlm_tui.cli.output import (
     table,
 )
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.formatting import NOTHING, counted, figure, first_of, user_path
+from rnnlm_tui.schema.formatting import NOTHING, counted, figure, user_path
+from rnnlm_tui.store.runs import find_run
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.metric_tables import Cell
@@ -33,33 +33,26 @@ if TYPE_CHECKING:
 
 def metrics(
     run: RunArgument,
-    csv: Annotated[bool, typer.Option("--csv", help="Print all steps as CSV.")] = False,
+    csv: Annotated[bool, opt("--csv", "Print all steps as CSV.")] = False,
     evaluations: Annotated[
-        bool, typer.Option("--evaluations", help="Print evaluations instead of steps.")
+        bool, opt("--evaluations", "Print evaluations instead of steps.")
     ] = False,
     format: Annotated[
         Literal["csv", "parquet", "tensorboard", "wandb"] | None,
-        typer.Option(
-            "--format",
-            metavar="csv|parquet|tensorboard|wandb",
-            help="Export everything as files of this format, into the folder --to.",
-            show_default=False,
+        opt(
+            "--format csv|parquet|tensorboard|wandb",
+            "Export everything as files of this format, into the folder --to.",
         ),
     ] = None,
     to: Annotated[
         Path | None,
-        typer.Option(
-            "--to",
-            metavar="FOLDER",
-            help="A new folder, or an earlier export of the run, which is continued.",
-            show_default=False,
-        ),
+        opt("--to FOLDER", "A new folder, or an earlier export of the run, which is continued."),
     ] = None,
     follow: Annotated[
         bool,
-        typer.Option(
+        opt(
             "--follow",
-            help="With --format: export until the run ends; Ctrl-C stops, and the run continues.",
+            "With --format: export until the run ends; Ctrl-C stops, and the run continues.",
         ),
     ] = False,
     json: JsonOption = False,
@@ -70,8 +63,6 @@ def metrics(
     events, machine readings and the config are exported.
     """
     from rnnlm_tui.client.metric_tables import EVALUATIONS, STEPS
-    from rnnlm_tui.store.reader import RunReader
-    from rnnlm_tui.store.runs import find_run
 
     check_exclusive(csv=csv, json=json)
     directory = find_run(run)
@@ -87,7 +78,7 @@ def metrics(
             )
         export(directory, format, user_path(str(to)).absolute(), follow=follow, json=json)
         return
-    with RunReader(directory) as reader:
+    with store.reader.RunReader(directory) as reader:
         with reading_log(directory) as report:
             reader.refresh(report)
         newest = replace(STEPS, read=lambda reader: reader.recent_steps(20))
@@ -110,41 +101,30 @@ def export(
     json: bool,
 ) -> None:
     """Export a run's metrics, and report what is in the folder."""
-    from rnnlm_tui.client.metrics_export import export_metrics
-
-    shown_step = ProgressLine()
     try:
-        found = export_metrics(
-            directory,
-            format,
-            folder,
-            follow=follow,
-            report=lambda step: shown_step(f"exporting {directory.name}: step {step:,}"),
-        )
+        with ProgressLine() as progress:
+            found = client.metrics_export.export_metrics(
+                directory,
+                format,
+                folder,
+                follow=follow,
+                report=lambda step: progress(f"exporting {directory.name}: step {step:,}"),
+            )
     except KeyboardInterrupt:
-        shown_step.clear()
         note("the same command exports the run again")
         raise
-    finally:
-        shown_step.clear()
     if json:
-        print_json({"run": directory.name, **asdict(found), "folder": str(folder)})
+        print_json({"run": directory.name, **asdict(found)})
         return
-    parts = [counted(number, *_NOUNS[name]) for name, number in found.rows.items() if number] or [
-        "no rows"
+    names = {"machine": "machine reading"}
+    parts = [
+        counted(number, names.get(name, name.removesuffix("s")))
+        for name, number in found.rows.items()
+        if number
     ]
-    line(f"{folder}: {first_of(parts, len(parts))}")
+    line(f"{folder}: {', '.join(parts) or 'no rows'}")
     if not found.ended:
         note(f"{directory.name} is running: export again, or use --follow")
-
-
-_NOUNS: dict[str, tuple[str, str]] = {
-    "steps": ("step", ""),
-    "evaluations": ("evaluation", ""),
-    "samples": ("sample", ""),
-    "events": ("event", ""),
-    "machine": ("machine reading", ""),
-}
 
 
 def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
@@ -171,17 +151,12 @@ def write_json(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
 
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
     """Write a table to stdout; Unix times become times of day."""
-    shown = [
-        tuple(_cell(name, value) for name, value in zip(columns, row, strict=True)) for row in rows
-    ]
-    if not shown:
+    cells = [tuple(map(_cell, columns, row)) for row in rows]
+    if not cells:
         line("no metrics yet")
         return
-    table(
-        columns,
-        shown,
-        right=[index for index, name in enumerate(columns) if name not in ("split", "name")],
-    )
+    right = [index for index, name in enumerate(columns) if name not in ("split", "name")]
+    table(columns, cells, right=right)
 
 
 def _cell(name: str, value: Cell) -> str:
@@ -190,7 +165,6 @@ def _cell(name: str, value: Cell) -> str:
     if name == "time" and isinstance(value, float):
         return datetime.fromtimestamp(value).strftime("%H:%M:%S")
     if isinstance(value, float):
-        return figure(
-            value, 1 if name in ("tokens_per_second", "perplexity", "active_seconds") else 3
-        )
+        rounded = name in ("tokens_per_second", "perplexity", "active_seconds")
+        return figure(value, 1 if rounded else 3)
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, MutableMapping
+import re
+from collections.abc import Callable, Iterable, MutableMapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -10,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 
 import typer
 
-from rnnlm_tui.cli.start import COMPLETING, THEME
-from rnnlm_tui.errors import InputError, RnnlmError
+from rnnlm_tui import client
+from rnnlm_tui.cli.start import COMPLETING, FPS, Theme
+from rnnlm_tui.errors import InputError
 from rnnlm_tui.store.addresses import checkpoint_path as checkpoint_path
 from rnnlm_tui.store.addresses import split_address as split_address
+from rnnlm_tui.store.paths import SNAPSHOTS_NAME
 from rnnlm_tui.store.paths import weights_name as weights_name
 from rnnlm_tui.store.paths import weights_step as weights_step
 
@@ -21,11 +24,10 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.sampler import SamplerClient
 
 BASH_SPLIT = "_RNNLM_TUI_BASH_SPLIT"
-"""Environment variable, set when bash split the word being completed at one of SPLITTERS.
+"""Environment variable, set when bash split the word being completed at an @ or a =.
 
 Bash then expects only the part from the @ on, or behind the =.
 """
-SPLITTERS = ("@", "=")
 
 
 def join_bash_words(environment: MutableMapping[str, str]) -> None:
@@ -35,19 +37,13 @@ def join_bash_words(environment: MutableMapping[str, str]) -> None:
     """
     if environment.get(COMPLETING) != "complete_bash":
         return
-    words = environment.get("COMP_WORDS", "").split("\n")
-    at = place = int(environment.get("COMP_CWORD", "0"))
-    joined = list[str]()
-    for index, word in enumerate(words):
-        if joined and (word in SPLITTERS or words[index - 1] in SPLITTERS):
-            joined[-1] += word
-            if index <= at:
-                place -= 1
-            if index == at:
-                environment[BASH_SPLIT] = "1"
-        else:
-            joined.append(word)
-    environment["COMP_WORDS"], environment["COMP_CWORD"] = "\n".join(joined), str(place)
+    at = int(environment.get("COMP_CWORD", "0"))
+    words = environment.get("COMP_WORDS", "").split("\n")[: at + 1]
+    joined = re.sub(r"\n([@=])(?:\n|$)", r"\1", "\n".join(words)).split("\n")
+    if joined[-1] != words[-1]:
+        environment[BASH_SPLIT] = "1"
+    environment["COMP_WORDS"] = "\n".join(joined)
+    environment["COMP_CWORD"] = str(at + len(joined) - len(words))
 
 
 def check_exclusive(hint: str = "", **given: bool) -> None:
@@ -63,13 +59,24 @@ def check_exclusive(hint: str = "", **given: bool) -> None:
         )
 
 
+def weights_facts(run: str, path: str) -> dict[str, object]:
+    """The keys of `--json` that name a folder of weights."""
+    now = Path(path).parent.name == SNAPSHOTS_NAME
+    return {"run": run, "checkpoint": weights_step(path), "now": now, "path": path}
+
+
+def weights_label(run: str, path: str) -> str:
+    """`plain-otter@1500`, or `plain-otter@now, step 1,500`."""
+    if Path(path).parent.name == SNAPSHOTS_NAME:
+        return f"{run}@now, step {weights_step(path):,}"
+    return f"{run}@{weights_name(path)}"
+
+
 def sampler_for(path: str, device: str) -> SamplerClient:
     """Return a client for a folder of weights; with those of a running run that takes all cores,
     its training goes first."""
     from rnnlm_tui.cli.output import note
-    from rnnlm_tui.client.gpus import unused_gpu_warning
-    from rnnlm_tui.client.sampler import SamplerClient
-    from rnnlm_tui.store.paths import SNAPSHOTS_NAME, RunDirectory
+    from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.machine import planned_device, usable_cores
 
     weights, yields = Path(path), False
@@ -78,150 +85,120 @@ def sampler_for(path: str, device: str) -> SamplerClient:
         cores = usable_cores()
         threads = 1 if planned_device(training.device) != "cpu" else training.threads or cores
         yields = threads >= cores
-    if warning := unused_gpu_warning(device, "computes"):
+    if warning := client.gpus.unused_gpu_warning(device, "computes"):
         note(f"warning: {warning}")
-    return SamplerClient(device=device, yields="always" if yields else "never")
+    return client.sampler.SamplerClient(device=device, yields="always" if yields else "never")
 
 
-def complete_run(incomplete: str) -> list[str]:
-    """Complete a run's name for the shell."""
+def complete_run() -> list[str]:
+    """List the names of runs, for the shell."""
     from rnnlm_tui.store.runs import list_runs
 
-    return [run.name for run in list_runs() if run.name.startswith(incomplete)]
+    return [run.name for run in list_runs()]
 
 
 def complete_address(incomplete: str) -> list[str]:
-    """Complete a run's name for the shell; after an @, its checkpoints."""
+    """List the names of runs, for the shell; after an @, the checkpoints of one."""
     from rnnlm_tui.store.averages import average_folders
     from rnnlm_tui.store.checkpoints import list_checkpoints
     from rnnlm_tui.store.runs import find_run
 
-    name, at, which = incomplete.rpartition("@")
+    name, at, _ = incomplete.rpartition("@")
     if not at:
-        return complete_run(incomplete)
-    try:
-        run = find_run(name)
-        steps = [str(entry.step) for entry in list_checkpoints(run)]
-        steps += average_folders(run)
-    except RnnlmError:
-        return []
-    return [
-        f"{name}@{choice}"
-        for choice in ("best", "last", *reversed(steps))
-        if steps and choice.startswith(which)
-    ]
+        return complete_run()
+    run = find_run(name)
+    steps = [*(str(entry.step) for entry in list_checkpoints(run)), *average_folders(run)]
+    return [f"{name}@{which}" for which in ("best", "last", *reversed(steps)) if steps]
 
 
 def complete_sampled(incomplete: str) -> list[str]:
-    """Complete as `complete_address`, with @now for the current weights of a run with a worker."""
+    """List as `complete_address`, with @now for the current weights of a run with a worker."""
     from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.system.locks import read_lock
 
-    name, at, which = incomplete.rpartition("@")
-    found = complete_address(incomplete)
-    try:
-        live = bool(at) and "now".startswith(which) and read_lock(find_run(name).lock_path).held
-    except RnnlmError:
-        live = False
-    return [*found, f"{name}@now"] if live else found
+    name, at, _ = incomplete.rpartition("@")
+    live = bool(at) and read_lock(find_run(name).lock_path).held
+    return [*complete_address(incomplete), *([f"{name}@now"] if live else [])]
 
 
-def complete_state(incomplete: str) -> list[str]:
-    """Complete a kept state's name for the shell."""
+def complete_state() -> list[str]:
+    """List the names of kept states, for the shell."""
     from rnnlm_tui.store.states import list_states
 
-    return [info.name for info in list_states() if info.name.startswith(incomplete)]
+    return [info.name for info in list_states()]
 
 
 def complete_field(incomplete: str) -> list[str]:
-    """Complete a config key for the shell; after a =, its value if it has a choice of words."""
+    """List config keys, for the shell; after a =, the values of one that has a choice of words."""
     from rnnlm_tui.schema.validation import field_choices, field_paths
 
-    path, equals, start = incomplete.partition("=")
+    path, equals, _ = incomplete.partition("=")
     if not equals:
-        return [f"{known}=" for known in field_paths() if known.startswith(incomplete)]
-    choices = field_choices(path) if path in field_paths() else ()
-    return [f"{path}={choice}" for choice in choices if choice.startswith(start)]
+        return [f"{known}=" for known in field_paths()]
+    return [f"{path}={choice}" for choice in field_choices(path)] if path in field_paths() else []
 
 
-def complete_preset(incomplete: str) -> list[str]:
-    """Complete a preset's name for the shell."""
+def complete_preset() -> list[str]:
+    """List the presets, for the shell."""
     from rnnlm_tui.schema.presets import PRESETS
 
-    return [name for name in PRESETS if name.startswith(incomplete)]
+    return list(PRESETS)
 
 
-def complete_theme(incomplete: str) -> list[str]:
-    """Complete a theme's name for the shell."""
-    from rnnlm_tui.tui.terminal import COLOUR_NAMES
+Completion = Callable[..., Iterable[str]]
+"""Lists what the shell may complete, from which typer takes what begins as typed.
 
-    return [name for name in (THEME, *COLOUR_NAMES) if name.startswith(incomplete)]
+Its parameter, if it has one, is called `incomplete`. Nothing is completed if it fails.
+"""
+
+
+def arg(metavar: str, help: str, complete: Completion | None = None) -> Any:
+    """Declare an argument, shown in usage and help by its metavar, such as `[RUN]`."""
+    return typer.Argument(metavar=metavar, help=help, autocompletion=complete)
+
+
+def opt(
+    usage: str,
+    help: str,
+    complete: Completion | None = None,
+    *,
+    default: bool | str = True,
+) -> Any:
+    """Declare an option as its help shows it, such as `--json`, `-n --samples N`.
+
+    Args:
+        default: what help says of the default: its value, another text, or nothing (False).
+    """
+    names = [word for word in usage.split() if word.startswith("-")]
+    metavar = usage.removeprefix(" ".join(names)).strip() or None
+    return typer.Option(
+        *names, metavar=metavar, help=help, show_default=default, autocompletion=complete
+    )
 
 
 SampledArgument = Annotated[
     str,
-    typer.Argument(
-        metavar="RUN[@best|@last|@STEP|@now]",
-        help="A run and its checkpoint (default: @best); @now: a running run's weights.",
-        show_default=False,
-        autocompletion=complete_sampled,
+    arg(
+        "RUN[@best|@last|@STEP|@now]",
+        "A run and its checkpoint (default: @best); @now: a running run's weights.",
+        complete_sampled,
     ),
 ]
 SamplerDeviceOption = Annotated[
-    str,
-    typer.Option(
-        "--device",
-        metavar="NAME",
-        help="Compute on cpu, cuda, cuda:N, mps or auto, the best of them.",
-    ),
+    str, opt("--device NAME", "Compute on cpu, cuda, cuda:N, mps or auto, the best of them.")
 ]
-RunArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN",
-        help="A run's name or its first characters.",
-        show_default=False,
-        autocompletion=complete_run,
-    ),
-]
+RunArgument = Annotated[str, arg("RUN", "A run's name or its first characters.", complete_run)]
 RunsArgument = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="RUN...",
-        help="Names of runs or their first characters.",
-        show_default=False,
-        autocompletion=complete_run,
-    ),
+    list[str], arg("RUN...", "Names of runs or their first characters.", complete_run)
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON only, on standard output.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")]
-PresetOption = Annotated[
-    str | None,
-    typer.Option(
-        "--preset",
-        metavar="NAME",
-        help="Start from this preset (default: demo): {presets}.",
-        show_default=False,
-        autocompletion=complete_preset,
-    ),
-]
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        metavar="FILE",
-        help="A TOML file with fields that override the preset's.",
-        show_default=False,
-    ),
-]
+JsonOption = Annotated[bool, opt("--json", "Print JSON only, on standard output.")]
+YesOption = Annotated[bool, opt("--yes -y", "Don't ask for confirmation.")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Set one field, such as training.seed=3; can be repeated.",
-        show_default=False,
-        autocompletion=complete_field,
+    opt(
+        "--set KEY=VALUE",
+        "Set one field, such as training.seed=3; can be repeated.",
+        complete_field,
     ),
 ]
 
@@ -230,27 +207,27 @@ SetOption = Annotated[
 class ConfigOptions:
     """The options that make a config."""
 
-    preset: PresetOption = None
-    config: ConfigOption = None
+    preset: Annotated[
+        str | None,
+        opt("--preset NAME", "Start from this preset (default: demo): {presets}.", complete_preset),
+    ] = None
+    config: Annotated[
+        Path | None, opt("--config FILE", "A TOML file with fields that override the preset's.")
+    ] = None
     assignments: SetOption = None
 
     def given(self) -> dict[str, bool]:
         """Whether each option is given, by its name, such as `set`."""
-        hints = get_type_hints(type(self), include_extras=True)
+        names = {"assignments": "set", "parent": "from"}
         return {
-            hints[field.name].__metadata__[0].default.removeprefix("--"): getattr(self, field.name)
-            is not None
+            names.get(field.name, field.name): getattr(self, field.name) is not None
             for field in fields(self)
         }
 
 
 TextArgument = Annotated[
     str | None,
-    typer.Argument(
-        metavar="[TEXT]",
-        help="The file, folder or pattern to train on (default: the config's corpus.source).",
-        show_default=False,
-    ),
+    arg("[TEXT]", "The file, folder or pattern to train on (default: the config's corpus.source)."),
 ]
 ConfigOptionsT = TypeVar("ConfigOptionsT", bound=ConfigOptions)
 
@@ -272,40 +249,28 @@ def with_text(options: ConfigOptionsT, text: str | None) -> ConfigOptionsT:
     return replace(options, assignments=[f"corpus.source={text}", *assignments])
 
 
-NameOption = Annotated[
-    str | None,
-    typer.Option(
-        "--name", metavar="NAME", help="The run's name (default: a random one).", show_default=False
-    ),
-]
-FromOption = Annotated[
-    str | None,
-    typer.Option(
-        "--from",
-        metavar="RUN[@CHECKPOINT]",
-        help="Start from this checkpoint's weights (default: @best) and its run's config.",
-        show_default=False,
-        autocompletion=complete_address,
-    ),
-]
-OptimizerOption = Annotated[
-    Literal["fresh", "keep"] | None,
-    typer.Option(
-        "--optimizer",
-        metavar="fresh|keep",
-        help="With --from: start with an empty optimizer state, or the checkpoint's.",
-        show_default=False,
-    ),
-]
-
-
 @dataclass(frozen=True, slots=True)
 class NewRunOptions(ConfigOptions):
     """The options that make a new run."""
 
-    name: NameOption = None
-    parent: FromOption = None
-    optimizer: OptimizerOption = None
+    name: Annotated[str | None, opt("--name NAME", "The run's name (default: a random one).")] = (
+        None
+    )
+    parent: Annotated[
+        str | None,
+        opt(
+            "--from RUN[@CHECKPOINT]",
+            "Start from this checkpoint's weights (default: @best) and its run's config.",
+            complete_address,
+        ),
+    ] = None
+    optimizer: Annotated[
+        Literal["fresh", "keep"] | None,
+        opt(
+            "--optimizer fresh|keep",
+            "With --from: start with an empty optimizer state, or the checkpoint's.",
+        ),
+    ] = None
 
 
 def with_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -337,44 +302,33 @@ def with_options(function: Callable[..., None]) -> Callable[..., None]:
 
 AsciiOption = Annotated[
     bool | None,
-    typer.Option(
-        "--ascii/--no-ascii",
-        help="Use ASCII only (default: automatic, when braille isn't available).",
-        show_default=False,
-    ),
+    opt("--ascii/--no-ascii", "Use ASCII only (default: automatic, when braille isn't available)."),
 ]
-FpsOption = Annotated[
-    float, typer.Option("--fps", metavar="N", help="Maximum screen updates per second.")
-]
-ThemeOption = Annotated[
-    str,
-    typer.Option(
-        "--theme",
-        metavar="NAME",
-        help="Theme: auto, dark, light, ansi-dark, ansi-light (16 colours) or none.",
-        autocompletion=complete_theme,
-    ),
-]
-NoMouseOption = Annotated[
-    bool,
-    typer.Option(
-        "--no-mouse", help="Don't capture the mouse, so that the terminal can select text."
-    ),
-]
+FpsOption = Annotated[float, opt("--fps N", "Maximum screen updates per second.")]
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenOptions:
+    """The options of the app's screen."""
+
+    ascii_only: AsciiOption = None
+    theme: Annotated[
+        Theme,
+        opt(
+            "--theme NAME", "Theme: auto, dark, light, ansi-dark, ansi-light (16 colours) or none."
+        ),
+    ] = "auto"
+    fps: FpsOption = FPS
+    no_mouse: Annotated[
+        bool,
+        opt("--no-mouse", "Don't capture the mouse, so that the terminal can select text."),
+    ] = False
 
 
 FollowOption = Annotated[
-    bool,
-    typer.Option(
-        "--follow", help="Print progress until the run ends; Ctrl-C exits, and the run continues."
-    ),
+    bool, opt("--follow", "Print progress until the run ends; Ctrl-C exits, and the run continues.")
 ]
-DetachOption = Annotated[
-    bool, typer.Option("--detach", help="Start the run, print its name and exit.")
-]
+DetachOption = Annotated[bool, opt("--detach", "Start the run, print its name and exit.")]
 TrustOption = Annotated[
-    bool,
-    typer.Option(
-        "--trust-dataset", help="Run the code of a python: dataset that you didn't name yourself."
-    ),
+    bool, opt("--trust-dataset", "Run the code of a python: dataset that you didn't name yourself.")
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import os
@@ -11,7 +12,11 @@ import time
 import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Literal, TextIO, TypeVar, cast
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar
+
+from rnnlm_tui.schema.formatting import disk, percent, safe
 
 if TYPE_CHECKING:
     from rnnlm_tui.errors import RnnlmError
@@ -31,13 +36,14 @@ _JOINED = re.compile(
 """Characters that change the width of their neighbours."""
 
 
+def moves_cursor() -> bool:
+    """Whether stdout is a terminal with cursor addressing."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+
+
 def interactive() -> bool:
     """Whether a full-screen app can run: input and output are a terminal with cursor addressing."""
-    return (
-        sys.stdin.isatty()
-        and sys.stdout.isatty()
-        and os.environ.get("TERM", "") not in ("", "dumb")
-    )
+    return sys.stdin.isatty() and moves_cursor()
 
 
 def print_json(value: object, *, indent: int | None = 2) -> None:
@@ -46,14 +52,15 @@ def print_json(value: object, *, indent: int | None = 2) -> None:
 
 
 def json_text(value: object, *, indent: int | None = None) -> str:
-    """Format the value as ASCII JSON, safe for any output; non-finite numbers become null."""
-    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+    """Format the value as ASCII JSON, safe for any output; non-finite numbers become null.
+
+    Models and dataclasses, also inside of lists and dictionaries, become objects of their fields.
+    """
+    return json.dumps(_plain(value), indent=indent, allow_nan=False)
 
 
 def note(text: str) -> None:
     """Print progress or advice on stderr, wrapped on a terminal, control characters escaped."""
-    from rnnlm_tui.schema.formatting import safe
-
     print(
         wrapped(encodable(safe(text), sys.stderr), columns(sys.stderr)), file=sys.stderr, flush=True
     )
@@ -73,14 +80,18 @@ class ProgressLine:
 
     def __call__(self, text: str) -> None:
         """Show a short text, at most ten times a second."""
-        from rnnlm_tui.schema.formatting import safe
-
         now = time.monotonic()
         if self._on and now >= self._next:
             self._next, self._written = now + 0.1, True
             room = (columns(sys.stderr) or 80) - 1
             line = encodable(safe(text, keep=""), sys.stderr)[:room]
             print(f"\r{line}\x1b[K", end="", file=sys.stderr, flush=True)
+
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.clear()
 
     def clear(self) -> None:
         """Erase the line."""
@@ -92,15 +103,10 @@ class ProgressLine:
 @contextmanager
 def showing_bytes(what: str, after: float = 0.0) -> Iterator[Callable[[int, int], None]]:
     """Show on a terminal how many bytes are done, of how many, after some seconds."""
-    from rnnlm_tui.schema.formatting import disk, percent
-
-    shown = ProgressLine(after)
-    try:
+    with ProgressLine(after) as shown:
         yield lambda done, total: shown(
             f"{what}: {disk(done)} of {disk(total)} ({percent(done / max(1, total))})"
         )
-    finally:
-        shown.clear()
 
 
 def reading_log(run: RunDirectory) -> AbstractContextManager[Callable[[int, int], None]]:
@@ -122,6 +128,11 @@ def warn_of_logout() -> None:
     end = ends_at_logout()
     if end is not None:
         note(f"{end.fact}\n{end.hint}")
+
+
+def shortened(text: str, most: int) -> str:
+    """Cut a text to so many characters, with an ellipsis as the last."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def line(text: str = "", *, wrap: bool = True) -> None:
@@ -250,8 +261,6 @@ def shown(text: str, *, keep: str = "\n\t") -> str:
     if text.isascii() and text.isprintable():  # nearly all of a long table
         return text
     if sys.stdout.isatty():
-        from rnnlm_tui.schema.formatting import safe
-
         text = safe(text, keep=keep)
     return encodable(text)
 
@@ -262,19 +271,16 @@ def encodable(text: str, stream: TextIO | None = None) -> str:
     The default stream is stdout.
     """
     encoding = (stream or sys.stdout).encoding or "utf-8"
-    try:
-        text.encode(encoding)
-    except UnicodeEncodeError:
-        return "".join(_encodable(character, encoding) for character in text)
-    return text
+    return text.encode(encoding, "ascii-twins").decode(encoding)
 
 
-def _encodable(character: str, encoding: str) -> str:
-    try:
-        character.encode(encoding)
-    except UnicodeEncodeError:
-        return as_ascii(character).encode(encoding, "backslashreplace").decode(encoding)
-    return character
+def _twins(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    part = as_ascii(error.object[error.start : error.end])
+    return part.encode("ascii", "backslashreplace").decode(), error.end
+
+
+codecs.register_error("ascii-twins", _twins)
 
 
 def as_ascii(text: str) -> str:
@@ -304,11 +310,7 @@ _CODES: dict[Colour, int] = {"dim": 2, "good": 32, "live": 36, "warn": 33, "bad"
 
 def has_colour() -> bool:
     """Whether stdout is a terminal with colours and NO_COLOR is not set."""
-    return (
-        sys.stdout.isatty()
-        and not os.environ.get("NO_COLOR")
-        and os.environ.get("TERM", "") not in ("", "dumb")
-    )
+    return moves_cursor() and not os.environ.get("NO_COLOR")
 
 
 def painted(text: str, colour: Colour | None) -> str:
@@ -337,27 +339,21 @@ def table(
     """
     lines = [tuple(shown(cell, keep="") for cell in cells_of) for cells_of in (head, *rows)]
     widths = [max(cells(line[column]) for line in lines) for column in range(len(head))]
-    to_right, kept = set(right), list(range(len(head)))
+    to_right, kept, room = set(right), list(range(len(head))), columns(sys.stdout)
     for column in spare:
-        if fits(
-            [head[column] for column in kept], [[line[column] for column in kept] for line in lines]
-        ):
+        if room is None or sum(widths[one] + 2 for one in kept) - 2 <= room:
             break
         kept.remove(column)
-    start = sum(widths[column] + 2 for column in kept[:-1])
-    room = columns(sys.stdout)
-    wraps = room is not None and kept[-1] not in to_right and start + LEAST_TEXT <= room
+    last, start = kept[-1], sum(widths[column] + 2 for column in kept[:-1])
+    wraps = room is not None and last not in to_right and start + LEAST_TEXT <= room
     written = list[str]()
     for place, found in enumerate(lines):
         texts = []
         for column in kept:
             cell, space = found[column], " " * (widths[column] - cells(found[column]))
-            colour: Colour | None = (
-                "dim" if place == 0 else (colours or {}).get(column, {}).get(cell)
-            )
-            shade = painted(
-                wrapped(cell, room, indent=start) if wraps and column == kept[-1] else cell, colour
-            )
+            colour = "dim" if place == 0 else (colours or {}).get(column, {}).get(cell)
+            text = wrapped(cell, room, indent=start) if wraps and column == last else cell
+            shade = painted(text, colour)
             texts.append(space + shade if column in to_right else shade + space)
         written.append("  ".join(texts).rstrip(" "))
     print("\n".join(written), flush=True)
@@ -438,11 +434,15 @@ def act_on_each(
         raise typer.Exit(failures[0].exit_code)
 
 
-def _finite(value: object) -> object:
+def _plain(value: Any) -> object:
+    if hasattr(value, "model_dump"):
+        value = value.model_dump(mode="json")
+    elif is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in cast(dict[str, object], value).items()}
+        return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in cast(Sequence[object], value)]
-    return value
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

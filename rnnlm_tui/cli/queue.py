@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rnnlm_tui import client
+from rnnlm_tui.cli.config import allow_datasets
 from rnnlm_tui.cli.options import (
     JsonOption,
     NewRunOptions,
     TrustOption,
+    arg,
     check_exclusive,
     complete_run,
+    opt,
 )
 from rnnlm_tui.cli.output import (
     act_on_each,
@@ -25,6 +29,8 @@ from rnnlm_tui.cli.output import (
 )
 from rnnlm_tui.errors import InputError, RnnlmError, RunStateError
 from rnnlm_tui.schema.formatting import NOTHING, about, counted, duration
+from rnnlm_tui.store.paths import queue_log
+from rnnlm_tui.store.runs import create_run, find_run
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.queue import QueuedRun, QueueListing
@@ -34,26 +40,15 @@ _COLUMNS = ("place", "run", "state", "steps", "takes", "starts", "preset")
 _SPARE = (6, 3, 4)
 
 
-def complete_waiting(incomplete: str) -> list[str]:
-    """Complete the name of a waiting run for the shell."""
+def complete_waiting() -> list[str]:
+    """List the names of waiting runs, for the shell."""
     from rnnlm_tui.store.queue import read_queue, waiting
 
-    return [entry.run for entry in waiting(read_queue()) if entry.run.startswith(incomplete)]
-
-
-def complete_direction(incomplete: str) -> list[str]:
-    """Complete, for the shell, where a waiting run moves to."""
-    return [one for one in DIRECTIONS if one.startswith(incomplete)]
+    return [entry.run for entry in waiting(read_queue())]
 
 
 WaitingArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="RUN",
-        help="A waiting run's name or its first characters.",
-        show_default=False,
-        autocompletion=complete_waiting,
-    ),
+    str, arg("RUN", "A waiting run's name or its first characters.", complete_waiting)
 ]
 
 
@@ -61,10 +56,9 @@ def queue(
     context: typer.Context,
     stop_on_failure: Annotated[
         bool | None,
-        typer.Option(
+        opt(
             "--stop-on-failure/--no-stop-on-failure",
-            help="From now on, pause the queue when a run fails, or continue with the next.",
-            show_default=False,
+            "From now on, pause the queue when a run fails, or continue with the next.",
         ),
     ] = None,
     json: JsonOption = False,
@@ -73,54 +67,44 @@ def queue(
     if context.invoked_subcommand is not None:
         return
     if stop_on_failure is not None:
-        from rnnlm_tui.client.queue import set_stop_on_failure
-
         _repair()
-        set_stop_on_failure(stop_on_failure)
+        client.queue.set_stop_on_failure(stop_on_failure)
     queue_list(json=json)
 
 
 def queue_list(json: JsonOption = False) -> None:
     """List the queue, as `queue` does."""
-    from rnnlm_tui.client.queue import entries
-
     failure: RnnlmError | None = None
     try:
         _repair()
     except RnnlmError as error:
         failure = error
-    listing = entries()
+    listing = client.queue.entries()
     if json:
-        print_json(listing.model_dump(mode="json"))
+        print_json(listing)
     else:
-        _print(listing)
+        if listing.runs:
+            table(_COLUMNS, map(_row, listing.runs), right=(0,), spare=_SPARE)
+        for run in reversed(listing.ended):
+            line(_ended(run))
+        line(_state(listing))
     if failure is not None:
         print_error(failure)
         raise typer.Exit(failure.exit_code)
 
 
-def _print(listing: QueueListing) -> None:
-    if listing.runs:
-        rows = [_row(run) for run in listing.runs]
-        table(_COLUMNS, rows, right=(0,), spare=_SPARE)
-    for run in reversed(listing.ended):
-        line(_ended(run))
-    line(_state(listing))
-
-
 def queue_add(
     run: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[RUN]",
-            help="A draft to start, or a stopped, crashed or failed run to resume.",
-            show_default=False,
-            autocompletion=complete_run,
+        arg(
+            "[RUN]",
+            "A draft to start, or a stopped, crashed or failed run to resume.",
+            complete_run,
         ),
     ] = None,
     new: NewRunOptions = NewRunOptions(),
     stop_on_failure: Annotated[
-        bool, typer.Option("--stop-on-failure", help="Pause the queue if this run fails.")
+        bool, opt("--stop-on-failure", "Pause the queue if this run fails.")
     ] = False,
     trust_dataset: TrustOption = False,
     json: JsonOption = False,
@@ -130,12 +114,8 @@ def queue_add(
     Waiting runs start one after another, or one on each GPU. They continue when you close the
     terminal, and after a crash or a reboot with the next `rnnlm-tui queue`.
     """
-    from rnnlm_tui.cli.config import allow_datasets
     from rnnlm_tui.cli.train import wanted_run
-    from rnnlm_tui.client.gpus import unused_gpu_warning
-    from rnnlm_tui.client.queue import add_run
-    from rnnlm_tui.client.start import check_before_start
-    from rnnlm_tui.store.runs import create_run, find_run
+    from rnnlm_tui.store.queue import read_queue
 
     _repair()
     if run is not None:
@@ -145,35 +125,32 @@ def queue_add(
         allow_datasets(directory.read_config().corpus, trust=trust_dataset)
     else:
         wanted, fork = wanted_run(new, trust_dataset=trust_dataset)
-        if warning := unused_gpu_warning(wanted.training.device):
+        if warning := client.gpus.unused_gpu_warning(wanted.training.device):
             note(f"warning: {warning}")
-        check_before_start(wanted)
+        client.start.check_before_start(wanted)
         directory = create_run(wanted, new.name, fork)
-    queued = add_run(directory, stop_on_failure=stop_on_failure)
+    queued = client.queue.add_run(directory, stop_on_failure=stop_on_failure)
     warn_of_logout()
     if json:
-        print_json(queued.model_dump(mode="json"))
+        print_json(queued)
         return
     line(queued.run)
-    note(f"{queued.run} waits at place {queued.place}: {_next_step()}")
+    resumes = "the queue is paused, `rnnlm-tui queue resume` resumes it"
+    next_step = resumes if read_queue().paused else "`rnnlm-tui queue` lists the queue"
+    note(f"{queued.run} waits at place {queued.place}: {next_step}")
 
 
 def queue_move(
     run: WaitingArgument,
     to: Annotated[
         str,
-        typer.Argument(
-            metavar="PLACE|first|last|up|down",
-            help="The new place, from 1, or a direction.",
-            show_default=False,
-            autocompletion=complete_direction,
+        arg(
+            "PLACE|first|last|up|down", "The new place, from 1, or a direction.", lambda: DIRECTIONS
         ),
     ],
     json: JsonOption = False,
 ) -> None:
     """Move a waiting run to another place."""
-    from rnnlm_tui.client.queue import move
-
     _repair()
     direction = next((one for one in DIRECTIONS if one == to), None)
     if direction is None and not (to.isascii() and to.isdigit()):
@@ -182,7 +159,7 @@ def queue_move(
             f" {DIRECTIONS[-1]}"
         )
     name = _waiting(run)
-    place = move(name, int(to[:9]) if direction is None else direction)
+    place = client.queue.move(name, int(to[:9]) if direction is None else direction)
     if json:
         print_json({"run": name, "place": place})
     else:
@@ -192,23 +169,16 @@ def queue_move(
 def queue_remove(
     runs: Annotated[
         list[str],
-        typer.Argument(
-            metavar="RUN...",
-            help="Names of waiting runs or their first characters.",
-            show_default=False,
-            autocompletion=complete_waiting,
-        ),
+        arg("RUN...", "Names of waiting runs or their first characters.", complete_waiting),
     ],
     json: JsonOption = False,
 ) -> None:
     """Remove waiting runs from the queue; they stay drafts."""
-    from rnnlm_tui.client.queue import remove
-
     _repair()
 
     def act(run: str) -> tuple[object, str]:
         name = _waiting(run)
-        remove(name)
+        client.queue.remove(name)
         return {"run": name}, (
             f"{name} removed from the queue: `rnnlm-tui resume {name}` starts it, `rnnlm-tui delete"
             f" {name}` deletes it"
@@ -219,45 +189,28 @@ def queue_remove(
 
 def queue_pause(json: JsonOption = False) -> None:
     """Pause the queue: start no more runs."""
-    from rnnlm_tui.client.queue import set_paused
-
     _repair()
-    set_paused(True)
+    client.queue.set_paused(True)
     _report("queue paused: runs that train continue, `rnnlm-tui queue resume` resumes it", json)
 
 
 def queue_resume(json: JsonOption = False) -> None:
     """Resume the queue: start waiting runs again."""
-    from rnnlm_tui.client.queue import set_paused
-
     _repair()
-    set_paused(False)
+    client.queue.set_paused(False)
     warn_of_logout()
     _report("queue resumed", json)
 
 
-def _next_step() -> str:
-    """What to do after a run was added."""
-    from rnnlm_tui.store.queue import read_queue
-
-    if read_queue().paused:
-        return "the queue is paused, `rnnlm-tui queue resume` resumes it"
-    return "`rnnlm-tui queue` lists the queue"
-
-
 def _repair() -> None:
     """Report a damaged queue, and start the queue's process if a run waits."""
-    from rnnlm_tui.client.queue import ensure_running
-
-    if words := ensure_running():
+    if words := client.queue.ensure_running():
         note(f"warning: {words}")
 
 
 def _report(words: str, json: bool) -> None:
-    from rnnlm_tui.client.queue import entries
-
     if json:
-        print_json(entries().model_dump(mode="json"))
+        print_json(client.queue.entries())
     else:
         line(words)
 
@@ -282,14 +235,13 @@ def _row(run: QueuedRun) -> tuple[str, ...]:
     steps = f"{run.step:,}" if run.step else ""
     if run.max_steps is not None:
         steps = f"{run.step:,} / {run.max_steps:,}" if run.step else f"{run.max_steps:,}"
+    left = " left" if run.state == "running" and run.seconds else ""
     return (
-        str(run.place) if run.place is not None else "",
+        "" if run.place is None else str(run.place),
         run.run,
         run.state_words,
         steps or NOTHING,
-        f"{about(run.seconds)} left"
-        if run.state == "running" and run.seconds
-        else about(run.seconds),
+        f"{about(run.seconds)}{left}",
         start_text(run),
         run.preset,
     )
@@ -321,8 +273,6 @@ def _state(listing: QueueListing) -> str:
         since = strftime("%Y-%m-%d %H:%M:%S", localtime(listing.process.started))
         words = f"process {listing.process.pid} on {listing.process.host} since {since}"
     elif waiting:
-        from rnnlm_tui.store.paths import queue_log
-
         words = f"its process isn't running; its log: {queue_log()}"
     elif listing.runs:
         words = "nothing waits"

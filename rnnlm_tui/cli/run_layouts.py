@@ -13,7 +13,6 @@ from rnnlm_tui.schema.formatting import NOTHING, change, counted
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from rnnlm_tui.client.arrangement import RunGroup
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.filters import RunKey
     from rnnlm_tui.schema.summary import RunSummary
@@ -47,7 +46,17 @@ def print_groups(
     """Print the groups, each with its best run and the others below."""
     groups = group_runs(runs, keys, configs)
     if json:
-        print_json([_group_json(group) for group in groups])
+        print_json(
+            [
+                {
+                    "values": dict(group.values),
+                    "best": group.best.run,
+                    "best_perplexity": best_perplexity(group.best),
+                    "runs": group.runs,
+                }
+                for group in groups
+            ]
+        )
         return
     for place, group in enumerate(groups):
         if place:
@@ -91,21 +100,6 @@ def _nested(rows: Sequence[ArrangedRun]) -> list[dict[str, object]]:
     for row in rows:
         depth = len(row.lead) // 2
         children: list[dict[str, object]] = []
-        above[depth].append(
-            {
-                "run": row.run.model_dump(mode="json"),
-                "delta": row.delta,
-                "children": children,
-            }
-        )
+        above[depth].append({"run": row.run, "delta": row.delta, "children": children})
         above[depth + 1 :] = [children]
     return roots
-
-
-def _group_json(group: RunGroup) -> dict[str, object]:
-    return {
-        "values": dict(group.values),
-        "best": group.best.run,
-        "best_perplexity": best_perplexity(group.best),
-        "runs": [run.model_dump(mode="json") for run in group.runs],
-    }

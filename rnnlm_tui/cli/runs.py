@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rnnlm_tui import client
 from rnnlm_tui.cli.options import (
     AsciiOption,
     FpsOption,
     JsonOption,
-    NoMouseOption,
     RunArgument,
     RunsArgument,
-    ThemeOption,
+    ScreenOptions,
     check_exclusive,
+    opt,
 )
 from rnnlm_tui.cli.output import (
     columns,
@@ -26,9 +28,10 @@ from rnnlm_tui.cli.output import (
     note,
     print_json,
     reading_log,
+    shortened,
     table,
 )
-from rnnlm_tui.cli.start import FPS, THEME, check_fps
+from rnnlm_tui.cli.start import FPS, check_fps, open_app
 from rnnlm_tui.cli.summaries import (
     RUN_COLUMNS,
     RUN_COLUMNS_RIGHT,
@@ -39,65 +42,45 @@ from rnnlm_tui.cli.summaries import (
     status_text,
     summary_lines,
 )
+from rnnlm_tui.schema.filters import key_names
 from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.store.runs import find_run
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.comparison import Comparison, FigureRow
 
 
-def open_run(
-    run: RunArgument,
-    ascii_only: AsciiOption = None,
-    theme: ThemeOption = THEME,
-    fps: FpsOption = FPS,
-    no_mouse: NoMouseOption = False,
-) -> None:
+def open_run(run: RunArgument, screen: ScreenOptions = ScreenOptions()) -> None:
     """Open the app on a run."""
-    from rnnlm_tui.cli import start
-
-    start.open_run(run, ascii_only=ascii_only, theme=theme, fps=fps, mouse=not no_mouse)
-
-
-def complete_key(incomplete: str) -> list[str]:
-    """Complete a figure or config key for the shell."""
-    from rnnlm_tui.schema.filters import key_names
-
-    return [name for name in key_names() if name.startswith(incomplete)]
+    open_app(find_run(run), **asdict(screen))
 
 
 def runs(
     filters: Annotated[
         str,
-        typer.Option(
-            "--filter",
-            "-f",
-            metavar="FILTER",
-            help="Such as 'otter ppl<80 !draft': words, figures, config keys and statuses.",
-            show_default=False,
+        opt(
+            "--filter -f FILTER",
+            "Such as 'otter ppl<80 !draft': words, figures, config keys and statuses.",
         ),
     ] = "",
     sort: Annotated[
         str,
-        typer.Option(
-            "--sort",
-            metavar="KEY",
-            help="Sort by this figure or config key, ascending; -KEY: descending.",
-            autocompletion=complete_key,
-            show_default=False,
+        opt(
+            "--sort KEY",
+            "Sort by this figure or config key, ascending; -KEY: descending.",
+            key_names,
         ),
     ] = "",
-    reverse: Annotated[bool, typer.Option("--reverse", help="Reverse the order.")] = False,
+    reverse: Annotated[bool, opt("--reverse", "Reverse the order.")] = False,
     tree: Annotated[
-        bool, typer.Option("--tree", help="Forks below their parents, and what each changed.")
+        bool, opt("--tree", "Forks below their parents, and what each changed.")
     ] = False,
     group_by: Annotated[
         str,
-        typer.Option(
-            "--group-by",
-            metavar="KEY[,KEY]",
-            help="Group by figures or config keys, such as hidden_size,cell; the best first.",
-            autocompletion=complete_key,
-            show_default=False,
+        opt(
+            "--group-by KEY[,KEY]",
+            "Group by figures or config keys, such as hidden_size,cell; the best first.",
+            key_names,
         ),
     ] = "",
     json: JsonOption = False,
@@ -106,12 +89,9 @@ def runs(
 
     Pinned runs come first.
     """
-    from rnnlm_tui.client.arrangement import parse_group_keys
-    from rnnlm_tui.client.listing import listed_runs
-
     check_exclusive("", tree=tree, **{"group-by": bool(group_by)})
-    keys = parse_group_keys(group_by) if group_by else ()
-    listing = listed_runs(
+    keys = client.arrangement.parse_group_keys(group_by) if group_by else ()
+    listing = client.listing.listed_runs(
         filters, sort, reverse=reverse, with_configs=any(key.needs_config for key in keys)
     )
     found = listing.runs
@@ -123,7 +103,7 @@ def runs(
         else:
             print_groups(found, keys, listing.configs, json=json)
     elif json:
-        print_json([summary.model_dump(mode="json") for summary in found])
+        print_json(found)
     elif found:
         places = queue_places()
         colours = {status_text(summary): status_colour(summary) for summary in found}
@@ -146,24 +126,14 @@ def runs(
 def show(
     run: RunArgument,
     watch: Annotated[
-        bool,
-        typer.Option(
-            "--watch",
-            "-w",
-            help="Show the dashboard's figures until the run ends; Ctrl-C detaches.",
-        ),
+        bool, opt("--watch -w", "Show the dashboard's figures until the run ends; Ctrl-C detaches.")
     ] = False,
-    once: Annotated[
-        bool, typer.Option("--once", help="Show the dashboard's current figures.")
-    ] = False,
+    once: Annotated[bool, opt("--once", "Show the dashboard's current figures.")] = False,
     ascii_only: AsciiOption = None,
     fps: FpsOption = FPS,
     json: JsonOption = False,
 ) -> None:
     """Show a run's figures, once or live."""
-    from rnnlm_tui.client.monitor import summarize
-    from rnnlm_tui.store.runs import find_run
-
     directory = find_run(run)
     check_exclusive(watch=watch, once=once)
     check_fps(fps)
@@ -182,9 +152,9 @@ def show(
         print_frame(directory, ascii_only=ascii_only)
         return
     with reading_log(directory) as report:
-        summary = summarize(directory, report)
+        summary = client.monitor.summarize(directory, report)
     if json:
-        print_json(summary.model_dump(mode="json"))
+        print_json(summary)
     else:
         facts(summary_lines(summary), colours={"status": status_colour(summary)})
 
@@ -198,10 +168,7 @@ def compare(
     json: JsonOption = False,
 ) -> None:
     """Compare runs: settings that differ, final and best metrics."""
-    from rnnlm_tui.client.comparison import compare_runs
-    from rnnlm_tui.store.runs import find_run
-
-    comparison = compare_runs([find_run(run) for run in runs])
+    comparison = client.comparison.compare_runs([find_run(run) for run in runs])
     if json:
         print_json(_as_json(comparison))
         return
@@ -209,21 +176,14 @@ def compare(
     heads = [f"{run.letter} {_short(run.name, room - 2)}" for run in comparison.runs]
     right = range(1, len(heads) + 1)
     if comparison.settings:
-        table(
-            ("differing settings", *heads),
-            [
-                (row.key, *(_short(value, room) for value in row.values))
-                for row in comparison.settings
-            ],
-            right=right,
-        )
+        rows = [
+            (row.key, *(_short(value, room) for value in row.values)) for row in comparison.settings
+        ]
+        table(("differing settings", *heads), rows, right=right)
+    elif len(heads) > 1:
+        line("the runs have the same settings")
     else:
-        several = len(heads) > 1
-        line(
-            "the runs have the same settings"
-            if several
-            else "nothing to compare: name a second run"
-        )
+        line("nothing to compare: name a second run")
     line()
     figures = [(row.label, *_cells(row)) for row in comparison.figures]
     if not fits(("figures", *heads), figures):
@@ -244,9 +204,8 @@ def _cell_width(comparison: Comparison, width: int | None) -> int:
 def _short(text: str, room: int) -> str:
     """Shorten a text: a path keeps its end, anything else its start."""
     flat = " ".join(text.split())
-    if len(flat) <= room:
-        return flat
-    return "…" + flat[1 - room :] if "/" in flat else flat[: room - 1] + "…"
+    ends = "/" in flat and len(flat) > room
+    return f"…{flat[1 - room :]}" if ends else shortened(flat, room)
 
 
 def _cells(row: FigureRow, *, differences: bool = True) -> list[str]:
@@ -265,13 +224,13 @@ def _cells(row: FigureRow, *, differences: bool = True) -> list[str]:
 def _as_json(comparison: Comparison) -> dict[str, object]:
     return {
         "runs": [
-            {"letter": run.letter, "run": run.name, "summary": run.summary.model_dump(mode="json")}
+            {"letter": run.letter, "run": run.name, "summary": run.summary}
             for run in comparison.runs
         ],
-        "settings": {row.key: list(row.found) for row in comparison.settings},
+        "settings": {row.key: row.found for row in comparison.settings},
         "figures": {
             row.name: {
-                "values": list(row.values),
+                "values": row.values,
                 "best": None if row.best is None else comparison.runs[row.best].name,
             }
             for row in comparison.figures

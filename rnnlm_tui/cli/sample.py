@@ -6,22 +6,22 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
+from rnnlm_tui import client, store
 from rnnlm_tui.cli.options import (
     JsonOption,
     SampledArgument,
     SamplerDeviceOption,
+    arg,
     check_exclusive,
     complete_state,
+    opt,
     sampler_for,
     split_address,
-    weights_name,
-    weights_step,
+    weights_label,
 )
 from rnnlm_tui.cli.output import note
 from rnnlm_tui.cli.prompts import read_prompt, read_prompts
-from rnnlm_tui.cli.sample_report import Report, SampleBatch, in_order, outcome
+from rnnlm_tui.cli.sample_report import Report, outcome
 from rnnlm_tui.errors import ConfigError, InputError, Problem
 from rnnlm_tui.schema.formatting import counted, read_number, unescaped
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rnnlm_tui.schema.config import SamplingConfig
+    from rnnlm_tui.schema.sampling import SampleRequest
     from rnnlm_tui.store.paths import RunDirectory
 
 _FROM_RUN = "the run's"
@@ -43,157 +44,124 @@ RANDOM = "random"
 def sample(
     run: SampledArgument,
     prompt: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[PROMPT]",
-            help="The text to continue; - reads it from standard input.",
-            show_default=False,
-        ),
+        str | None, arg("[PROMPT]", "The text to continue; - reads it from standard input.")
     ] = None,
     prompts: Annotated[
         list[Path] | None,
-        typer.Option(
-            "--prompts",
-            metavar="FILE",
-            help=(
-                "Continue every prompt in a file: one per line, or a .jsonl file of strings or of"
-                " objects with a “prompt”; - reads standard input; can be repeated."
-            ),
-            show_default=False,
+        opt(
+            "--prompts FILE",
+            "Continue every prompt in a file: one per line, or a .jsonl file of strings or of"
+            " objects with a “prompt”; - reads standard input; can be repeated.",
         ),
     ] = None,
     samples: Annotated[
-        int,
-        typer.Option(
-            "-n", "--samples", metavar="N", help="Samples per prompt, with consecutive seeds."
-        ),
+        int, opt("-n --samples N", "Samples per prompt, with consecutive seeds.")
     ] = 1,
     temperature: Annotated[
         float | None,
-        typer.Option(
-            metavar="T",
-            help="Below 1 safer, above 1 more varied; 0: greedy.",
-            show_default=_FROM_RUN,
-        ),
+        opt("--temperature T", "Below 1 safer, above 1 more varied; 0: greedy.", default=_FROM_RUN),
     ] = None,
     top_k: Annotated[
         int | None,
-        typer.Option(
-            metavar="K",
-            help="Sample from the K most likely tokens; 0: off.",
-            show_default=_FROM_RUN,
-        ),
+        opt("--top-k K", "Sample from the K most likely tokens; 0: off.", default=_FROM_RUN),
     ] = None,
     top_p: Annotated[
         float | None,
-        typer.Option(
-            metavar="P",
-            help="Sample from the fewest tokens whose probabilities sum to at least P; 1: off.",
-            show_default=_FROM_RUN,
+        opt(
+            "--top-p P",
+            "Sample from the fewest tokens whose probabilities sum to at least P; 1: off.",
+            default=_FROM_RUN,
         ),
     ] = None,
     min_p: Annotated[
         float | None,
-        typer.Option(
-            metavar="P",
-            help="Sample from tokens at least P times as likely as the most likely one; 0: off.",
-            show_default=_FROM_RUN,
+        opt(
+            "--min-p P",
+            "Sample from tokens at least P times as likely as the most likely one; 0: off.",
+            default=_FROM_RUN,
         ),
     ] = None,
     typical_p: Annotated[
         float | None,
-        typer.Option(
-            metavar="P",
-            help=(
-                "Sample from the tokens of most average surprise whose probabilities sum to at"
-                " least P; 1: off."
-            ),
-            show_default=_FROM_RUN,
+        opt(
+            "--typical-p P",
+            "Sample from the tokens of most average surprise whose probabilities sum to at"
+            " least P; 1: off.",
+            default=_FROM_RUN,
         ),
     ] = None,
     repetition_penalty: Annotated[
         float | None,
-        typer.Option(
-            metavar="X",
-            help="Above 1, tokens already in the prompt or text become less likely; 1: off.",
-            show_default=_FROM_RUN,
+        opt(
+            "--repetition-penalty X",
+            "Above 1, tokens already in the prompt or text become less likely; 1: off.",
+            default=_FROM_RUN,
         ),
     ] = None,
     penalty_window: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            help="Only the last N tokens count for the penalty; 0: prompt and text.",
-            show_default=_FROM_RUN,
+        opt(
+            "--penalty-window N",
+            "Only the last N tokens count for the penalty; 0: prompt and text.",
+            default=_FROM_RUN,
         ),
     ] = None,
     unknown: Annotated[
         Literal["auto", "avoid", "allow"] | None,
-        typer.Option(
-            metavar="auto|avoid|allow",
-            help="Whether to sample <unk>; auto: not with word tokens.",
-            show_default=_FROM_RUN,
+        opt(
+            "--unknown auto|avoid|allow",
+            "Whether to sample <unk>; auto: not with word tokens.",
+            default=_FROM_RUN,
         ),
     ] = None,
     stop: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="TEXT",
-            help=r"Stop before TEXT (\n: a line break, '': no stop texts); can be repeated.",
-            show_default=_FROM_RUN,
+        opt(
+            "--stop TEXT",
+            r"Stop before TEXT (\n: a line break, '': no stop texts); can be repeated.",
+            default=_FROM_RUN,
         ),
     ] = None,
     max_new_tokens: Annotated[
-        int | None, typer.Option(metavar="N", help="Tokens to generate.", show_default=_FROM_RUN)
+        int | None, opt("--max-new-tokens N", "Tokens to generate.", default=_FROM_RUN)
     ] = None,
     seed: Annotated[
         str | None,
-        typer.Option(
-            metavar="N|random",
-            help="The same seed gives the same text; random: draw one and report it.",
-            show_default=_FROM_RUN,
+        opt(
+            "--seed N|random",
+            "The same seed gives the same text; random: draw one and report it.",
+            default=_FROM_RUN,
         ),
     ] = None,
     greedy: Annotated[
         bool,
-        typer.Option(
-            "--greedy",
-            help="Always take the most likely token, like --temperature 0; needs no seed.",
-        ),
+        opt("--greedy", "Always take the most likely token, like --temperature 0; needs no seed."),
     ] = False,
     state: Annotated[
         str,
-        typer.Option(
-            "--state",
-            metavar="NAME",
-            help="Start from this kept state, as if its text came before the prompt.",
-            show_default=False,
-            autocompletion=complete_state,
+        opt(
+            "--state NAME",
+            "Start from this kept state, as if its text came before the prompt.",
+            complete_state,
         ),
     ] = "",
     raw: Annotated[
-        bool,
-        typer.Option(
-            "--raw", help="Print the generated text only, exactly, without a final line break."
-        ),
+        bool, opt("--raw", "Print the generated text only, exactly, without a final line break.")
     ] = False,
     alternatives: Annotated[
         int,
-        typer.Option(
-            "--alternatives",
-            metavar="N",
-            help=(
-                "With --json: report each token's probability before and after the filters, with"
-                " the N most likely tokens."
-            ),
+        opt(
+            "--alternatives N",
+            "With --json: report each token's probability before and after the filters, with"
+            " the N most likely tokens.",
         ),
     ] = 0,
     keep: Annotated[
         bool,
-        typer.Option(
+        opt(
             "--keep/--no-keep",
-            help="Keep the samples for `rnnlm-tui samples` (default: keep).",
-            show_default=False,
+            "Keep the samples for `rnnlm-tui samples` (default: keep).",
+            default=False,
         ),
     ] = True,
     device: SamplerDeviceOption = "cpu",
@@ -246,25 +214,21 @@ def sample(
             f"--raw prints one text, not {len(given) * samples:,}",
             hint="use --json, which keeps several texts apart",
         )
-    batches = make_batches(
-        directory, which, given, settings, samples=samples, state=state, alternatives=alternatives
+    path = str(client.control.weights_path(directory, which))
+    requests = sample_requests(
+        path, given, settings, samples=samples, state=state, alternatives=alternatives
     )
     form: Literal["text", "raw", "json"] = "json" if json else "raw" if raw else "text"
-    report = Report(directory.name, form, several=several, keep=keep)
-    asyncio.run(_generate_all(batches, report, device))
+    report = Report(directory.name, form, samples if several else None, keep=keep)
+    asyncio.run(_generate_all(requests, report, device))
     report.note_unknown()
     if form == "text":
         figures = outcome(report.results, settings, samples, drawn=seed == RANDOM)
         if several:
-            figures = (
-                f"{counted(len(report.results), 'sample')} of"
-                f" {counted(len(given), 'prompt')}, {figures}"
-            )
-        path = batches[0].request.checkpoint
-        weights = (
-            f"@now, step {weights_step(path):,}" if which == "now" else f"@{weights_name(path)}"
-        )
-        note(f"{figures}, from {directory.name}{weights}" + (f", state {state}" if state else ""))
+            number = counted(len(report.results), "sample")
+            figures = f"{number} of {counted(len(given), 'prompt')}, {figures}"
+        weights = weights_label(directory.name, path)
+        note(f"{figures}, from {weights}" + (f", state {state}" if state else ""))
 
 
 def _texts(run: str, prompt: str | None, prompts: list[Path] | None) -> list[str]:
@@ -340,61 +304,48 @@ def _check_alternatives(number: int, settings: SamplingConfig, *, json: bool) ->
         )
 
 
-def make_batches(
-    directory: RunDirectory,
-    which: str | None,
+def sample_requests(
+    path: str,
     prompts: Sequence[str],
     settings: SamplingConfig,
     *,
     samples: int = 1,
     state: str = "",
     alternatives: int = 0,
-) -> list[SampleBatch]:
+) -> list[SampleRequest]:
     """Build the requests for the sampler, with consecutive seeds for each prompt.
 
     Args:
-        which: a checkpoint; None: the best, or the last if none was evaluated; "now": the current
-            weights of a running worker.
+        path: the folder of the weights.
         state: name of a kept state; empty: the initial state.
 
     Raises:
-        UnknownCheckpointError: no such checkpoint; lists the available ones.
         InputError: no such state.
     """
-    from rnnlm_tui.client.control import weights_path
     from rnnlm_tui.schema.sampling import SampleRequest, in_batches
-    from rnnlm_tui.store.states import find_state
 
-    start = str(find_state(state).path) if state else ""
-    path = str(weights_path(directory, which))
-    batches = list[SampleBatch]()
-    for number, prompt in enumerate(prompts, start=1):
-        request = SampleRequest(
-            id=str(number),
-            checkpoint=path,
-            prompt=prompt,
-            state=start,
-            settings=settings,
-            alternatives=alternatives,
+    request = SampleRequest(
+        id="",
+        checkpoint=path,
+        state=str(store.states.find_state(state).path) if state else "",
+        settings=settings,
+        alternatives=alternatives,
+    )
+    return [
+        batch
+        for number, prompt in enumerate(prompts)
+        for _, batch in in_batches(
+            request.model_copy(update={"id": str(number), "prompt": prompt}), samples
         )
-        batches += [
-            SampleBatch(one, number, done + 1) for done, one in in_batches(request, samples)
-        ]
-    return batches
+    ]
 
 
-async def _generate_all(batches: Sequence[SampleBatch], report: Report, device: str) -> None:
+async def _generate_all(requests: Sequence[SampleRequest], report: Report, device: str) -> None:
     """Generate the samples batch after batch with one sampler, which loads the model once."""
-    from rnnlm_tui.schema.sampling import SampleDone
-
-    client = sampler_for(batches[0].request.checkpoint, device)
+    client = sampler_for(requests[0].checkpoint, device)
     try:
-        for batch in batches:
-            async for part in in_order(client, batch.request):
-                if isinstance(part, SampleDone):
-                    report.done(batch, part)
-                else:
-                    report.piece(batch, part.text)
+        for request in requests:
+            await report.generate(client, request)
     finally:
         report.end_line()
         await client.close()

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from rnnlm_tui.cli.options import weights_step
-from rnnlm_tui.cli.output import TextStream, line, note, print_json
+from rnnlm_tui.cli.options import weights_facts, weights_step
+from rnnlm_tui.cli.output import TextStream, line, note, print_json, shortened
 from rnnlm_tui.errors import StorageError, WorkerError
 from rnnlm_tui.schema.formatting import counted, escaped, first_of
 from rnnlm_tui.schema.metrics import SEEDS
@@ -18,13 +17,7 @@ if TYPE_CHECKING:
 
     from rnnlm_tui.client.sampler import SamplerClient
     from rnnlm_tui.schema.config import SamplingConfig
-    from rnnlm_tui.schema.sampling import (
-        Alternative,
-        SampleDone,
-        SamplePiece,
-        SampleRequest,
-        TokenChoice,
-    )
+    from rnnlm_tui.schema.sampling import Alternative, SampleDone, SamplePiece, SampleRequest
 
 SHOWN_LETTERS = 40
 """Characters shown of an unknown word."""
@@ -32,37 +25,36 @@ MOST_UNKNOWN = 10
 """Maximum number of unknown words listed."""
 
 
-@dataclass(frozen=True, slots=True)
-class SampleBatch:
-    """Samples of one prompt that are computed together."""
-
-    request: SampleRequest
-    prompt_number: int
-    """From 1."""
-    first: int
-    """Number of its first sample among all of the prompt, from 1."""
-
-
 class Report:
     """Prints the samples in order as they come, and keeps them.
 
     Args:
         form: `raw` is the generated text alone.
-        several: print JSON as one object per line, with the numbers of prompt and sample.
+        samples: of each prompt; JSON is then one object per line, with the numbers of prompt and
+            sample. None: there is one sample.
     """
 
     def __init__(
-        self, run: str, form: Literal["text", "raw", "json"], *, several: bool, keep: bool
+        self, run: str, form: Literal["text", "raw", "json"], samples: int | None, *, keep: bool
     ) -> None:
-        self.results: list[tuple[SampleBatch, SampleDone]] = []
+        self.results: list[SampleDone] = []
         self._run = run
         self._form = form
-        self._several = several
+        self._samples = samples
         self._keep = keep
         self._stream: TextStream | None = None
 
-    def piece(self, batch: SampleBatch, text: str) -> None:
-        """Print a piece of the current sample's text."""
+    async def generate(self, client: SamplerClient, request: SampleRequest) -> None:
+        """Generate the samples of a request."""
+        from rnnlm_tui.schema.sampling import SampleDone
+
+        async for part in in_order(client, request):
+            if isinstance(part, SampleDone):
+                self._done(request, part)
+            else:
+                self._piece(request, part.text)
+
+    def _piece(self, request: SampleRequest, text: str) -> None:
         if self._form == "json":
             return
         if self._stream is None:  # not before: the checkpoint may be damaged
@@ -70,21 +62,28 @@ class Report:
                 line()
             self._stream = TextStream()
             if self._form == "text":
-                self._stream.write(batch.request.prompt)
+                self._stream.write(request.prompt)
         self._stream.write(text)
 
-    def done(self, batch: SampleBatch, done: SampleDone) -> None:
-        """End the current sample."""
-        self.piece(batch, "")  # the text may be empty
+    def _done(self, request: SampleRequest, done: SampleDone) -> None:
+        from rnnlm_tui.store.kept_samples import KeptSample, all_samples
+
+        self._piece(request, "")  # the text may be empty
         self.end_line()
-        self.results.append((batch, done))
         if self._form == "json":
-            result = sample_json(batch.request, done, self._run)
-            if self._several:
-                result["prompt_number"] = batch.prompt_number
-                result["sample_number"] = batch.first + done.sample
-            print_json(result, indent=None if self._several else 2)
-        self._keep_sample(batch, done)
+            result = sample_json(request, done, self._run)
+            if self._samples is not None:
+                prompt, sample = divmod(len(self.results), self._samples)
+                result |= {"prompt_number": prompt + 1, "sample_number": sample + 1}
+            print_json(result, indent=2 if self._samples is None else None)
+        self.results.append(done)
+        if self._keep:
+            step = weights_step(request.checkpoint)
+            try:
+                all_samples().append(KeptSample.of(request, done, run=self._run, step=step))
+            except StorageError as error:
+                self._keep = False
+                note(f"the sample is not kept: {error.message}")
 
     def end_line(self) -> None:
         """End the line of an unfinished text, so that the next message starts on a new one."""
@@ -92,26 +91,12 @@ class Report:
             self._stream.close(line_break=self._form != "raw")
             self._stream = None
 
-    def _keep_sample(self, batch: SampleBatch, done: SampleDone) -> None:
-        from rnnlm_tui.store.kept_samples import KeptSample, all_samples
-
-        if not self._keep:
-            return
-        step = weights_step(batch.request.checkpoint)
-        try:
-            all_samples().append(KeptSample.of(batch.request, done, run=self._run, step=step))
-        except StorageError as error:
-            self._keep = False
-            note(f"the sample is not kept: {error.message}")
-
     def note_unknown(self) -> None:
         """Report the words of the prompts that the model doesn't know."""
-        words = list(dict.fromkeys(word for _, done in self.results for word in done.unknown))
+        words = list(dict.fromkeys(word for done in self.results for word in done.unknown))
         if words:
-            shortened = [
-                word if len(word) <= SHOWN_LETTERS else f"{word[:SHOWN_LETTERS]}…" for word in words
-            ]
-            note(f"unknown to this model, read as <unk>: {first_of(shortened, MOST_UNKNOWN)}")
+            cut = [shortened(word, SHOWN_LETTERS) for word in words]
+            note(f"unknown to this model, read as <unk>: {first_of(cut, MOST_UNKNOWN)}")
 
 
 async def in_order(
@@ -134,47 +119,39 @@ async def in_order(
 
 
 def outcome(
-    results: Sequence[tuple[SampleBatch, SampleDone]],
-    settings: SamplingConfig,
-    samples: int,
-    *,
-    drawn: bool,
+    results: Sequence[SampleDone], settings: SamplingConfig, samples: int, *, drawn: bool
 ) -> str:
     """Format `100 tokens, 7,584 tok/s, 0.7 bits per token, seed 7`, in total for all samples.
 
     Args:
         drawn: the seed is a random one.
     """
-    ends = [done for _, done in results]
-    tokens = sum(done.tokens for done in ends)
-    bits = sum(done.bits_per_token * done.tokens for done in ends if done.tokens) / max(1, tokens)
+    tokens = sum(done.tokens for done in results)
+    bits = sum(done.bits_per_token * done.tokens for done in results if done.tokens)
     parts = [counted(tokens, "token")]
-    if len(ends) == 1 and ends[0].reason == "stop":
-        parts.append(f'stopped at "{escaped(ends[0].stop)}"')
-    seconds = _generating_seconds(results)
-    if tokens > len(ends) and seconds > 0:
-        parts.append(f"{(tokens - len(ends)) / seconds:,.0f} tok/s")
-    parts.append(f"{bits:.1f} bits per token")
+    if len(results) == 1 and results[0].reason == "stop":
+        parts.append(f'stopped at "{escaped(results[0].stop)}"')
+    longest = dict[str, float]()  # after the first token; a batch's samples are generated together
+    for done in results:
+        seconds = done.seconds - done.first_token_seconds
+        longest[done.id] = max(seconds, longest.get(done.id, 0.0))
+    if tokens > len(results) and (seconds := sum(longest.values())) > 0:
+        parts.append(f"{(tokens - len(results)) / seconds:,.0f} tok/s")
+    parts.append(f"{bits / max(1, tokens):.1f} bits per token")
+    random = "random " if drawn else ""
     if settings.is_greedy:
         parts.append("greedy")
+    elif samples == 1:
+        parts.append(f"{random}seed {settings.seed}")
     else:
-        random = "random " if drawn else ""
-        last = settings.seed + samples - 1
-        parts.append(
-            f"{random}seed {settings.seed}"
-            if samples == 1
-            else f"{random}seeds {settings.seed} to {last % SEEDS}"
-        )
+        last = (settings.seed + samples - 1) % SEEDS
+        parts.append(f"{random}seeds {settings.seed} to {last}")
     return ", ".join(parts)
 
 
-def _generating_seconds(results: Sequence[tuple[SampleBatch, SampleDone]]) -> float:
-    """Seconds after each batch's first token: the samples of a batch are generated together."""
-    longest = dict[str, float]()
-    for batch, done in results:
-        seconds = done.seconds - done.first_token_seconds
-        longest[batch.request.id] = max(seconds, longest.get(batch.request.id, 0.0))
-    return sum(longest.values())
+_FACTS = {
+    *("text", "ids", "tokens", "prompt_tokens", "reason", "bits_per_token", "seconds", "unknown"),
+}
 
 
 def sample_json(request: SampleRequest, done: SampleDone, run: str) -> dict[str, object]:
@@ -183,51 +160,26 @@ def sample_json(request: SampleRequest, done: SampleDone, run: str) -> dict[str,
     `choices` is there if the request asked for alternatives.
     """
     settings = request.settings
-    result: dict[str, object] = {
-        "run": run,
-        "checkpoint": weights_step(request.checkpoint),
-        "now": "snapshots" in Path(request.checkpoint).parts[-2:],
+    result = {
+        **weights_facts(run, request.checkpoint),
         "state": Path(request.state).stem if request.state else None,
         "prompt": request.prompt,
-        "text": done.text,
-        "ids": list(done.ids),
-        "tokens": done.tokens,
-        "prompt_tokens": done.prompt_tokens,
-        "reason": done.reason,
-        "stopped_at": done.stop if done.reason == "stop" else None,
-        "seed": None if settings.is_greedy else (settings.seed + done.sample) % SEEDS,
-        "greedy": settings.is_greedy,
-        "temperature": settings.temperature,
-        "top_k": settings.top_k,
-        "top_p": settings.top_p,
-        "min_p": settings.min_p,
-        "typical_p": settings.typical_p,
-        "repetition_penalty": settings.repetition_penalty,
-        "penalty_window": settings.penalty_window,
+        **settings.model_dump(exclude={"unknown"}),
         "unknown_tokens": settings.unknown,
-        "stop": list(settings.stop),
-        "max_new_tokens": settings.max_new_tokens,
-        "bits_per_token": done.bits_per_token,
-        "seconds": done.seconds,
-        "unknown": list(done.unknown),
-        "path": request.checkpoint,
+        "greedy": settings.is_greedy,
+        "seed": None if settings.is_greedy else (settings.seed + done.sample) % SEEDS,
+        **done.model_dump(include=_FACTS),
+        "stopped_at": done.stop if done.reason == "stop" else None,
     }
     if request.alternatives:
-        result["choices"] = [_choice_json(choice) for choice in done.choices]
+        result["choices"] = [
+            _token_json(choice.taken)
+            | {"alternatives": list(map(_token_json, choice.alternatives))}
+            for choice in done.choices
+        ]
     return result
 
 
-def _choice_json(choice: TokenChoice) -> dict[str, object]:
-    rows = [_token_json(row) for row in choice.alternatives]
-    return {**_token_json(choice.taken), "alternatives": rows}
-
-
 def _token_json(token: Alternative) -> dict[str, object]:
-    return {
-        "id": token.token,
-        "text": token.text,
-        "rank": token.rank,
-        "probability": token.probability,
-        "filtered": token.filtered,
-        "removed_by": token.removed_by or None,
-    }
+    facts = token.model_dump(exclude={"token"})
+    return {"id": token.token, **facts, "removed_by": token.removed_by or None}

@@ -6,11 +6,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
-from rnnlm_tui.cli.manage import confirmed
-from rnnlm_tui.cli.options import JsonOption, YesOption, check_exclusive, complete_run
-from rnnlm_tui.cli.output import columns, line, note, print_json, shown, table
+from rnnlm_tui import store
+from rnnlm_tui.cli.manage import check_agreed
+from rnnlm_tui.cli.options import JsonOption, YesOption, arg, check_exclusive, complete_run, opt
+from rnnlm_tui.cli.output import columns, line, note, print_json, shortened, shown, table
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import NOTHING, count, counted, escaped
 from rnnlm_tui.system.files import storage_errors
@@ -31,55 +30,27 @@ OTHER_COLUMNS = 50
 def samples(
     query: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[QUERY]...",
-            help="Words that must all be in the prompt, the text or the run's name.",
-            show_default=False,
-        ),
+        arg("[QUERY]...", "Words that must all be in the prompt, the text or the run's name."),
     ] = None,
-    run: Annotated[
-        str | None,
-        typer.Option(
-            "--run",
-            metavar="RUN",
-            help="Only samples of this run.",
-            show_default=False,
-            autocompletion=complete_run,
-        ),
-    ] = None,
+    run: Annotated[str | None, opt("--run RUN", "Only samples of this run.", complete_run)] = None,
     limit: Annotated[
         int | None,
-        typer.Option(
-            metavar="N",
-            help="The newest N samples; 0: all. The list has 20, an export or JSON all.",
-            show_default=False,
-        ),
+        opt("--limit N", "The newest N samples; 0: all. The list has 20, an export or JSON all."),
     ] = None,
     export: Annotated[
-        Path | None,
-        typer.Option(
-            "--export",
-            metavar="FILE",
-            help="Write the samples to a new file; - prints them.",
-            show_default=False,
-        ),
+        Path | None, opt("--export FILE", "Write the samples to a new file; - prints them.")
     ] = None,
     form: Annotated[
         Literal["text", "jsonl", "markdown"] | None,
-        typer.Option(
-            "--format",
-            metavar="text|jsonl|markdown",
-            help="The export's format (default: by the file's ending, else text).",
-            show_default=False,
+        opt(
+            "--format text|jsonl|markdown",
+            "The export's format (default: by the file's ending, else text).",
         ),
     ] = None,
     delete: Annotated[
         list[str] | None,
-        typer.Option(
-            "--delete",
-            metavar="ID",
-            help="Permanently delete this sample; asks for confirmation. Can be repeated.",
-            show_default=False,
+        opt(
+            "--delete ID", "Permanently delete this sample; asks for confirmation. Can be repeated."
         ),
     ] = None,
     yes: YesOption = False,
@@ -89,8 +60,6 @@ def samples(
 
     Everything sampled by the app and by `sample` is kept: the newest 10,000 samples.
     """
-    from rnnlm_tui.store.kept_samples import all_samples, search
-
     check_exclusive(QUERY=bool(query), delete=bool(delete))
     check_exclusive(export=export is not None, delete=bool(delete))
     check_exclusive(export=export is not None, json=json)
@@ -98,18 +67,18 @@ def samples(
         raise InputError(f"--limit is {limit}, must be at least 0")
     if form is not None and export is None:
         raise InputError("--format needs --export", hint="--export FILE, or --export - to print")
-    if damage := all_samples().move_damaged_aside():
+    if damage := store.kept_samples.all_samples().move_damaged_aside():
         note(damage)
     if delete:
         _delete(delete, yes=yes, json=json)
         return
-    found = search(" ".join(query or ()), run)
+    found = store.kept_samples.search(" ".join(query or ()), run)
     listed = limit if limit is not None else LISTED if export is None and not json else 0
     chosen = found[:listed] if listed else found
     if export is not None:
         _export(chosen, export, form)
     elif json:
-        print_json([sample.model_dump(mode="json") for sample in chosen])
+        print_json(chosen)
     elif not found:
         line("no sample matches" if query or run else "no kept samples")
     else:
@@ -133,18 +102,13 @@ def _list(samples: Sequence[KeptSample]) -> None:
                 f"{sample.run}@{sample.step}",
                 NOTHING if sample.seed is None else str(sample.seed),
                 count(sample.tokens),
-                _one_line(sample, most),
+                shortened(escaped((sample.prompt + sample.text)[: most + 1]), most),
             )
             for sample in samples
         ],
         right=(3, 4),
         spare=(4, 3, 1),
     )
-
-
-def _one_line(sample: KeptSample, most: int) -> str:
-    text = escaped((sample.prompt + sample.text)[: most + 1])
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _export(samples: Sequence[KeptSample], file: Path, form: SampleExport | None) -> None:
@@ -154,10 +118,8 @@ def _export(samples: Sequence[KeptSample], file: Path, form: SampleExport | None
         InputError: the file exists.
         StorageError: it can't be written.
     """
-    from rnnlm_tui.store.kept_samples import EXPORT_ENDINGS, export
-
-    endings = {ending: name for name, ending in EXPORT_ENDINGS.items()}
-    text = export(samples, form or endings.get(file.suffix, "text"))
+    endings = {ending: name for name, ending in store.kept_samples.EXPORT_ENDINGS.items()}
+    text = store.kept_samples.export(samples, form or endings.get(file.suffix, "text"))
     if str(file) == "-":
         sys.stdout.write(shown(text))
         sys.stdout.flush()
@@ -175,9 +137,7 @@ def _delete(ids: Sequence[str], *, yes: bool, json: bool) -> None:
     Raises:
         InputError: no sample, or several, have such an id; nothing was deleted.
     """
-    from rnnlm_tui.store.kept_samples import delete, search
-
-    known = [sample.id for sample in search()]
+    known = [sample.id for sample in store.kept_samples.search()]
     wanted = list[str]()
     for given in ids:
         matches = [id for id in known if id.startswith(given)] if given else []
@@ -186,12 +146,9 @@ def _delete(ids: Sequence[str], *, yes: bool, json: bool) -> None:
             raise InputError(f'{several} "{given}"', hint="`rnnlm-tui samples` lists the ids")
         wanted += matches
     wanted = list(dict.fromkeys(wanted))
-    if not yes and not confirmed(
-        f"permanently delete {counted(len(wanted), 'sample')}?", "samples --delete"
-    ):
-        note("nothing was deleted")
-        raise typer.Exit(1)
-    removed = delete(wanted)
+    question = f"permanently delete {counted(len(wanted), 'sample')}?"
+    check_agreed(question, "samples --delete", yes=yes)
+    removed = store.kept_samples.delete(wanted)
     if json:
         print_json({"deleted": [sample.id for sample in removed]})
     else:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import math
-import stat
-import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rnnlm_tui import client
 from rnnlm_tui.cli.options import (
     JsonOption,
     SampledArgument,
     SamplerDeviceOption,
+    arg,
+    opt,
     sampler_for,
     split_address,
-    weights_name,
-    weights_step,
+    weights_facts,
+    weights_label,
 )
 from rnnlm_tui.cli.output import (
     ProgressLine,
@@ -52,6 +54,8 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.sampler import SamplerClient
     from rnnlm_tui.schema.sampling import InspectedToken, ScoreDone
 
+    WriteTokens = Callable[[str, Sequence[InspectedToken]], None]
+
 DASH = "-"
 """Names standard input."""
 COPIED_BYTES = 1 << 20
@@ -68,19 +72,11 @@ _ESCAPES = {
 def score(
     run: SampledArgument,
     files: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="FILE...",
-            help="UTF-8 texts of any length; - reads standard input.",
-            show_default=False,
-        ),
+        list[str], arg("FILE...", "UTF-8 texts of any length; - reads standard input.")
     ],
     tokens: Annotated[
         bool,
-        typer.Option(
-            "--tokens",
-            help="Print a line for each token: its bits, a tab, and its text with escapes.",
-        ),
+        opt("--tokens", "Print a line for each token: its bits, a tab, and its text with escapes."),
     ] = False,
     device: SamplerDeviceOption = "cpu",
     json: JsonOption = False,
@@ -92,25 +88,22 @@ def score(
     """
     import asyncio
 
-    from rnnlm_tui.client.control import weights_path
-
     if files.count(DASH) > 1:
         raise InputError("standard input can be read once", hint="name - once")
     directory, which = split_address(run)
-    checkpoint = str(weights_path(directory, which))
-    step = weights_step(checkpoint)
-    label = f"@now, step {step:,}" if which == "now" else f"@{weights_name(checkpoint)}"
-    label = f"{directory.name}{label}"
-    lines = _TokenLines(json=json, named=len(files) > 1, on=tokens)
-    scores, failures = asyncio.run(_score_all(checkpoint, files, lines, device))
+    checkpoint = str(client.control.weights_path(directory, which))
+    write = None
+    if tokens:
+        write = partial(_write_tokens, json=json, named=len(files) > 1)
+    scores, failures = asyncio.run(_score_all(checkpoint, files, write, device))
     if len(files) == 1 and failures:
         raise failures[0]
     total = FileScore.total(scores)
-    facts = {"run": directory.name, "checkpoint": step, "now": which == "now", "path": checkpoint}
     if tokens:
         for one in scores:
             note(f"{one.name}: {one.text}")
     elif json:
+        facts = weights_facts(directory.name, checkpoint)
         rows = [facts | one.json() for one in scores]
         print_json(rows[0] if len(files) == 1 else {"files": rows, "total": facts | total.json()})
     elif scores:
@@ -119,16 +112,12 @@ def score(
             [one.cells() for one in (*scores, *([total] if len(scores) > 1 else []))],
             right=(1, 2, 3, 4, 5),
         )
-    for one in scores if not json and not tokens else ():
-        if one.done.tokens and not one.done.scored_bytes:
-            note(f"{one.name}: no bits per byte, because {TEXT_NOT_KEPT}")
-        elif one.done.bits_per_byte is None and one.done.unknown:
-            note(
-                f"{one.name}: no bits per byte, because {unknown_share_text(one.unknown_share)}:"
-                " the bytes of an unknown token can't be counted"
-            )
+        for one in scores:
+            if one.without_bits:
+                note(f"{one.name}: no bits per byte, because {one.without_bits}")
     if scores and not json:
-        note(f"{counted(total.done.tokens, 'token')}, {total.speed}from {label}")
+        words = weights_label(directory.name, checkpoint)
+        note(f"{counted(total.done.tokens, 'token')}, {total.speed}from {words}")
     if failures:
         raise typer.Exit(failures[0].exit_code)
 
@@ -173,6 +162,16 @@ class FileScore:
         return self.done.unknown / self.done.tokens if self.done.tokens else 0.0
 
     @property
+    def without_bits(self) -> str:
+        """Why there are no bits per byte; empty if there are, or no token was scored."""
+        if self.done.tokens and not self.done.scored_bytes:
+            return TEXT_NOT_KEPT
+        if self.done.bits_per_byte is not None or not self.done.unknown:
+            return ""
+        unknown = unknown_share_text(self.unknown_share)
+        return f"{unknown}: the bytes of an unknown token can't be counted"
+
+    @property
     def speed(self) -> str:
         """`12,000 tok/s, `, empty if it wasn't measured."""
         return (
@@ -212,43 +211,26 @@ class FileScore:
         return {"file": self.name, "perplexity": self.done.perplexity, **figures}
 
 
-class _TokenLines:
-    """Prints a line for each token, as tab-separated values or as JSON.
+def _write_tokens(name: str, tokens: Sequence[InspectedToken], *, json: bool, named: bool) -> None:
+    """Print a line for each token at once, as tab-separated values or as JSON.
 
     Args:
-        named: add the name of the file to each line.
-        on: whether to print tokens at all.
+        named: add the name of the file to each line of values.
     """
-
-    def __init__(self, *, json: bool, named: bool, on: bool) -> None:
-        self.on = on
-        self.json = json
-        self._named = named
-
-    def write(self, name: str, tokens: Sequence[InspectedToken]) -> None:
-        """Print some tokens, at once."""
-        row = self._object if self.json else self._values
-        sys.stdout.write("".join(f"{row(name, token)}\n" for token in tokens))
-        sys.stdout.flush()
-
-    def _values(self, name: str, token: InspectedToken) -> str:
-        bits = "" if token.bits is None else f"{token.bits:.{TOKEN_DIGITS}f}"
-        cells = [bits, token.text.translate(_ESCAPES), *([name] if self._named else [])]
-        return shown("\t".join(cells))
-
-    def _object(self, name: str, token: InspectedToken) -> str:
-        return json_text(
-            {
-                "file": name,
-                "id": token.token,
-                "text": token.text,
-                "bits": token.bits,
-            }
-        )
+    lines = []
+    for token in tokens:
+        if json:
+            facts = {"file": name, "id": token.token, "text": token.text, "bits": token.bits}
+            lines.append(json_text(facts))
+        else:
+            bits = "" if token.bits is None else f"{token.bits:.{TOKEN_DIGITS}f}"
+            cells = (bits, token.text.translate(_ESCAPES), *([name] if named else []))
+            lines.append(shown("\t".join(cells)))
+    print(*lines, sep="\n", flush=True)
 
 
 async def _score_all(
-    checkpoint: str, files: Sequence[str], lines: _TokenLines, device: str
+    checkpoint: str, files: Sequence[str], write: WriteTokens | None, device: str
 ) -> tuple[list[FileScore], list[RnnlmError]]:
     """Score the files one after another. Of several, one that fails is reported at once."""
     client = sampler_for(checkpoint, device)
@@ -259,7 +241,7 @@ async def _score_all(
             name = STANDARD_INPUT if file == DASH else file
             try:
                 with readable(file) as path:
-                    scores.append(await _score(client, checkpoint, name, path, lines))
+                    scores.append(await _score(client, checkpoint, name, path, write))
             except RnnlmError as error:
                 failures.append(error)
                 if len(files) > 1:
@@ -270,26 +252,25 @@ async def _score_all(
 
 
 async def _score(
-    client: SamplerClient, checkpoint: str, name: str, path: Path, lines: _TokenLines
+    client: SamplerClient, checkpoint: str, name: str, path: Path, write: WriteTokens | None
 ) -> FileScore:
     from rnnlm_tui.schema.sampling import ScoreDone, ScorePiece, ScoreRequest
 
-    progress = ProgressLine()
-    request = ScoreRequest(id="score", checkpoint=checkpoint, path=str(path), tokens=lines.on)
+    tokens = write is not None
+    request = ScoreRequest(id="score", checkpoint=checkpoint, path=str(path), tokens=tokens)
     try:
-        async for part in client.score(request):
-            if isinstance(part, ScoreDone):
-                return FileScore(name, part)
-            if isinstance(part, ScorePiece):
-                progress.clear()
-                lines.write(name, part.tokens)
-            elif not lines.json:
-                of = f" of {part.total:,}" if part.total else ""
-                progress(f"{part.phase} {name}: {part.done:,}{of} tokens")
+        with ProgressLine() as progress:
+            async for part in client.score(request):
+                if isinstance(part, ScoreDone):
+                    return FileScore(name, part)
+                if isinstance(part, ScorePiece) and write is not None:
+                    progress.clear()
+                    write(name, part.tokens)
+                elif not isinstance(part, ScorePiece):
+                    of = f" of {part.total:,}" if part.total else ""
+                    progress(f"{part.phase} {name}: {part.done:,}{of} tokens")
     except RnnlmError as error:  # about the file as it was named
         raise type(error)(error.message.replace(str(path), name), hint=error.hint) from error
-    finally:
-        progress.clear()
     raise WorkerError("the sampler exited before the text was scored")
 
 
@@ -302,57 +283,34 @@ def readable(name: str) -> Iterator[Path]:
         InputError: it is missing, a folder, empty, binary or can't be read.
         StorageError: there is no space for the copy.
     """
-    if name == DASH:
-        with _copied(STANDARD_INPUT, standard_input().buffer) as path:
-            yield path
-        return
-    path = Path(name).absolute()
-    with _reading(name):
-        found = path.stat()
-        if stat.S_ISDIR(found.st_mode):
-            raise InputError(f"{name} is a folder", hint="name the files in it")
-        source = path.open("rb")  # also shows whether it may be read
-    with source:
-        if not stat.S_ISREG(found.st_mode):  # such as the /dev/fd/63 of a shell's <(command)
-            with _copied(name, source) as copy:
-                yield copy
-            return
-    _check_not_empty(name, found.st_size)
-    yield path
-
-
-@contextmanager
-def _copied(name: str, source: BinaryIO) -> Iterator[Path]:
-    folder = Path(tempfile.gettempdir())
+    shown_name, folder = STANDARD_INPUT if name == DASH else name, Path(tempfile.gettempdir())
+    path, source = Path(name).absolute(), None
     with ExitStack() as stack:
-        with storage_errors("write to", folder):
-            copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="rnnlm-tui-"))
-        size = 0
-        while True:
-            with _reading(name):
-                part = source.read(COPIED_BYTES)
-            if not part:
-                break
-            if (nul := part.find(b"\0")) >= 0:  # such as /dev/zero, which never ends
-                raise InputError(
-                    f"{name} is binary: NUL at byte {size + nul:,}", hint="use UTF-8 text"
-                )
-            size += len(part)
-            with storage_errors("write to", folder):
-                copy.write(part)
-                copy.flush()
-        _check_not_empty(name, size)
-        yield Path(copy.name)
-
-
-@contextmanager
-def _reading(name: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise InputError(f"cannot read {name}: {error.strerror or error}") from None
-
-
-def _check_not_empty(name: str, size: int) -> None:
-    if not size:
-        raise InputError(f"{name} is empty: there is nothing to score")
+        try:
+            if name == DASH:
+                source = standard_input().buffer
+            elif path.is_dir():
+                raise InputError(f"{name} is a folder", hint="name the files in it")
+            else:
+                opened = stack.enter_context(path.open("rb"))  # shows whether it may be read
+                # a pipe can be the /dev/fd/63 of a shell's <(command)
+                source = None if path.is_file() else opened
+            if source is not None:
+                with storage_errors("write to", folder):
+                    copy = stack.enter_context(tempfile.NamedTemporaryFile(prefix="rnnlm-tui-"))
+                path = Path(copy.name)
+            while source is not None and (part := source.read(COPIED_BYTES)):
+                if (nul := part.find(b"\0")) >= 0:  # such as /dev/zero, which never ends
+                    raise InputError(
+                        f"{shown_name} is binary: NUL at byte {copy.tell() + nul:,}",
+                        hint="use UTF-8 text",
+                    )
+                with storage_errors("write to", folder):
+                    copy.write(part)
+                    copy.flush()
+            size = path.stat().st_size
+        except OSError as error:
+            raise InputError(f"cannot read {shown_name}: {error.strerror or error}") from None
+        if not size:
+            raise InputError(f"{shown_name} is empty: there is nothing to score")
+        yield path

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Literal, NoReturn
 
-from rnnlm_tui.tui import SMALLEST
+from rnnlm_tui.tui import SMALLEST, ColourName
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,8 +18,8 @@ GARBAGE_SECONDS = 2.0
 """Delay after the start until garbage collection is enabled."""
 COMPLETING = "_RNNLM_TUI_COMPLETE"
 """Environment variable by which a shell asks typer for completions."""
-THEME = "auto"
-"""Default of --theme: detect the terminal's colours."""
+Theme = Literal["auto", ColourName]
+"""Values of --theme; `auto` detects the terminal's colours."""
 
 
 def opens_without_options(arguments: Sequence[str]) -> bool:
@@ -36,54 +36,29 @@ def opens_without_options(arguments: Sequence[str]) -> bool:
     )
 
 
-def open_run(
-    name: str,
-    *,
-    ascii_only: bool | None = None,
-    theme: str = THEME,
-    fps: float = FPS,
-    mouse: bool = True,
-) -> NoReturn:
-    """Open the app on a run.
-
-    Raises:
-        UnknownRunError: no such run.
-        RnnlmError: as `open_app`.
-    """
-    from rnnlm_tui.store.runs import find_run
-
-    open_app(find_run(name), ascii_only=ascii_only, theme=theme, fps=fps, mouse=mouse)
-
-
 def open_app(
     run: RunDirectory | None,
     pane: str | None = None,
     *,
     ascii_only: bool | None = None,
-    theme: str = THEME,
+    theme: Theme = "auto",
     fps: float = FPS,
-    mouse: bool = True,
+    no_mouse: bool = False,
 ) -> NoReturn:
     """Run the app in the terminal and exit with its code.
 
     Raises:
         TerminalError: no terminal, or too small.
-        InputError: `fps` is out of range, or the theme is unknown.
+        InputError: `fps` is out of range.
     """
     import gc
     import os
     import threading
 
-    from rnnlm_tui.errors import InputError
-    from rnnlm_tui.tui.terminal import COLOUR_NAMES, terminal_kind
+    from rnnlm_tui.tui.terminal import terminal_kind
 
     check_terminal()
     check_fps(fps)
-    if theme not in (THEME, *COLOUR_NAMES):
-        raise InputError(
-            f"--theme is {theme}, must be {THEME}, {', '.join(COLOUR_NAMES[:-1])} or"
-            f" {COLOUR_NAMES[-1]}"
-        )
     # Searching for plugins reads the metadata of every installed package.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "1")
     if terminal_kind(os.environ).depth == "256":
@@ -96,7 +71,9 @@ def open_app(
     from rnnlm_tui.tui.app import run_app
 
     try:
-        raise SystemExit(run_app(run, pane, ascii=ascii_only, fps=fps, mouse=mouse, colours=theme))
+        raise SystemExit(
+            run_app(run, pane, ascii=ascii_only, fps=fps, mouse=not no_mouse, colours=theme)
+        )
     finally:
         collecting.cancel()
         gc.enable()

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui.cli.manage import confirmed
+from rnnlm_tui import client, store
+from rnnlm_tui.cli.manage import check_agreed
 from rnnlm_tui.cli.options import (
     JsonOption,
     SampledArgument,
     SamplerDeviceOption,
     YesOption,
+    arg,
     complete_state,
+    opt,
     sampler_for,
     split_address,
     weights_name,
@@ -21,7 +24,8 @@ from rnnlm_tui.cli.options import (
 from rnnlm_tui.cli.output import act_on_each, facts, line, note, print_json, table
 from rnnlm_tui.cli.prompts import read_prompt
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.formatting import age, count, counted, disk, escaped, first_of
+from rnnlm_tui.schema.formatting import ago, count, counted, disk, escaped
+from rnnlm_tui.store.labels import check_note
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.sampling import KeepStateRequest, StateKept
@@ -30,15 +34,7 @@ if TYPE_CHECKING:
 SHOWN_END = 40
 """Characters of the end of a state's text in the list."""
 
-StateArgument = Annotated[
-    str,
-    typer.Argument(
-        metavar="NAME",
-        help="The name of a kept state.",
-        show_default=False,
-        autocompletion=complete_state,
-    ),
-]
+StateArgument = Annotated[str, arg("NAME", "The name of a kept state.", complete_state)]
 
 
 def state(context: typer.Context, json: JsonOption = False) -> None:
@@ -49,11 +45,9 @@ def state(context: typer.Context, json: JsonOption = False) -> None:
 
 def state_list(json: JsonOption = False) -> None:
     """List kept states, as `state` does."""
-    from rnnlm_tui.store.states import list_states
-
-    found = list_states()
+    found = store.states.list_states()
     if json:
-        print_json([state_json(info) for info in found])
+        print_json(found)
         return
     usable = [info for info in found if not info.problem]
     if usable:
@@ -65,7 +59,7 @@ def state_list(json: JsonOption = False) -> None:
                     count(info.tokens),
                     weights_of(info),
                     info.shape,
-                    _ago(info.created),
+                    ago(time.time() - info.created),
                     _end(info.text),
                 )
                 for info in usable
@@ -82,36 +76,17 @@ def state_list(json: JsonOption = False) -> None:
 
 def state_keep(
     run: SampledArgument,
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME",
-            help="The new state's name, as a run's: A-Z a-z 0-9 . _ -.",
-            show_default=False,
-        ),
-    ],
+    name: Annotated[str, arg("NAME", "The new state's name, as a run's: A-Z a-z 0-9 . _ -.")],
     text: Annotated[
-        str,
-        typer.Argument(
-            metavar="TEXT",
-            help="The text that the model reads; - reads it from standard input.",
-            show_default=False,
-        ),
+        str, arg("TEXT", "The text that the model reads; - reads it from standard input.")
     ],
     start: Annotated[
         str,
-        typer.Option(
-            "--state",
-            metavar="NAME",
-            help="Start from this kept state instead of the initial one.",
-            show_default=False,
-            autocompletion=complete_state,
+        opt(
+            "--state NAME", "Start from this kept state instead of the initial one.", complete_state
         ),
     ] = "",
-    remark: Annotated[
-        str,
-        typer.Option("--note", metavar="TEXT", help="A note on the state.", show_default=False),
-    ] = "",
+    remark: Annotated[str, opt("--note TEXT", "A note on the state.")] = "",
     device: SamplerDeviceOption = "cpu",
     json: JsonOption = False,
 ) -> None:
@@ -121,21 +96,18 @@ def state_keep(
     """
     import asyncio
 
-    from rnnlm_tui.client.control import weights_path
     from rnnlm_tui.schema.sampling import KeepStateRequest
-    from rnnlm_tui.store.labels import check_note
-    from rnnlm_tui.store.states import find_state, new_state_path, read_state_info
 
     directory, which = split_address(run)
-    prompt, path, remark = read_prompt(text), new_state_path(name), check_note(remark)
-    checkpoint = str(weights_path(directory, which))
+    prompt, path, remark = read_prompt(text), store.states.new_state_path(name), check_note(remark)
+    checkpoint = str(client.control.weights_path(directory, which))
     if not prompt:
         raise InputError("the text has no tokens", hint="give the model something to read")
     request = KeepStateRequest(
         id="keep",
         checkpoint=checkpoint,
         prompt=prompt,
-        state=str(find_state(start).path) if start else "",
+        state=str(store.states.find_state(start).path) if start else "",
         name=name,
         path=str(path),
         run=directory.name,
@@ -143,10 +115,10 @@ def state_keep(
     )
     unknown = asyncio.run(_keep(request, device)).unknown
     if unknown:
-        note(f"unknown to this model, read as <unk>: {first_of(unknown, len(unknown))}")
-    info = read_state_info(path)
+        note(f"unknown to this model, read as <unk>: {', '.join(unknown)}")
+    info = store.states.read_state_info(path)
     if json:
-        print_json(state_json(info))
+        print_json(info)
         return
     line(
         f"{info.name} kept: {counted(info.tokens, 'token')} read by"
@@ -167,11 +139,9 @@ async def _keep(request: KeepStateRequest, device: str) -> StateKept:
 
 def state_show(name: StateArgument, json: JsonOption = False) -> None:
     """Show what a kept state is of, and the end of its text."""
-    from rnnlm_tui.store.states import find_state
-
-    info = find_state(name)
+    info = store.states.find_state(name)
     if json:
-        print_json(state_json(info))
+        print_json(info)
         return
     facts(
         (
@@ -188,54 +158,28 @@ def state_show(name: StateArgument, json: JsonOption = False) -> None:
 
 
 def state_delete(
-    names: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="NAME...",
-            help="Names of kept states.",
-            show_default=False,
-            autocompletion=complete_state,
-        ),
-    ],
+    names: Annotated[list[str], arg("NAME...", "Names of kept states.", complete_state)],
     yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
     """Permanently delete kept states; asks for confirmation."""
-    from rnnlm_tui.store.states import delete_state, find_state, list_states
-
-    damaged = {info.name for info in list_states() if info.problem}
+    damaged = {info.name for info in store.states.list_states() if info.problem}
     for name in names:
         if name not in damaged:
-            find_state(name)
+            store.states.find_state(name)
     what = names[0] if len(names) == 1 else f"{len(names)} states ({', '.join(names)})"
-    if not yes and not confirmed(f"permanently delete {what}?", "state delete"):
-        note("nothing was deleted")
-        raise typer.Exit(1)
+    check_agreed(f"permanently delete {what}?", "state delete", yes=yes)
 
     def act(name: str) -> tuple[object, str]:
-        deleted = delete_state(name)
-        return {"name": name, "path": str(deleted.path)}, f"{name} deleted"
+        deleted = store.states.delete_state(name)
+        return {"name": name, "path": deleted.path}, f"{name} deleted"
 
     act_on_each(names, act, json=json)
-
-
-def state_json(info: StateInfo) -> dict[str, object]:
-    """Return the JSON of a kept state; `problem` is null for a usable one."""
-    return {
-        **info.model_dump(exclude={"path", "problem"}),
-        "path": str(info.path),
-        "problem": info.problem or None,
-    }
 
 
 def weights_of(info: StateInfo) -> str:
     """`plain-otter@3700`, or the step alone."""
     return f"{info.run}@{info.step}" if info.run else f"step {info.step:,}"
-
-
-def _ago(created: float) -> str:
-    since = age(time.time() - created)
-    return since if since == "now" else f"{since} ago"
 
 
 def _end(text: str) -> str:

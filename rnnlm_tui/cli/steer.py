@@ -2,51 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import TYPE_CHECKING, Annotated, cast
 
-import typer
-
-from rnnlm_tui.cli.options import JsonOption, RunArgument, check_exclusive
+from rnnlm_tui import client
+from rnnlm_tui.cli.options import JsonOption, RunArgument, arg, check_exclusive, opt
 from rnnlm_tui.cli.output import act_on_each, line, note, print_json, table
 from rnnlm_tui.cli.summaries import STOPS
-from rnnlm_tui.errors import ConfigError, InputError, Problem, did_you_mean
+from rnnlm_tui.errors import ConfigError, InputError, Problem
 from rnnlm_tui.schema.formatting import counted, scientific
+from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.store.runs import find_run
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from rnnlm_tui.client.steering import SteeringState
-    from rnnlm_tui.schema.protocol import CommandResult, Setting, StopMark
-    from rnnlm_tui.schema.steering import JournalledChange
+    from rnnlm_tui.schema.protocol import Setting, StopMark
     from rnnlm_tui.store.paths import RunDirectory
 
+FIGURES = ("status", "step", "max_steps", "stop_after", "requests")
+"""The figures of a run's summary that JSON has beside its settings."""
+CHANGE = ("number", "step", "time", "who", "undoes", "settings")
+"""The fields of a change in JSON."""
 CLEARABLE = "training.max_steps"
 """The only key whose value may be cleared: then the epochs decide."""
 
 
-def complete_settable(incomplete: str) -> list[str]:
-    """Complete, for the shell, a setting that can change while a run trains."""
+def complete_settable() -> list[str]:
+    """List the settings that can change while a run trains, for the shell."""
     from rnnlm_tui.schema.steering import STEERABLE
 
-    return [f"{path}=" for path in STEERABLE if path.startswith(incomplete)]
+    return [f"{path}=" for path in STEERABLE]
 
 
 def change(
     run: RunArgument,
     assignments: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[KEY=VALUE]...",
-            help="optimizer.learning_rate=1e-3 training.max_steps=5000 …; all or none.",
-            show_default=False,
-            autocompletion=complete_settable,
+        arg(
+            "[KEY=VALUE]...",
+            "optimizer.learning_rate=1e-3 training.max_steps=5000 …; all or none.",
+            complete_settable,
         ),
     ] = None,
-    undo: Annotated[
-        bool, typer.Option("--undo", help="Restore the values from before the last change.")
-    ] = False,
+    undo: Annotated[bool, opt("--undo", "Restore the values from before the last change.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Change settings while a run trains, or list them.
@@ -54,46 +54,32 @@ def change(
     Without KEY=VALUE, `set` lists the keys that can change, their values, and all changes so far. A
     checkpoint is saved before each change. Later attempts keep the changed values.
     """
-    from rnnlm_tui.client import control, steering
-    from rnnlm_tui.store.runs import find_run
-
     check_exclusive(undo=undo, KEY=bool(assignments))
     directory = find_run(run)
     if undo:
-        result = control.send(directory, "undo")
+        result = client.control.send(directory, "undo")
     elif assignments:
-        result = steering.steer(directory, parse_settings(assignments))
+        result = client.steering.steer(directory, parse_settings(assignments))
     else:
         _list(directory, json=json)
         return
-    if result.change is None:
+    change = result.change
+    if change is None:
         raise InputError("the worker changed nothing", hint="it may run another version")
     if json:
-        print_json(
-            {
-                "run": directory.name,
-                **result.change.model_dump(mode="json"),
-                "checkpoint": result.checkpoint,
-            }
-        )
+        answer = {"run": directory.name, **change.model_dump(mode="json")}
+        print_json({**answer, "checkpoint": result.checkpoint})
         return
-    _report(directory, result, steering.read_steering(directory), undone=result.change.undoes)
-
-
-def _report(run: RunDirectory, result: CommandResult, state: SteeringState, *, undone: int) -> None:
-    change = result.change
-    assert change is not None  # checked by the caller
-    first = change.step + 1
+    first, state = change.step + 1, client.steering.read_steering(directory)
     for one in change.settings:
-        line(
-            f"{run.name}: {_setting_text(one)} from step {first:,}{_consequence(state, one, first)}"
-        )
-    kept = kept_words(run, change.step)
+        what = f"{directory.name}: {_setting_text(one)} from step {first:,}"
+        line(f"{what}{_consequence(state, one, first)}")
+    kept = kept_words(directory, change.step)
     saved = f"saved before in {result.checkpoint}{kept}; " if result.checkpoint else ""
-    if undone:
-        note(f"{saved}change {undone} is undone")
+    if change.undoes:
+        note(f"{saved}change {change.undoes} is undone")
     else:
-        note(f"{saved}`rnnlm-tui set {run.name} --undo` undoes it")
+        note(f"{saved}`rnnlm-tui set {directory.name} --undo` undoes it")
 
 
 def kept_words(run: RunDirectory, step: int) -> str:
@@ -125,67 +111,52 @@ def _consequence(state: SteeringState, one: Setting, step: int) -> str:
 
 def _list(run: RunDirectory, *, json: bool) -> None:
     """Print the keys that can change, their values, and the journal."""
-    from rnnlm_tui.client.steering import read_steering
-    from rnnlm_tui.schema.status import LIVING
     from rnnlm_tui.schema.steering import STEERABLE, value_of, value_text
     from rnnlm_tui.schema.validation import allowed_range
 
-    state, start = read_steering(run), run.read_config()
+    state, start = client.steering.read_steering(run), run.read_config()
     summary = state.summary
+    values = [(path, value_of(state.config, path), value_of(start, path)) for path in STEERABLE]
     if json:
         print_json(
             {
                 "run": run.name,
-                "status": summary.status,
-                "step": summary.step,
-                "max_steps": summary.max_steps,
-                "stop_after": summary.stop_after,
-                "requests": [one.model_dump(mode="json") for one in summary.requests],
+                **{name: getattr(summary, name) for name in FIGURES},
                 "settings": [
-                    {
-                        "path": path,
-                        "value": value_of(state.config, path),
-                        "start": value_of(start, path),
-                    }
-                    for path in STEERABLE
+                    {"path": path, "value": now, "start": before} for path, now, before in values
                 ],
-                "changes": [_change_json(change) for change in state.journal],
+                "changes": [
+                    {name: getattr(change, name) for name in CHANGE} for change in state.journal
+                ],
             }
         )
         return
     rows = []
-    for path in STEERABLE:
-        now, before = value_of(state.config, path), value_of(start, path)
+    for path, now, before in values:
         was = value_text(path, before) if now != before else ""
         rows.append((path, value_text(path, now), was, allowed_range(path)))
     table(("key", "value", "at start", "allowed"), rows, right=(1, 2), spare=(3,))
     if state.journal:
         line()
-        table(("change", "step", "time", "what", "who"), _journal_rows(state.journal), right=(0, 1))
+        made = [(change, one) for change in state.journal for one in change.settings]
+        table(
+            ("change", "step", "time", "what", "who"),
+            [
+                (
+                    str(change.number),
+                    f"{change.step:,}",
+                    datetime.fromtimestamp(change.time).strftime("%Y-%m-%d %H:%M:%S"),
+                    _setting_text(one) + (f" (undoes {change.undoes})" if change.undoes else ""),
+                    change.who,
+                )
+                for change, one in made
+            ],
+            right=(0, 1),
+        )
     if summary.stop_after:
         line(f"\nstops {STOPS[summary.stop_after]}")
     if summary.status not in LIVING:
         note(f"{run.name} is {summary.status}: only a run that trains can be steered")
-
-
-def _journal_rows(journal: Iterable[JournalledChange]) -> Iterable[tuple[str, str, str, str, str]]:
-    for change in journal:
-        when = datetime.fromtimestamp(change.time).strftime("%Y-%m-%d %H:%M:%S")
-        mark = f" (undoes {change.undoes})" if change.undoes else ""
-        for one in change.settings:
-            what = _setting_text(one) + mark
-            yield str(change.number), f"{change.step:,}", when, what, change.who
-
-
-def _change_json(change: JournalledChange) -> dict[str, object]:
-    return {
-        "number": change.number,
-        "step": change.step,
-        "time": change.time,
-        "who": change.who,
-        "undoes": change.undoes,
-        "settings": [one.model_dump(mode="json") for one in change.settings],
-    }
 
 
 def parse_settings(assignments: list[str]) -> dict[str, JsonValue]:
@@ -215,32 +186,11 @@ def parse_settings(assignments: list[str]) -> dict[str, JsonValue]:
     return changes
 
 
-def complete_mark(incomplete: str) -> list[str]:
-    """Complete, for the shell, what a run may complete before it stops."""
-    from rnnlm_tui.schema.protocol import StopMark
-
-    return [mark for mark in get_args(StopMark) if mark.startswith(incomplete)]
-
-
-def plan_stops(names: list[str], after: str | None, *, json: bool) -> None:
-    """Stop each run after this epoch or the next evaluation; None cancels that.
-
-    Raises:
-        InputError: an unknown mark.
-    """
-    from rnnlm_tui.client.control import send
-    from rnnlm_tui.schema.protocol import StopMark
-    from rnnlm_tui.store.runs import find_run
-
-    marks = get_args(StopMark)
-    if after is not None and after not in marks:
-        raise InputError(
-            f"--after is {after}, must be {' or '.join(marks)}", hint=did_you_mean(after, marks)
-        )
-    mark = cast("StopMark | None", after)
+def plan_stops(names: list[str], mark: StopMark | None, *, json: bool) -> None:
+    """Stop each run after this epoch or the next evaluation; None cancels that."""
 
     def act(run: RunDirectory) -> tuple[object, str]:
-        result = send(run, "stop_after", after=mark)
+        result = client.control.send(run, "stop_after", after=mark)
         value = {"run": run.name, "stop_after": mark, "step": result.step, "text": result.text}
         return value, f"{run.name} {result.text}"
 

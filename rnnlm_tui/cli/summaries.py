@@ -26,9 +26,8 @@ from rnnlm_tui.schema.formatting import (
     percent,
     safe,
     short,
-    time_left,
 )
-from rnnlm_tui.schema.metrics import CARD_LOST, GpuRow, evaluations_during_run, perplexity
+from rnnlm_tui.schema.metrics import GpuRow, evaluations_during_run, perplexity
 from rnnlm_tui.schema.status import LIVING, RunStatus
 
 if TYPE_CHECKING:
@@ -319,7 +318,7 @@ def frame_lines(
         ("to do", summary.hint or ""),
         ("curve", _curve(snapshot, width - _LABEL, ascii_only=ascii_only)),
         *_machine(snapshot),
-        ("saved", _saved(snapshot)),
+        ("saved", _checkpoint_text(summary) if summary.checkpoints.count else ""),
         ("sample", _sample(snapshot)),
         ("event", _event(snapshot)),
     ]
@@ -327,29 +326,6 @@ def frame_lines(
     if ascii_only:
         return [clipped(as_ascii(safe(line, keep="")).rstrip(), width, "...") for line in lines]
     return [clipped(safe(line, keep="").rstrip(), width) for line in lines]
-
-
-def one_line(snapshot: RunSnapshot, eta: Eta | None) -> str:
-    """Format the run's current state as one line, for logs.
-
-    For example `running step 1,500 / 4,328 (35 %) val ppl 58.1 (best 57.9 at 1,000) …`.
-    """
-    summary, evaluated = snapshot.summary, snapshot.summary.evaluation
-    parts = [status_text(summary), f"step {progress_text(summary)}"]
-    if evaluated.perplexity is not None:
-        name = "val" if snapshot.config.evaluation.split == "validation" else "test"
-        parts.append(f"{name} ppl {perplexity_text(evaluated.perplexity)}")
-        if evaluated.best_step not in (None, evaluated.step):
-            best = perplexity_text(evaluated.best_perplexity)
-            parts[-1] += f" (best {best} at {evaluated.best_step:,})"
-    if summary.train.perplexity is not None:
-        parts.append(f"train ppl {perplexity_text(summary.train.perplexity)}")
-    if summary.tokens_per_second:
-        parts.append(f"{short(summary.tokens_per_second)} tok/s")
-    if eta is not None and summary.status == "running":
-        parts.append(" ".join(time_left(eta.seconds, eta.margin)).strip())
-    parts += [_busy(snapshot), summary.message or ""]
-    return safe("  ".join(filter(None, parts)), keep="")
 
 
 def clipped(text: str, width: int, ellipsis: str = "…") -> str:
@@ -452,25 +428,6 @@ def _gpu_text(gpu: GpuRow) -> str:
         f"throttled: {gpu.throttle}" if gpu.throttle else "",
     ]
     return ", ".join(filter(None, parts))
-
-
-def _busy(snapshot: RunSnapshot) -> str:
-    if not snapshot.hardware or snapshot.summary.status not in LIVING:
-        return ""
-    row = snapshot.hardware[-1]
-    if row.gpu.fault == CARD_LOST:
-        return "GPU lost"
-    if row.gpu.percent is not None:
-        return f"GPU {row.gpu.percent:.0f} %"
-    return f"CPU {row.cpu_percent:.0f} %"
-
-
-def _saved(snapshot: RunSnapshot) -> str:
-    kept = snapshot.summary.checkpoints
-    if not kept.count:
-        return ""
-    best = f"best {kept.best:,}, " if kept.best is not None else ""
-    return f"{best}last {kept.last or 0:,}; {counted(kept.count, 'checkpoint')}, {disk(kept.bytes)}"
 
 
 def _sample(snapshot: RunSnapshot) -> str:

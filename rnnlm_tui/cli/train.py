@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from rnnlm_tui import client
+from rnnlm_tui.cli import start, watch
+from rnnlm_tui.cli.config import allow_datasets, resolve, runnable_config
 from rnnlm_tui.cli.options import (
     DetachOption,
     FollowOption,
@@ -17,17 +20,19 @@ from rnnlm_tui.cli.options import (
     TrustOption,
     check_exclusive,
     checkpoint_path,
+    opt,
     split_address,
     with_text,
 )
 from rnnlm_tui.cli.output import act_on_each, line, note, print_json, warn_of_logout
-from rnnlm_tui.cli.steer import complete_mark, kept_words, plan_stops
+from rnnlm_tui.cli.steer import kept_words, plan_stops
 from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.status import RESUMABLE
+from rnnlm_tui.store.runs import create_run, find_run
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
-    from rnnlm_tui.schema.lineage import OptimizerStart
-    from rnnlm_tui.schema.protocol import CommandResult, Verb
+    from rnnlm_tui.schema.protocol import Verb
     from rnnlm_tui.store.lineage import ParentCheckpoint
     from rnnlm_tui.store.paths import RunDirectory
 
@@ -42,8 +47,7 @@ def train(
     follow: FollowOption = False,
     detach: DetachOption = False,
     draft: Annotated[
-        bool,
-        typer.Option("--draft", help="Create the run without starting it; `resume` starts it."),
+        bool, opt("--draft", "Create the run without starting it; `resume` starts it.")
     ] = False,
     trust_dataset: TrustOption = False,
     json: JsonOption = False,
@@ -53,42 +57,30 @@ def train(
     The run trains in the background and continues when you close the terminal. Without --follow or
     --detach the app opens on the run or, without a terminal, its progress is printed until it ends.
     """
-    from rnnlm_tui.cli.start import open_app, should_open_app
-    from rnnlm_tui.client.start import (
-        check_before_start,
-        discard_refused,
-        start_run,
-        wait_for_training,
-    )
-    from rnnlm_tui.store.runs import create_run
-
     check_exclusive(follow=follow, detach=detach, draft=draft)
-    showing = should_open_app(follow, detach, draft, json)
+    showing = start.should_open_app(follow, detach, draft, json)
     wanted, fork = wanted_run(with_text(new, text), trust_dataset=trust_dataset)
     if draft:
-        check_before_start(wanted)
-        print_run(
-            create_run(wanted, new.name, fork),
-            "draft created; `rnnlm-tui resume {run}` starts it",
-            json=json,
-        )
+        client.start.check_before_start(wanted)
+        words = "draft created; `rnnlm-tui resume {run}` starts it"
+        print_run(create_run(wanted, new.name, fork), words, json=json)
         return
-    directory = start_run(wanted, new.name, fork, warn=lambda words: note(f"warning: {words}"))
+    directory = client.start.start_run(
+        wanted, new.name, fork, warn=lambda words: note(f"warning: {words}")
+    )
     warn_of_logout()
     if detach:
-        wait_for_training(directory, FIRST_STEP_SECONDS)
+        client.start.wait_for_training(directory, FIRST_STEP_SECONDS)
         print_run(
             directory,
             "started; `rnnlm-tui show {run}` shows its figures, `rnnlm-tui open {run}` its charts",
             json=json,
         )
     elif showing:
-        open_app(directory, "train")
+        start.open_app(directory, "train")
     else:
-        from rnnlm_tui.cli.watch import follow_run
-
-        code = follow_run(directory, json=json)
-        if discard_refused(directory) is not None:
+        code = watch.follow_run(directory, json=json)
+        if client.start.discard_refused(directory) is not None:
             note(f"{directory.name} never started and was moved to the trash")
         raise typer.Exit(code)
 
@@ -96,7 +88,8 @@ def train(
 def wanted_run(
     new: NewRunOptions, *, trust_dataset: bool
 ) -> tuple[RunConfig, ParentCheckpoint | None]:
-    """Return the config that these options make, and the checkpoint to start from.
+    """Return the config that these options make, and the checkpoint to start from: the best one, or
+    else the last, if only a run is named.
 
     Raises:
         UntrustedDatasetError: as `allow_datasets`.
@@ -105,71 +98,41 @@ def wanted_run(
         CheckpointError: the checkpoint is damaged.
         ConfigError: the config doesn't fit the parent.
     """
-    from rnnlm_tui.cli.config import allow_datasets, resolve, runnable_config
     from rnnlm_tui.schema.steering import settings_of, settings_text
-    from rnnlm_tui.store.lineage import check_fits
+    from rnnlm_tui.store.lineage import ParentCheckpoint, check_fits
+    from rnnlm_tui.store.manifest import verify_checkpoint
 
     given = new.given()
     check_exclusive(
-        "--from uses the config of its run",
-        **{name: given[name] for name in ("preset", "from")},
+        "--from uses the config of its run", **{name: given[name] for name in ("preset", "from")}
     )
-    start = check_optimizer_start(new.optimizer, given=given["from"])
-    if new.parent is None:
-        wanted = runnable_config(new)
-        allow_datasets(wanted.corpus, new.assignments, trust=trust_dataset)
-        return wanted, None
-    fork = find_parent(new.parent, start)
-    if "@" not in new.parent:
-        note(f"starting from {fork.address} (default: @best, or @last if nothing was evaluated)")
-    base = (fork.run.name, fork.config())
-    if steered := settings_of(fork.run.read_config(), base[1]):
-        note(f"as changed while {fork.run.name} trained: {settings_text(steered)}")
-    wanted = resolve(None, new.config, new.assignments, run=base).config
-    check_fits(wanted, fork)
-    allow_datasets(wanted.corpus, new.assignments, trust=trust_dataset)
-    return wanted, fork
-
-
-def check_optimizer_start(wanted: OptimizerStart | None, *, given: bool) -> OptimizerStart:
-    """Return the value of `--optimizer`.
-
-    Args:
-        given: whether there is a checkpoint to keep its state from.
-
-    Raises:
-        InputError: there is no `--from`.
-    """
-    if wanted is not None and not given:
+    if new.optimizer is not None and new.parent is None:
         raise InputError(
             "--optimizer needs --from: a run from initial weights has a fresh optimizer",
             hint="name a checkpoint with --from RUN@CHECKPOINT, or leave out --optimizer",
         )
-    return wanted or "fresh"
-
-
-def find_parent(address: str, optimizer: OptimizerStart) -> ParentCheckpoint:
-    """Return the checkpoint to start from; the default is the best one, or else the last.
-
-    Raises:
-        UnknownRunError, UnknownCheckpointError: no such run or checkpoint.
-        CheckpointError: the checkpoint is damaged.
-    """
-    from rnnlm_tui.store.lineage import ParentCheckpoint
-    from rnnlm_tui.store.manifest import verify_checkpoint
-
-    directory, which = split_address(address)
-    path = checkpoint_path(directory, which)
-    verify_checkpoint(path)
-    return ParentCheckpoint(directory, path, optimizer)
+    if new.parent is None:
+        wanted, fork = runnable_config(new), None
+    else:
+        run, which = split_address(new.parent)
+        fork = ParentCheckpoint(run, checkpoint_path(run, which), new.optimizer or "fresh")
+        verify_checkpoint(fork.path)
+        if which is None:
+            words = "(default: @best, or @last if nothing was evaluated)"
+            note(f"starting from {fork.address} {words}")
+        base = fork.config()
+        if steered := settings_of(run.read_config(), base):
+            note(f"as changed while {run.name} trained: {settings_text(steered)}")
+        wanted = resolve(new, run=(run.name, base)).config
+        check_fits(wanted, fork)
+    allow_datasets(wanted.corpus, new.assignments, trust=trust_dataset)
+    return wanted, fork
 
 
 def print_run(directory: RunDirectory, words: str, *, json: bool) -> None:
     """Print a run's name, or its summary as JSON, on stdout, and what to do next on stderr."""
-    from rnnlm_tui.client.monitor import summarize
-
     if json:
-        print_json(summarize(directory).model_dump(mode="json"))
+        print_json(client.monitor.summarize(directory))
     else:
         line(directory.name)
         note(words.format(run=directory.name))
@@ -177,10 +140,7 @@ def print_run(directory: RunDirectory, words: str, *, json: bool) -> None:
 
 def follow(run: RunArgument, json: JsonOption = False) -> None:
     """Print a run's progress until it ends; Ctrl-C detaches."""
-    from rnnlm_tui.cli.watch import follow_run
-    from rnnlm_tui.store.runs import find_run
-
-    raise typer.Exit(follow_run(find_run(run), json=json))
+    raise typer.Exit(watch.follow_run(find_run(run), json=json))
 
 
 def pause(runs: RunsArgument, json: JsonOption = False) -> None:
@@ -196,11 +156,9 @@ def resume(
     detach: DetachOption = False,
     device: Annotated[
         str,
-        typer.Option(
-            "--device",
-            metavar="NAME",
-            help="Continue on another device from now on: cpu, cuda, cuda:N, mps or auto.",
-            show_default=False,
+        opt(
+            "--device NAME",
+            "Continue on another device from now on: cpu, cuda, cuda:N, mps or auto.",
         ),
     ] = "",
     trust_dataset: TrustOption = False,
@@ -212,25 +170,19 @@ def resume(
     its progress until it ends, like `train`. --json prints the run as one object and exits; with
     --follow it prints one object per line.
     """
-    from rnnlm_tui.cli.config import allow_datasets
-    from rnnlm_tui.cli.start import open_app, should_open_app
-    from rnnlm_tui.client.estimate import warning_before_start
-    from rnnlm_tui.client.start import PendingResume
-    from rnnlm_tui.schema.status import RESUMABLE
     from rnnlm_tui.schema.validation import merge, parse_config
-    from rnnlm_tui.store.runs import find_run
 
     check_exclusive(follow=follow, detach=detach)
     directory = find_run(run)
-    showing = should_open_app(follow, detach, json)
-    resuming = PendingResume.of(directory)
+    showing = start.should_open_app(follow, detach, json)
+    resuming = client.start.PendingResume.of(directory)
     before = resuming.before
     if before.status in {"draft", *RESUMABLE}:
         config = directory.read_config()
         if device:
             config = parse_config(merge(config, {"training.device": device}))
         allow_datasets(config.corpus, trust=trust_dataset)
-        if (warning := warning_before_start(config)) is not None:
+        if (warning := client.estimate.warning_before_start(config)) is not None:
             note(f"warning: {warning}")
     if before.diverged:
         note(
@@ -240,47 +192,29 @@ def resume(
     pid = resuming.start(device)
     if before.status != "paused":  # a new worker, started in this login session
         warn_of_logout()
-    if showing:
-        try:
-            open_app(directory, "train")
-        finally:
-            if aside := resuming.damaged_files():
-                note(aside)
-    if follow or not (detach or json):
-        from rnnlm_tui.cli.watch import follow_run
-
-        code = follow_run(
-            directory, json=json, attempt=before.attempt + (before.status in RESUMABLE)
-        )
+    try:
+        if showing:
+            start.open_app(directory, "train")
+        if follow or not (detach or json):
+            attempt = before.attempt + (before.status in RESUMABLE)
+            raise typer.Exit(watch.follow_run(directory, json=json, attempt=attempt))
+        words = f"{resuming.wait()}, worker {pid}: `rnnlm-tui follow {{run}}` shows its progress"
+        print_run(directory, f"{words}, `rnnlm-tui open {{run}}` its charts", json=json)
+    finally:
         if aside := resuming.damaged_files():
             note(aside)
-        raise typer.Exit(code)
-    begun = resuming.wait()
-    print_run(
-        directory,
-        f"{begun}, worker {pid}: `rnnlm-tui follow {{run}}` shows its progress, `rnnlm-tui open"
-        " {run}` its charts",
-        json=json,
-    )
-    if aside := resuming.damaged_files():
-        note(aside)
 
 
 def stop(
     runs: RunsArgument,
     after: Annotated[
-        str | None,
-        typer.Option(
-            "--after",
-            metavar="MARK",
-            help="Stop after this `epoch`, or after the next `evaluation`; returns at once.",
-            show_default=False,
-            autocompletion=complete_mark,
+        Literal["epoch", "evaluation"] | None,
+        opt(
+            "--after MARK",
+            "Stop after this `epoch`, or after the next `evaluation`; returns at once.",
         ),
     ] = None,
-    cancel: Annotated[
-        bool, typer.Option("--cancel", help="Cancel a stop planned with --after.")
-    ] = False,
+    cancel: Annotated[bool, opt("--cancel", "Cancel a stop planned with --after.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Stop runs; returns when their checkpoints are on disk."""
@@ -312,12 +246,9 @@ def _send_to_each(
     names: list[str], verb: Verb, json: bool, words: str, *, unsaved: str = ""
 ) -> None:
     """Send a command to each run; report the answer as `words`, or `unsaved` if none was saved."""
-    from rnnlm_tui.client.control import send
-    from rnnlm_tui.client.monitor import summarize
-    from rnnlm_tui.store.runs import find_run
 
     def act(run: RunDirectory) -> tuple[object, str]:
-        result: CommandResult = send(run, verb)
+        result = client.control.send(run, verb)
         template = words if result.checkpoint or not unsaved else unsaved
         message = template.format(
             run=run.name,
@@ -328,22 +259,15 @@ def _send_to_each(
         )
         if not json:
             return None, message
-        summary = summarize(run)
-        answer = {
+        summary = client.monitor.summarize(run)
+        without = {"id", "ok", "error", "hint", "change", "problems"}
+        answer: dict[str, object] = {
             "run": run.name,
-            **result.model_dump(
-                mode="json", exclude={"id", "ok", "error", "hint", "change", "problems"}
-            ),
+            **result.model_dump(mode="json", exclude=without),
             "status": summary.status,
         }
-        figures = (
-            {
-                split: getattr(summary, split).model_dump(mode="json")
-                for split in ("validation", "test")
-            }
-            if verb == "evaluate"
-            else {}
-        )
-        return {**answer, **figures}, message
+        if verb == "evaluate":
+            answer |= {"validation": summary.validation, "test": summary.test}
+        return answer, message
 
     act_on_each([find_run(name) for name in names], act, json=json)

@@ -6,20 +6,24 @@ from collections.abc import Sequence
 from time import time
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from rnnlm_tui import store
 from rnnlm_tui.cli import output
-from rnnlm_tui.cli.manage import AddressesArgument, confirmed
+from rnnlm_tui.cli.manage import AddressesArgument, check_agreed
 from rnnlm_tui.cli.options import (
     JsonOption,
     YesOption,
+    arg,
     check_exclusive,
     complete_run,
+    opt,
     split_address,
 )
 from rnnlm_tui.cli.output import act_on_each, line, print_json, table
-from rnnlm_tui.errors import InputError, RunStateError, StorageError, UnknownRunError
-from rnnlm_tui.schema.formatting import age, counted, disk, first_of
+from rnnlm_tui.errors import InputError, RunStateError, UnknownRunError
+from rnnlm_tui.schema.formatting import age, ago, counted, disk, first_of
+from rnnlm_tui.store.addresses import checkpoint_step
+from rnnlm_tui.store.labels import read_labels
+from rnnlm_tui.store.runs import find_run, list_runs, trashed_names
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
@@ -30,16 +34,12 @@ SHOWN_NAMES = 3
 
 
 def complete_trashed(incomplete: str) -> list[str]:
-    """Complete the name of a deleted run for the shell; after an @, deleted checkpoints."""
-    from rnnlm_tui.store.runs import find_run, trashed_names
-    from rnnlm_tui.store.trash import list_trash
-
-    name, at, which = incomplete.rpartition("@")
+    """List the names of deleted runs, for the shell; after an @, the deleted checkpoints of one."""
+    name, at, _ = incomplete.rpartition("@")
     if not at:
-        return sorted(name for name in set(trashed_names()) if name.startswith(incomplete))
-    steps = [str(one.step) for one in list_trash(find_run(name))]
-    found = ("all", *dict.fromkeys(steps)) if steps else ()
-    return [f"{name}@{choice}" for choice in found if choice.startswith(which)]
+        return sorted(set(trashed_names()))
+    steps = dict.fromkeys(one.step for one in store.trash.list_trash(find_run(name)))
+    return [f"{name}@{which}" for which in ("all", *steps) if steps]
 
 
 def delete(
@@ -52,39 +52,28 @@ def delete(
     Asks for confirmation for several runs and for a pinned one. The best, the pinned and the newest
     two valid checkpoints of a run can't be deleted.
     """
-    from rnnlm_tui.store import trash
-    from rnnlm_tui.store.addresses import checkpoint_path
-    from rnnlm_tui.store.labels import read_labels
-
     found = list(map(split_address, addresses))
-    for address, (run, _which) in zip(addresses, found, strict=True):
-        if run.name != (address.rpartition("@")[0] or address):
+    for address, (run, which) in zip(addresses, found, strict=True):
+        if address not in (run.name, f"{run.name}@{which}"):
             raise UnknownRunError(
-                f'no run named "{address.rpartition("@")[0] or address}"',
+                f'no run named "{address.removesuffix(f"@{which}")}"',
                 hint=f'to delete "{run.name}", use its full name',
             )
-
     runs = list(dict.fromkeys(run for run, which in found if which is None))
     pinned = [run.name for run in runs if read_labels(run).pinned]
-    if (len(runs) > 1 or pinned) and not yes:
-        what = f"{counted(len(runs), 'run')}: {first_of([run.name for run in runs], SHOWN_NAMES)}"
-        also = f" (pinned: {first_of(pinned, SHOWN_NAMES)})" if pinned else ""
-        if not confirmed(f"move {what}{also} to the trash?", "delete"):
-            output.note("nothing was deleted")
-            raise typer.Exit(1)
+    what = f"{counted(len(runs), 'run')}: {first_of([run.name for run in runs], SHOWN_NAMES)}"
+    also = f" (pinned: {first_of(pinned, SHOWN_NAMES)})" if pinned else ""
+    check_agreed(
+        f"move {what}{also} to the trash?", "delete", yes=yes or (len(runs) < 2 and not pinned)
+    )
 
     def act(item: tuple[RunDirectory, str | None]) -> tuple[object, str]:
         run, which = item
         if which is None:
-            deleted = trash.delete_run(run)
-        elif which.startswith("average-"):
-            raise InputError(
-                f"{run.name}@{which} is an average, which the trash doesn't take",
-                hint=f"`rnnlm-tui average --remove {run.name}@{which}` removes it permanently",
-            )
+            deleted = store.trash.delete_run(run)
         else:
-            step = int(checkpoint_path(run, which).name.rpartition("-")[2])
-            done, kept = trash.delete_checkpoints(run, [step])
+            step = checkpoint_step(run, which)
+            done, kept = store.trash.delete_checkpoints(run, [step])
             if kept:
                 raise RunStateError(f"{run.name}@{step} can't be deleted: {kept[step]}")
             [deleted] = done
@@ -98,13 +87,7 @@ def delete(
 
 def trash(
     run: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="[RUN]",
-            help="List the deleted checkpoints of this run.",
-            show_default=False,
-            autocompletion=complete_run,
-        ),
+        str | None, arg("[RUN]", "List the deleted checkpoints of this run.", complete_run)
     ] = None,
     json: JsonOption = False,
 ) -> None:
@@ -113,44 +96,36 @@ def trash(
     Deleted checkpoints are kept for a week, unless their run needs the disk space; later
     deletions purge them.
     """
-    from rnnlm_tui.store.runs import find_run, list_runs
-    from rnnlm_tui.store.trash import KEPT_DAYS, list_trash
-
     directory = None if run is None else find_run(run)
-    found = list_trash(directory)
+    found = store.trash.list_trash(directory)
     if json:
         print_json(list(map(_as_json, found)))
         return
     for other in list_runs() if directory is None else ():
-        if deleted := list_trash(other):
+        if deleted := store.trash.list_trash(other):
             output.note(
                 f"{_counted(deleted, f' of {other.name}')}: `rnnlm-tui trash {other.name}` lists"
                 " them"
             )
+    name = "" if directory is None else directory.name
     if not found:
-        line(
-            "the trash is empty" if directory is None else f"the trash of {directory.name} is empty"
-        )
+        line(f"the trash of {name} is empty" if name else "the trash is empty")
         return
-    if directory is None:
-        heads, address, more = ("name", "deleted", "size", "folder"), "NAME", ""
-    else:
-        heads, address = ("step", "deleted", "size", "kept for"), f"{directory.name}@STEP"
-        more = "; @all takes all"
+    of_runs = directory is None
+    address, more = ("NAME", "") if of_runs else (f"{name}@STEP", "; @all takes all")
+    now, kept_seconds = time(), store.trash.KEPT_DAYS * 86_400
     table(
-        heads,
+        ("name" if of_runs else "step", "deleted", "size", "folder" if of_runs else "kept for"),
         [
             (
-                one.name if one.run is None else f"{one.step:,}",
-                _ago(age(time() - one.deleted)),
+                one.name if of_runs else f"{one.step:,}",
+                ago(now - one.deleted),
                 disk(one.bytes),
-                one.path.name
-                if one.run is None
-                else _kept_for(one.deleted + KEPT_DAYS * 86_400 - time()),
+                one.path.name if of_runs else _kept_for(one.deleted + kept_seconds - now),
             )
             for one in found
         ],
-        right=(2,) if directory is None else (0, 2, 3),
+        right=(2,) if of_runs else (0, 2, 3),
     )
     line(
         f"{_counted(found)}: `rnnlm-tui restore {address}` restores one, `rnnlm-tui purge"
@@ -161,19 +136,13 @@ def trash(
 def restore(
     names: Annotated[
         list[str],
-        typer.Argument(
-            metavar="NAME[@STEP]...",
-            help="Names of deleted runs, or of their folders; @STEP, @all: deleted checkpoints.",
-            show_default=False,
-            autocompletion=complete_trashed,
+        arg(
+            "NAME[@STEP]...",
+            "Names of deleted runs, or of their folders; @STEP, @all: deleted checkpoints.",
+            complete_trashed,
         ),
     ],
-    name: Annotated[
-        str | None,
-        typer.Option(
-            "--as", metavar="NAME", help="Restore one run under this name.", show_default=False
-        ),
-    ] = None,
+    name: Annotated[str | None, opt("--as NAME", "Restore one run under this name.")] = None,
     json: JsonOption = False,
 ) -> None:
     """Restore runs or checkpoints from the trash.
@@ -181,8 +150,6 @@ def restore(
     NAME@STEP restores a checkpoint, NAME@all all deleted ones of a run. Of several deleted ones
     with the same name or step, the most recently deleted is restored.
     """
-    from rnnlm_tui.store.trash import list_trash, restore_checkpoints, restore_run
-
     found = list(dict.fromkeys(map(_find, names)))
     if name is not None and any(one.run for group in found for one in group):
         raise InputError("--as renames a run, not a checkpoint", hint="leave it out")
@@ -192,11 +159,11 @@ def restore(
     def act(group: tuple[Trashed, ...]) -> tuple[object, str]:
         trashed, run = group[0], group[0].run
         if run is not None:
-            restore_checkpoints(run, group)
+            store.trash.restore_checkpoints(run, group)
             what = trashed.name if len(group) == 1 else counted(len(group), "checkpoint")
             return {"run": run.name, "steps": [one.step for one in group]}, f"{what} restored"
-        restored = restore_run(trashed, name)
-        others = sum(left.name == trashed.name for left in list_trash())
+        restored = store.trash.restore_run(trashed, name)
+        others = sum(left.name == trashed.name for left in store.trash.list_trash())
         remain = "remains" if others == 1 else "remain"
         more = f"; {counted(others, 'other')} of that name {remain} in the trash" if others else ""
         value = {"run": restored.name, "before": trashed.name, "path": str(restored.path)}
@@ -208,26 +175,23 @@ def restore(
 def purge(
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[NAME[@STEP]]...",
-            help="Names of deleted runs, or of their folders; @STEP, @all: deleted checkpoints.",
-            show_default=False,
-            autocompletion=complete_trashed,
+        arg(
+            "[NAME[@STEP]]...",
+            "Names of deleted runs, or of their folders; @STEP, @all: deleted checkpoints.",
+            complete_trashed,
         ),
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Remove all deleted runs.")] = False,
+    everything: Annotated[bool, opt("--all", "Remove all deleted runs.")] = False,
     yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:
     """Permanently remove deleted runs or checkpoints; asks first."""
-    from rnnlm_tui.store import trash
-
     check_exclusive(NAME=bool(names), all=everything)
     if not names and not everything:
         raise InputError(
             "no run given", hint="name a deleted run, or use --all; `rnnlm-tui trash` lists them"
         )
-    found = trash.list_trash()
+    found = store.trash.list_trash()
     for name in names or ():
         same = [one.path.name for one in found if one.name == name]
         if len(same) > 1:
@@ -239,21 +203,15 @@ def purge(
         found = list(dict.fromkeys(one for name in names for one in _find(name)))
     size = disk(sum(one.bytes for one in found))
     question = f"permanently remove {_named(found)}, {size}?"
-    if found and not yes and not confirmed(question, "purge removes them permanently"):
-        output.note("nothing was removed")
-        raise typer.Exit(1)
-    freed = 0
-    for done, one in enumerate(found):
-        try:
-            freed += trash.purge([one])
-        except StorageError:
-            if done:
-                output.note(_purged_text(found[:done], freed))
-            raise
+    what = "purge removes them permanently"
+    check_agreed(question, what, yes=yes or not found, otherwise="nothing was removed")
+    freed = store.trash.purge(found)
     if json:
         print_json({"purged": list(map(_as_json, found)), "freed": freed})
+    elif found:
+        line(f"{_named(found)} permanently removed, {disk(freed)} freed")
     else:
-        line(_purged_text(found, freed) if found else "the trash is empty")
+        line("the trash is empty")
 
 
 def _find(address: str) -> tuple[Trashed, ...]:
@@ -262,18 +220,12 @@ def _find(address: str) -> tuple[Trashed, ...]:
     Raises:
         UnknownRunError, UnknownCheckpointError: it isn't in the trash.
     """
-    from rnnlm_tui.store.trash import find_trashed, list_trash
-
     if "@" not in address:
-        return (find_trashed(address),)
+        return (store.trash.find_trashed(address),)
     run, which = split_address(address)
-    if which == "all" and (known := list_trash(run)):
+    if which == "all" and (known := store.trash.list_trash(run)):
         return tuple({one.step: one for one in reversed(known)}.values())
-    return (find_trashed(which or "", run),)
-
-
-def _purged_text(items: Sequence[Trashed], freed: int) -> str:
-    return f"{_named(items)} permanently removed, {disk(freed)} freed"
+    return (store.trash.find_trashed(which or "", run),)
 
 
 def _named(items: Sequence[Trashed]) -> str:
@@ -290,14 +242,10 @@ def _counted(items: Sequence[Trashed], of: str = "") -> str:
     return f"{counted(len(items), what)}{of}, {disk(sum(one.bytes for one in items))}"
 
 
-def _ago(words: str) -> str:
-    return words if words == "now" else f"{words} ago"
-
-
 def _kept_for(seconds: float) -> str:
     return age(seconds) if seconds > 0 else "until the next deletion"
 
 
 def _as_json(one: Trashed) -> dict[str, object]:
     what = {"run": one.name} if one.run is None else {"run": one.run.name, "step": one.step}
-    return {**what, "deleted": one.deleted, "bytes": one.bytes, "path": str(one.path)}
+    return {**what, "deleted": one.deleted, "bytes": one.bytes, "path": one.path}

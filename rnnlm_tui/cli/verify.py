@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
+from rnnlm_tui import client, store
 from rnnlm_tui.cli.manage import AddressArgument
 from rnnlm_tui.cli.options import JsonOption, checkpoint_path, split_address
 from rnnlm_tui.cli.output import line, print_json, table
 from rnnlm_tui.errors import CheckpointError, StorageError
 from rnnlm_tui.schema.formatting import NOTHING, counted, disk
+from rnnlm_tui.schema.status import LIVING
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
@@ -22,28 +24,25 @@ def verify(run: AddressArgument, json: JsonOption = False) -> None:
     With @CHECKPOINT, check only that one. A damaged checkpoint is moved aside when the run is
     resumed; damaged lines of the logs are skipped. Exits with 5 if anything is damaged.
     """
-    from rnnlm_tui.store.verify import check_checkpoints, damaged_folders
-
     directory, which = split_address(run)
     only = None if which is None else checkpoint_path(directory, which)
     checks = [
         replace(check, problem=check.problem.replace(f"{directory.path}/", ""))
-        for check in check_checkpoints(directory, only)
+        for check in store.verify.check_checkpoints(directory, only)
     ]
-    aside = damaged_folders(directory) if only is None else []
-    lines = _damaged_lines(directory) if only is None else 0
+    aside, lines = [], 0
+    if only is None:
+        aside = store.verify.damaged_folders(directory)
+        with store.reader.RunReader(directory) as reader:
+            lines = reader.damaged_lines
     damaged = damage_error(directory, checks, lines)
     if json:
-        found = [
-            {**asdict(check), "path": str(check.path), "whole": not check.problem}
-            for check in checks
-        ]
         print_json(
             {
                 "run": directory.name,
                 "whole": damaged is None,
-                "checkpoints": found,
-                "kept_aside": [str(path) for path in aside],
+                "checkpoints": [{**asdict(check), "whole": not check.problem} for check in checks],
+                "kept_aside": aside,
                 "damaged_lines": lines,
             }
         )
@@ -66,7 +65,6 @@ def damage_error(
         lines: those of the run's logs that can't be read.
     """
     bad = [check for check in checks if check.problem]
-    intact = [check for check in checks if not check.problem]
     if not bad:
         if not lines:
             return None
@@ -74,41 +72,32 @@ def damage_error(
             f"the log of {run.name} has {_lines_text(lines)}",
             hint="all other rows are shown, and the run can be resumed",
         )
-    count = (
-        f"{len(bad)} of {counted(len(checks), 'checkpoint')}"
-        if len(checks) > 1
-        else "the only checkpoint"
-    )
+    count = "the only checkpoint"
+    if len(checks) > 1:
+        count = f"{len(bad)} of {counted(len(checks), 'checkpoint')}"
+    verdict = "is damaged" if len(bad) == 1 else "are damaged"
+    if all(check.newer for check in bad):
+        verdict = "can't be checked"
     also = f", and its log has {_lines_text(lines)}" if lines else ""
-    if bad[-1].newer:
-        hint = "update rnnlm-tui: this version can't resume from an older checkpoint instead"
-    elif intact:
-        hint = _advice(run, intact[-1].step)
-    else:
-        if _status(run) == "finished":
-            hint = "no intact checkpoint is left: start a new run"
-        else:
-            hint = (
-                f"no intact checkpoint is left: `rnnlm-tui resume {run.name}` restarts from step 0"
-            )
-    verdict = (
-        "can't be checked"
-        if all(check.newer for check in bad)
-        else f"{'is' if len(bad) == 1 else 'are'} damaged"
-    )
+    hint = "update rnnlm-tui: this version can't resume from an older checkpoint instead"
+    if not bad[-1].newer:
+        intact = max((check.step for check in checks if not check.problem), default=None)
+        hint = _advice(run, intact)
     return CheckpointError(f"{count} of {run.name} {verdict}{also}", hint=hint)
 
 
-def _advice(run: RunDirectory, step: int) -> str:
+def _advice(run: RunDirectory, step: int | None) -> str:
     """Say how to use the latest intact checkpoint, depending on the run's status."""
-    from rnnlm_tui.schema.status import LIVING
-
-    status = _status(run)
+    status = client.monitor.summary_or_problem(run).status
     if status == "finished":
+        if step is None:
+            return "no intact checkpoint is left: start a new run"
         return (
             f"use step {step:,}, the latest intact one: `rnnlm-tui sample {run.name}@{step}` or"
             f" `rnnlm-tui train --from {run.name}@{step}`"
         )
+    if step is None:
+        return f"no intact checkpoint is left: `rnnlm-tui resume {run.name}` restarts from step 0"
     if status in LIVING:
         return (
             f"training isn't affected: `rnnlm-tui checkpoint {run.name}` saves a new one; step"
@@ -117,35 +106,27 @@ def _advice(run: RunDirectory, step: int) -> str:
     return f"`rnnlm-tui resume {run.name}` continues from step {step:,}, the latest intact one"
 
 
-def _status(run: RunDirectory) -> str:
-    from rnnlm_tui.client.monitor import summary_or_problem
-
-    return summary_or_problem(run).status
-
-
 def _write(checks: list[CheckpointCheck]) -> None:
-
-    cells = [
-        (
-            f"{check.step:,}",
-            "? newer" if check.newer else "✗ damaged" if check.problem else "✓ ok",
-            str(check.files) if check.files else NOTHING,
-            disk(check.bytes) if check.files else NOTHING,
-            "⚑" if check.pinned else "",
-            _parent_text(check.parent)
-            + ("" if check.parent_kept or not check.parent else ", deleted"),
-        )
-        for check in checks
-    ]
-    if cells:
-        table(
-            ("step", "state", "files", "size", "pin", "parent"),
-            cells,
-            right=(0, 2, 3),
-            colours={1: {"✓ ok": "good", "✗ damaged": "bad", "? newer": "warn"}},
-        )
-    else:
+    if not checks:
         line("no checkpoints yet")
+        return
+    table(
+        ("step", "state", "files", "size", "pin", "parent"),
+        [
+            (
+                f"{check.step:,}",
+                "? newer" if check.newer else "✗ damaged" if check.problem else "✓ ok",
+                str(check.files) if check.files else NOTHING,
+                disk(check.bytes) if check.files else NOTHING,
+                "⚑" if check.pinned else "",
+                _parent_text(check.parent)
+                + ("" if check.parent_kept or not check.parent else ", deleted"),
+            )
+            for check in checks
+        ],
+        right=(0, 2, 3),
+        colours={1: {"✓ ok": "good", "✗ damaged": "bad", "? newer": "warn"}},
+    )
     for check in checks:
         if check.problem:
             line(f"step {check.step:,}: {check.problem}")
@@ -155,13 +136,6 @@ def _parent_text(parent: str) -> str:
     """Format `1,500` for a checkpoint of the same run, `run@step` for one of another run."""
     digits = parent.removeprefix("step-")
     return f"{int(digits):,}" if digits.isascii() and digits.isdecimal() else parent
-
-
-def _damaged_lines(run: RunDirectory) -> int:
-    from rnnlm_tui.store.reader import RunReader
-
-    with RunReader(run) as reader:
-        return reader.damaged_lines
 
 
 def _lines_text(lines: int) -> str:

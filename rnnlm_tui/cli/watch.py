@@ -6,10 +6,11 @@ import os
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
 from contextlib import closing
-from typing import TYPE_CHECKING, Protocol, TextIO
+from typing import TYPE_CHECKING, TextIO
 
+from rnnlm_tui import client
 from rnnlm_tui.cli.output import (
     TextStream,
     cells,
@@ -18,6 +19,7 @@ from rnnlm_tui.cli.output import (
     facts,
     json_text,
     line,
+    moves_cursor,
     note,
     reading_log,
 )
@@ -27,7 +29,6 @@ from rnnlm_tui.cli.summaries import (
     frame_lines,
     model_text,
     newest_sample,
-    one_line,
     patience_text,
     perplexity_text,
     progress_text,
@@ -62,8 +63,6 @@ BEGIN_SECONDS = 30.0
 """Time limit for a resumed worker to begin its attempt."""
 BUCKETS = 256
 """Resolution of the curves in frames, which draw fewer cells."""
-_ERASE_REST = "\x1b[K"
-"""Erases the rest of a line."""
 
 ENDED: dict[str, int] = {
     "finished": 0,
@@ -75,16 +74,31 @@ ENDED: dict[str, int] = {
 """Statuses that end following, with their exit codes; a failed run has its failure's own code."""
 
 
-class ProgressPrinter(Protocol):
+class Printer(ABC):
     """Prints the progress of a run that is followed."""
 
+    def __init__(self) -> None:
+        self._news: object = None
+        self._next = 0.0
+
+    @abstractmethod
     def update(self, snapshot: RunSnapshot) -> None:
         """Print what is new; called on every poll, even if nothing changed."""
-        ...
 
     def finish(self, snapshot: RunSnapshot, failure: RnnlmError | None) -> None:
-        """Print how the run ended, and why it failed."""
-        ...
+        """Print how the run ended and, on stderr, why it failed."""
+        self._next = 0.0
+        self.update(snapshot)
+        if failure is not None:
+            note(str(failure))
+
+    def _is_due(self, news: object) -> bool:
+        """Whether to print: something is new, or the last line is old."""
+        now = time.monotonic()
+        due = news != self._news or now >= self._next
+        if due:
+            self._news, self._next = news, now + LINE_SECONDS
+        return due
 
 
 def follow_run(directory: RunDirectory, *, json: bool, attempt: int = 0) -> int:
@@ -100,7 +114,7 @@ def follow_run(directory: RunDirectory, *, json: bool, attempt: int = 0) -> int:
 
 def follow(
     directory: RunDirectory,
-    printer: ProgressPrinter,
+    printer: Printer,
     *,
     attempt: int = 0,
     poll_seconds: float | None = None,
@@ -116,10 +130,8 @@ def follow(
         RunStateError: the run was never started, or its worker was killed before it began, and it
             doesn't wait in the queue.
     """
-    from rnnlm_tui.client.monitor import RunMonitor
-
     pause = POLL_SECONDS if poll_seconds is None else poll_seconds
-    monitor = RunMonitor(directory, max_buckets=buckets)
+    monitor = client.monitor.RunMonitor(directory, max_buckets=buckets)
     give_up = time.monotonic() + BEGIN_SECONDS
     try:
         with reading_log(directory) as report:
@@ -129,9 +141,7 @@ def follow(
             summary = snapshot.summary
             begun = summary.attempt >= attempt or time.monotonic() > give_up
             if summary.status in ENDED and begun:
-                from rnnlm_tui.client.start import failure_of
-
-                failure = failure_of(directory)
+                failure = client.start.failure_of(directory)
                 printer.finish(snapshot, failure)
                 return ENDED[summary.status] if failure is None else failure.exit_code
             if summary.status == "draft" and directory.name not in queue_places():
@@ -153,60 +163,37 @@ def follow(
         monitor.close()
 
 
-def print_failure(failure: RnnlmError | None) -> None:
-    """Print why a run failed on stderr."""
-    if failure is not None:
-        note(str(failure))
-
-
-class JsonPrinter:
-    """Prints a RunSummary per line whenever its step or status changes, and at the end."""
-
-    def __init__(self) -> None:
-        self._printed: tuple[object, ...] = ()
-        self._next_line = 0.0
+class JsonPrinter(Printer):
+    """Prints a RunSummary per line on each new status or evaluation, every few seconds, and at the
+    end."""
 
     def update(self, snapshot: RunSnapshot) -> None:
-        """Print a line if the status or an evaluation is new, or if the last line is old."""
+        """Print a line if it is due."""
         summary = snapshot.summary
-        news = (summary.status, summary.validation.step, summary.test.step)
-        now = time.monotonic()
-        if news != self._printed or now >= self._next_line:
-            self._printed, self._next_line = news, now + LINE_SECONDS
-            self._print(summary)
-
-    def finish(self, snapshot: RunSnapshot, failure: RnnlmError | None) -> None:
-        """Print the last line, and why the run failed on stderr."""
-        self._print(snapshot.summary)
-        print_failure(failure)
-
-    def _print(self, summary: RunSummary) -> None:
-        print(json_text(summary.model_dump(mode="json")), flush=True)
+        if self._is_due((summary.status, summary.validation.step, summary.test.step)):
+            print(json_text(summary.model_dump(mode="json")), flush=True)
 
 
-class LinePrinter:
+class LinePrinter(Printer):
     """Prints complete lines without colour or cursor movement, for terminals and logs."""
 
     def __init__(self) -> None:
-        self._status = ""
+        super().__init__()
         self._last_line = ""
         self._step = -1
         self._evaluations: set[tuple[int, int, str]] | None = None
         self._sampled = (0, 0)
-        self._next_line = 0.0
 
     def update(self, snapshot: RunSnapshot) -> None:
         """Print what is new since the last call; progress at most every LINE_SECONDS."""
-        summary = snapshot.summary
-        now = time.monotonic()
-        status = summary.status
-        if status != self._status:
-            self._status = status
-            self._next_line = now + LINE_SECONDS
+        summary, now = snapshot.summary, time.monotonic()
+        preparing = summary.status == "preparing"
+        if summary.status != self._news:
+            self._news, self._next = summary.status, now + LINE_SECONDS
             self._print(_status_line(summary))
-        elif now >= self._next_line and (summary.step != self._step or status == "preparing"):
-            self._next_line = now + LINE_SECONDS
-            self._print(_status_line(summary) if status == "preparing" else _progress(summary))
+        elif now >= self._next and (summary.step != self._step or preparing):
+            self._next = now + LINE_SECONDS
+            self._print(_status_line(summary) if preparing else _progress(summary))
         self._step = summary.step
         self._print_evaluations(snapshot)
         self._print_sample(snapshot)
@@ -268,7 +255,8 @@ class LinePrinter:
         if newest is not None and (newest.attempt, newest.step) != self._sampled:
             self._sampled = (newest.attempt, newest.step)
             width = min(110, (columns(sys.stdout) or 120) - 9)
-            line(f"{'':9}{_one_line(newest.prompt + newest.text, width)}")
+            text = " ".join((newest.prompt + newest.text).split())
+            line(f"{'':9}{clipped(text, width)}")
 
 
 def _status_line(summary: RunSummary) -> str:
@@ -285,12 +273,12 @@ def _status_line(summary: RunSummary) -> str:
 
 
 def _progress(summary: RunSummary) -> str:
+    train, speed, left = summary.train, summary.tokens_per_second, summary.eta_seconds
     parts = [
         f"step {progress_text(summary)}",
-        f"loss {figure(summary.train.loss, 3)}",
-        f"ppl {perplexity_text(summary.train.perplexity)}",
-        f"{short(summary.tokens_per_second)} tok/s" if summary.tokens_per_second else "",
-        f"{duration(summary.eta_seconds)} left" if summary.eta_seconds is not None else "",
+        f"loss {figure(train.loss, 3)}  ppl {perplexity_text(train.perplexity)}",
+        f"{short(speed)} tok/s" if speed else "",
+        f"{duration(left)} left" if left is not None else "",
         other_load_text(summary),
     ]
     return "  ".join(filter(None, parts))
@@ -301,40 +289,34 @@ def _evaluation(row: EvaluationRow) -> str:
     return f"step {row.step:,}  {row.name} perplexity {perplexity_text(row.perplexity)}  {bits}"
 
 
-def _one_line(text: str, width: int) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= width else flat[: width - 1] + "…"
-
-
 def watch_run(run: RunDirectory, *, fps: float, ascii_only: bool) -> int:
-    """Show a run until it ends and return its exit code; Ctrl-C detaches and returns 130."""
-    in_place = sys.stdout.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
-    printer = FramePrinter(sys.stdout, ascii_only=ascii_only) if in_place else LogPrinter()
+    """Show a run until it ends and return its exit code; Ctrl-C detaches and returns 130.
+
+    Where lines can't be rewritten, progress is printed as `follow` prints it.
+    """
+    if not moves_cursor():
+        return follow_run(run, json=False)
+    printer = FramePrinter(sys.stdout, ascii_only=ascii_only)
     return follow(run, printer, poll_seconds=1 / fps, buckets=BUCKETS)
 
 
 def print_frame(run: RunDirectory, *, ascii_only: bool) -> None:
     """Print one frame of a run on stdout."""
-    from rnnlm_tui.client.monitor import RunMonitor
-
     with (
         reading_log(run) as report,
-        closing(RunMonitor(run, max_buckets=BUCKETS, report=report)) as monitor,
+        closing(client.monitor.RunMonitor(run, max_buckets=BUCKETS, report=report)) as monitor,
     ):
         snapshot = monitor.snapshot()
-    for text in frame_lines(
-        snapshot,
-        SteadyEta().of(snapshot.summary, snapshot.eta_margin),
-        _size(sys.stdout)[0],
-        ascii_only=ascii_only,
-    ):
+    eta, width = SteadyEta().of(snapshot.summary, snapshot.eta_margin), _size(sys.stdout)[0]
+    for text in frame_lines(snapshot, eta, width, ascii_only=ascii_only):
         line(text)
 
 
-class FramePrinter:
-    """Prints frames in place; only lines that changed are rewritten."""
+class FramePrinter(Printer):
+    """Prints each frame over the last one."""
 
     def __init__(self, stream: TextIO, *, ascii_only: bool) -> None:
+        super().__init__()
         self._stream = stream
         self._ascii = ascii_only
         self._lines: list[str] = []
@@ -342,82 +324,20 @@ class FramePrinter:
         self._left = SteadyEta()
 
     def update(self, snapshot: RunSnapshot) -> None:
-        """Print the current frame."""
-        size = _size(self._stream)
-        columns, rows = size
+        """Print the current frame if it or the terminal's size is another one."""
+        columns, rows = size = _size(self._stream)
         eta = self._left.of(snapshot.summary, snapshot.eta_margin)
         lines = frame_lines(snapshot, eta, columns, ascii_only=self._ascii)[: max(1, rows - 1)]
         lines = [clipped(encodable(text), columns) for text in lines]
-        if size != self._size:
-            # The terminal has rewrapped the old lines: erase them and redraw in their place.
-            text = replacing([], lines)
-            text = f"{erasing(self._lines, size)}{text}" if self._lines else text
-            self._size = size
-        else:
-            text = replacing(self._lines, lines)
-        self._lines = lines
-        if text:
-            self._stream.write(text)
-            self._stream.flush()
-
-    def finish(self, snapshot: RunSnapshot, failure: RnnlmError | None) -> None:
-        """Leave the last frame, with the failure below it."""
-        self.update(snapshot)
-        print_failure(failure)
-
-
-class LogPrinter:
-    """Prints a line with the time on each new status or evaluation, and every few seconds."""
-
-    def __init__(self) -> None:
-        self._printed: tuple[object, ...] = ()
-        self._last_line = ""
-        self._next_line = 0.0
-        self._left = SteadyEta()
-
-    def update(self, snapshot: RunSnapshot) -> None:
-        """Print a line if something is new."""
-        summary, now = snapshot.summary, time.monotonic()
-        news = (summary.status, summary.evaluation.step, summary.test.step)
-        text = one_line(snapshot, self._left.of(snapshot.summary, snapshot.eta_margin))
-        if text != self._last_line and (news != self._printed or now >= self._next_line):
-            self._printed, self._last_line, self._next_line = news, text, now + LINE_SECONDS
-            line(f"{time.strftime('%H:%M:%S')}  {text}")
-
-    def finish(self, snapshot: RunSnapshot, failure: RnnlmError | None) -> None:
-        """Print the last line, and the failure on stderr."""
-        self._next_line = 0.0
-        self.update(snapshot)
-        print_failure(failure)
-
-
-def replacing(before: Sequence[str], lines: Sequence[str]) -> str:
-    """Return codes that replace `before` by `lines`, with the cursor below; empty if equal."""
-    if list(before) == list(lines):
-        return ""
-    parts = [f"\x1b[{len(before)}A\r" if before else ""]
-    skipped = 0
-    for index, text in enumerate(lines):
-        if index < len(before) and before[index] == text:
-            skipped += 1
-            continue
-        parts.append(f"{_down(skipped)}{text}{_ERASE_REST if index < len(before) else ''}\n")
-        skipped = 0
-    parts.append(_down(skipped))
-    if len(lines) < len(before):
-        parts.append("\x1b[J")
-    return "".join(parts)
-
-
-def erasing(lines: Sequence[str], size: tuple[int, int]) -> str:
-    """Return codes that erase `lines` above the cursor, as rewrapped at the new size."""
-    columns, rows = size
-    taken = sum(max(1, -(-cells(text) // (columns + 1))) for text in lines)
-    return f"\x1b[{min(taken, rows - 1)}A\r\x1b[J" if min(taken, rows - 1) > 0 else "\r\x1b[J"
-
-
-def _down(lines: int) -> str:
-    return f"\x1b[{lines}B" if lines else ""
+        if (lines, size) == (self._lines, self._size):
+            return
+        # a narrower terminal has rewrapped the last frame
+        taken = sum(max(1, -(-cells(text) // (columns + 1))) for text in self._lines)
+        up = f"\x1b[{min(taken, rows - 1)}A" if taken else ""
+        frame = "".join(f"{text}\x1b[K\n" for text in lines)
+        self._stream.write(f"{up}\r{frame}\x1b[J")
+        self._stream.flush()
+        self._lines, self._size = lines, size
 
 
 def _size(stream: TextIO) -> tuple[int, int]:

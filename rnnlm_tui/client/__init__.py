@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rnnlm_tui.client import (  # isort: skip
-        average, checkpoint_detail, checkpoints, config_files, control, corpora, estimate, export,
-        gpus, listing, monitor, pretrained, queue, sampler, start, steering,
+        arrangement, average, checkpoint_detail, checkpoints, comparison, config_files, configs,
+        control, corpora, estimate, export, gpus, listing, metrics_export, monitor, pretrained,
+        queue, sampler, start, steering,
     )  # fmt: skip
 
 

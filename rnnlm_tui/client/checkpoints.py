@@ -18,6 +18,8 @@ CheckpointKey = Literal[
 ]
 CHECKPOINT_KEYS: tuple[CheckpointKey, ...] = get_args(CheckpointKey)
 """The columns by which checkpoints are sorted, in the order in which a key cycles through them."""
+COLUMN_NAMES = tuple("delta" if key == "Δ best" else key for key in CHECKPOINT_KEYS)
+"""These columns as they are typed."""
 MARK_SIGNS: Mapping[Mark, str] = {
     "damaged": "✗",
     "best": "★",
@@ -185,10 +187,9 @@ def checkpoint_key(word: str) -> tuple[CheckpointKey, bool]:
     for key in CHECKPOINT_KEYS:
         if key == name:
             return key, descending
-    known = ["delta" if key == "Δ best" else key for key in CHECKPOINT_KEYS]
     raise InputError(
         f'unknown column "{name[:40]}"',
-        hint=did_you_mean(name[:40], known) or f"columns are {', '.join(known)}",
+        hint=did_you_mean(name[:40], COLUMN_NAMES) or f"columns are {', '.join(COLUMN_NAMES)}",
     )
 
 

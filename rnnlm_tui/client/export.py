@@ -54,7 +54,6 @@ EXPORT_SETTINGS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 """One thread: a training run needs the other cores."""
 MEMORY_FACTOR, SPARE_MEMORY = 4, 512 * 2**20
 """Reading a state dict may allocate this many times its size, and this much besides."""
-LARGEST_STATE_DICT = 16 * 2**30
 _MARKER_BYTES = 4 << 20
 
 Report = Callable[[TaskProgress], None]
@@ -134,8 +133,6 @@ def check_target(target: Path, *, force: bool = False) -> None:
         InputError: it is a file, a folder that isn't empty, or with `force` not an export.
         StorageError: its parent folder is missing, or can't be read or written.
     """
-    if not target.name:
-        raise InputError(f"{target} is not a folder that can be written", hint="name a new folder")
     if not target.parent.is_dir():
         raise StorageError(f"folder not found: {target.parent}", hint="create it first")
     if not os.access(target.parent, os.W_OK):
@@ -207,8 +204,6 @@ def import_book(
         )
     with storage_errors("read", file):
         size = file.stat().st_size
-    if size > LARGEST_STATE_DICT:
-        raise InputError(f"{file} has {counted(size, 'byte')}: too large for the book's model")
     vocabulary = tokenizer or _tokenizer_beside(file)
     make_private_directory(runs_dir())
     with staging(runs_dir()) as place:

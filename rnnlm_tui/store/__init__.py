@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rnnlm_tui.store import (  # isort: skip
-        corpora, kept_samples, labels, lineage, manifest, paths, reader, retention, runs, state,
-        states, trash,
+        archive, corpora, kept_samples, labels, lineage, manifest, paths, reader, retention, runs,
+        state, states, trash, verify,
     )  # fmt: skip
 
 

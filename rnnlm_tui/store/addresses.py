@@ -33,6 +33,23 @@ def split_address(address: str) -> tuple[RunDirectory, str | None]:
     return run, (which if at else None)
 
 
+def checkpoint_step(run: RunDirectory, which: str) -> int:
+    """The step of a checkpoint that can be labelled and deleted.
+
+    Raises:
+        InputError: it is an average.
+        UnknownCheckpointError: no such checkpoint.
+    """
+    from rnnlm_tui.store.paths import weights_step
+
+    if which.startswith("average-"):
+        raise InputError(
+            f"{run.name}@{which} is an average: it has no pin or note, and can't go to the trash",
+            hint=f"`rnnlm-tui average --remove {run.name}@{which}` removes it permanently",
+        )
+    return weights_step(str(checkpoint_path(run, which)))
+
+
 def checkpoint_path(run: RunDirectory, which: str | None) -> Path:
     """The folder of `best`, `last`, a step (`1500`) or an average (`average-1500`), not verified;
     by default the best, or the last if none was evaluated.

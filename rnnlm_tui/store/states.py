@@ -62,8 +62,8 @@ class StateInfo(BaseModel):
     """The file."""
     bytes: int = 0
     """Its size."""
-    problem: str = ""
-    """Why the file can't be used, then all but name, path and size are empty; else empty."""
+    problem: str | None = None
+    """Why the file can't be used, then all but name, path and size are empty."""
 
     @property
     def shape(self) -> str:
@@ -142,7 +142,7 @@ def read_state_info(path: Path) -> StateInfo:
     except (CheckpointError, ValidationError, KeyError, TypeError):
         raise StorageError(f"{path} is damaged, or not a kept state", hint="delete it") from None
     size = path.stat().st_size
-    return info.model_copy(update={"name": path.stem, "path": path, "bytes": size, "problem": ""})
+    return info.model_copy(update={"name": path.stem, "path": path, "bytes": size, "problem": None})
 
 
 def check_state_name(name: str) -> str:

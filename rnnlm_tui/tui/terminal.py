@@ -19,9 +19,8 @@ from typing import Literal, get_args
 
 from rnnlm_tui.schema.formatting import safe
 from rnnlm_tui.store.paths import home
+from rnnlm_tui.tui import ColourName as ColourName
 
-ColourName = Literal["dark", "light", "ansi-dark", "ansi-light", "none"]
-"""The choices of colours, as in `--theme` and in the settings."""
 COLOUR_NAMES: tuple[ColourName, ...] = get_args(ColourName)
 Depth = Literal["none", "16", "256", "16 million"]
 """The number of colours."""

@@ -167,9 +167,8 @@ def test_no_verb_lets_hostile_text_reach_the_terminal(tmp_path: Path) -> None:
         columns=160,
         rows=24,
     ) as opened:
-        opened.wait_for("not tried", 4 * DEADLINE)  # some fifty commands
+        opened.wait_for(", codes [", 4 * DEADLINE)  # some hundred commands
         assert opened.wait(DEADLINE) == 0, opened.text
-    assert "not tried []" in opened.text
     assert leaks(bytes(opened.raw), lines=True) == []
     assert bytes(opened.raw).count(seen(TEXTS["acts"])[:5].encode()) > 50
     assert b"internal error" not in opened.raw

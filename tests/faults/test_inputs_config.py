@@ -61,26 +61,6 @@ def test_all_problems_of_a_config_are_reported_with_field_range_and_suggestion(
     assert not home.exists()
 
 
-def test_assignments_are_reported_like_a_file(
-    home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    wrong = (
-        "model.hidden_size=0",
-        "model.num_layers=-1",
-        "model.hiden_size=3",
-        "optimizer.learning_rate=nan",
-        "training.batch_size=1e9",
-        "training.max_steps=many",
-    )
-    assert (
-        run(["train", "--draft", *(part for change in wrong for part in ("--set", change))])
-        == ConfigError.exit_code
-    )
-    reported = dict(re.findall(r"^  ([a-z_.]+): (.*)$", capsys.readouterr().err, re.MULTILINE))
-    assert reported.keys() == {change.partition("=")[0] for change in wrong}
-    assert not home.exists()
-
-
 @pytest.mark.parametrize(
     "content",
     [b"[model", b"\xff\xfe[\x00", b"model = 3", b"\x00" * 64, b"model = " + b"[" * 5_000],

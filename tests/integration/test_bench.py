@@ -22,57 +22,22 @@ TINY = (
 )
 
 
-@pytest.fixture(scope="module")
-def report() -> BenchReport:
-    command = [
-        sys.executable,
-        "-m",
-        "rnnlm_tui",
-        "bench",
-        "--preset",
-        "elman",
-        "--device",
-        "cpu",
-        "--seconds",
-        "0.1",
-        "--json",
-        *settings(*TINY),
-    ]
+def test_a_real_bench_of_a_tiny_model() -> None:
+    options = ("--preset", "elman", "--device", "cpu", "--seconds", "0.1", "--json")
+    command = [sys.executable, "-m", "rnnlm_tui", "bench", *options, *settings(*TINY)]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert answer.returncode == 0, answer.stderr
-    return BenchReport.model_validate_json(answer.stdout)  # and nothing else is on standard output
-
-
-def test_every_way_trains_on_the_same_tokens_from_the_same_weights(report: BenchReport) -> None:
+    report = BenchReport.model_validate_json(answer.stdout)  # and nothing else is on stdout
     assert [row.name for row in report.training] == ["naive", "nn.RNN", "engine"]
-    assert len({row.first_tokens for row in report.training}) == 1
+    assert len({row.first_tokens for row in report.training}) == 1, "the same tokens"
     losses = [row.first_loss for row in report.training]
-    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
-
-
-def test_ratios_are_computed_from_speeds(report: BenchReport) -> None:
+    assert losses == pytest.approx([losses[0]] * 3, rel=1e-5), "from the same weights"
     assert report.training[0].ratio.low == report.training[0].ratio.high == 1.0
-    for ratio in [row.ratio for row in report.training] + [row.ratio for row in report.sampling]:
-        assert 0 < ratio.low <= ratio.median <= ratio.high
-    assert (
-        min(
-            [row.tokens_per_second.low for row in report.training]
-            + [row.tokens_per_second.low for row in report.sampling]
-        )
-        > 0
-    )
-
-
-def test_memory_is_measured(report: BenchReport) -> None:
+    for row in (*report.training, *report.sampling):
+        assert 0 < row.ratio.low <= row.ratio.median <= row.ratio.high
+        assert row.tokens_per_second.low > 0
     # torch alone takes that much
     assert all(row.peak_bytes > 50_000_000 for row in report.training)
-
-
-def test_greedy_ways_generate_the_same_from_the_trained_weights(report: BenchReport) -> None:
-    assert [row.same_tokens for row in report.sampling] == [True, True]
-
-
-def test_the_text_is_the_presets_own(report: BenchReport) -> None:
-    assert report.data.own
-    assert report.data.used == 1.0
-    assert report.data.vocab_size == report.data.corpus_vocab_size
+    assert [row.same_tokens for row in report.sampling] == [True, True], "greedily"
+    data = report.data
+    assert (data.own, data.used, data.vocab_size) == (True, 1.0, data.corpus_vocab_size)

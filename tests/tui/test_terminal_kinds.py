@@ -56,7 +56,7 @@ def test_every_terminal_gets_the_colours_and_signs_that_it_has(tmp_path: Path) -
 def test_an_unknown_theme_is_rejected(tmp_path: Path) -> None:
     with opened(tmp_path, "--theme", "mauve") as terminal:
         assert terminal.wait(DEADLINE) != 0
-        valid = "must be auto, dark, light, ansi-dark, ansi-light or none"
+        valid = "must be one of auto, dark, light, ansi-dark, ansi-light, none"
         assert valid in " ".join(terminal.text.split())
 
 

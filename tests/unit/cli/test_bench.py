@@ -11,15 +11,12 @@ from tests.fakes.bench_report import sample_report
 
 def test_the_tables_show_speed_ratio_and_memory(capsys: pytest.CaptureFixture[str]) -> None:
     print_report(sample_report())
-    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= 120
+    lines = [" ".join(line.split()) for line in out.splitlines()]
     assert "engine float32 8,000 4.00 3.60–4.40 2.00 0.5 GiB 25% 15 min 00 s" in lines
     assert "engine 2,000 20.0 18.00–22.00 2.0 ms yes" in lines
     assert lines[-1] == "a remark"
-
-
-def test_lines_fit_a_terminal_of_120_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    print_report(sample_report())
-    assert max(map(len, capsys.readouterr().out.splitlines())) <= 120
 
 
 @pytest.mark.parametrize(

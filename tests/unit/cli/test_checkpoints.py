@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.cli.main import run
 from rnnlm_tui.errors import RunStateError
 from rnnlm_tui.store.averages import keep_average, list_averages, write_average
 from rnnlm_tui.store.checkpoints import list_checkpoints, write_checkpoint
 from rnnlm_tui.store.labels import pin_checkpoint, read_labels
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.trash import list_trash, trash_path
-from tests.unit.cli.test_trash import Answer
+from tests.unit.cli.calls import Verbs
 from tests.unit.store.rows import new_run, write_model
 
 LOSSES = {100: 5.0, 200: 3.0, 300: 4.0, 400: None, 500: 3.5, 600: None}
@@ -34,179 +32,166 @@ def steps(run: RunDirectory) -> list[int]:
     return [entry.step for entry in list_checkpoints(run)]
 
 
-def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
-    return capsys.readouterr().out.splitlines()
+def weights(run: RunDirectory, step: int) -> Path:
+    return run.checkpoints_path / f"step-{step:09d}" / "model.safetensors"
 
 
 def test_checkpoints_are_listed_with_marks_notes_and_damage(
-    otter: RunDirectory, capsys: pytest.CaptureFixture[str]
+    otter: RunDirectory, verb: Verbs
 ) -> None:
-    assert run(["note", "plain-otter@300", "good", "rhythm"]) == 0
-    (otter.checkpoints_path / "step-000000400" / "model.safetensors").write_bytes(b"cut")
-    capsys.readouterr()
-    assert run(["checkpoints", "plain-otter"]) == 0
-    listed = lines(capsys)
-    assert [line.split()[0] for line in listed[1:]] == ["600", "500", "400", "300", "200", "100"]
-    assert "▸ last" in listed[1]
-    assert "✗ damaged" in listed[3]
-    assert "model.safetensors is damaged: it has 3 bytes" in listed[3]
-    assert "good rhythm" in listed[4]
-    assert "★ best" in listed[5]
-    assert " 0.0 " in listed[5]
-    assert "⚑ pinned" in listed[6]
+    verb("note plain-otter@300 good rhythm")
+    weights(otter, 400).write_bytes(b"cut")
+    listed = verb("checkpoints plain-otter")
+    assert listed.firsts == ["600", "500", "400", "300", "200", "100"]
+    for row, words in enumerate(
+        ("▸ last", "", "✗ damaged", "good rhythm", "★ best", "⚑ pinned"), 1
+    ):
+        assert words in listed.out.splitlines()[row]
+    assert "model.safetensors is damaged: it has 3 bytes" in listed.out.splitlines()[3]
+    assert " 0.0 " in listed.out.splitlines()[5]
 
 
-def test_checkpoints_are_sorted_by_any_column(
-    otter: RunDirectory, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for column, expected in (("ppl", [200, 500, 300, 100, 600, 400]), ("-step", None)):
-        assert run(["checkpoints", otter.name, "--sort", column, "--json"]) == 0
-        found = [row["step"] for row in json.loads(capsys.readouterr().out)]
-        assert found == (expected or sorted(LOSSES, reverse=True))
-    assert run(["checkpoints", otter.name, "--sort", "step", "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)
-    assert [row["step"] for row in rows] == sorted(LOSSES)
+def test_checkpoints_are_sorted_by_any_column(otter: RunDirectory, verb: Verbs) -> None:
+    for column, expected in (
+        ("ppl", [200, 500, 300, 100, 600, 400]),
+        ("-step", sorted(LOSSES, reverse=True)),
+        ("step", sorted(LOSSES)),
+    ):
+        rows = verb.json(f"checkpoints plain-otter --sort {column}")
+        assert [row["step"] for row in rows] == expected
     assert [Path(row["path"]) for row in rows] == [one.path for one in list_checkpoints(otter)]
-    assert run(["checkpoints", otter.name, "--sort", "pll"]) == 2
-    assert "ppl" in capsys.readouterr().err
+    assert "ppl" in verb("checkpoints plain-otter --sort pll", code=2).err
 
 
 def test_a_note_is_one_safe_line_and_is_removed_by_an_empty_one(
-    otter: RunDirectory,
+    otter: RunDirectory, verb: Verbs
 ) -> None:
-    assert run(["note", "plain-otter@300", "\x1b[2J one\n two\u202e"]) == 0
+    verb(["note", "plain-otter@300", "\x1b[2J one\n two\u202e"])
     assert read_labels(otter).notes == {300: "␛[2J one two‹202e›"}
-    assert run(["note", "plain-otter@300", "x" * 501]) == 2
-    assert run(["note", "plain-otter@300", ""]) == 0
+    verb(f"note plain-otter@300 {'x' * 501}", code=2)
+    verb("note plain-otter@300 ''")
     assert read_labels(otter).notes == {}
-    assert run(["note", "plain-otter@301", "x"]) == 2
+    verb("note plain-otter@301 x", code=2)
 
 
-def test_what_must_be_kept_is_refused_with_the_reason(
-    otter: RunDirectory, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for step, why in (
+@pytest.mark.parametrize(
+    ("step", "why"),
+    [
         (100, "it is pinned: unpin it first"),
         (200, "it is the best: no other has a lower validation loss"),
         (500, "a resume needs it: the newest two valid ones are kept"),
         (600, "a resume needs it: the newest two valid ones are kept"),
-    ):
-        assert run(["delete", f"plain-otter@{step}"]) == 3
-        assert f"plain-otter@{step} can't be deleted: {why}" in capsys.readouterr().err
-    assert run(["delete", "plain-otter@700"]) == 2
-    assert run(["delete", "plain@300"]) == 2
+    ],
+)
+def test_what_must_be_kept_is_refused_with_the_reason(
+    step: int, why: str, otter: RunDirectory, verb: Verbs
+) -> None:
+    assert (
+        f"plain-otter@{step} can't be deleted: {why}"
+        in verb(f"delete plain-otter@{step}", code=3).err
+    )
     assert steps(otter) == list(LOSSES)
-    # of the newest, valid ones count
-    (otter.checkpoints_path / "step-000000600" / "model.safetensors").write_bytes(b"cut")
-    assert run(["delete", "plain-otter@400"]) == 3
-    assert run(["prune", "plain-otter", "--keep-last", "2", "--dry-run"]) == 0
-    assert "200 (best); 400 (a resume needs it: the newest two" in capsys.readouterr().out
-    assert run(["delete", "plain-otter@600"]) == 0
+
+
+def test_of_the_newest_checkpoints_valid_ones_are_kept(otter: RunDirectory, verb: Verbs) -> None:
+    verb("delete plain-otter@700", code=2)
+    verb("delete plain@300", code=2)
+    weights(otter, 600).write_bytes(b"cut")
+    verb("delete plain-otter@400", code=3)
+    shown = verb("prune plain-otter --keep-last 2 --dry-run").out
+    assert "200 (best); 400 (a resume needs it: the newest two" in shown
+    verb("delete plain-otter@600")
     assert steps(otter) == [100, 200, 300, 400, 500]
 
 
 def test_an_average_is_not_taken_for_the_checkpoint_of_its_step(
-    otter: RunDirectory, capsys: pytest.CaptureFixture[str]
+    otter: RunDirectory, verb: Verbs
 ) -> None:
     staged = otter.checkpoints_path / "written"
     write_average(otter, staged, 300, write_model, {})
     average = keep_average(otter, staged)
-    for verb in ("delete", "pin", "note"):
-        assert run([verb, "plain-otter@average-300"]) == 2
-        assert "`rnnlm-tui average --remove plain-otter@average-300`" in capsys.readouterr().err
+    for words in ("delete", "pin", "note"):
+        err = verb(f"{words} plain-otter@average-300", code=2).err
+        assert "`rnnlm-tui average --remove plain-otter@average-300`" in err
     assert steps(otter) == list(LOSSES)
     assert list_averages(otter) == [average]
 
 
-def test_a_deleted_checkpoint_returns_with_its_note(
-    otter: RunDirectory, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run(["note", "plain-otter@300", "good"])
-    assert run(["delete", "plain-otter@300", "plain-otter@400"]) == 0
+def test_a_deleted_checkpoint_returns_with_its_note(otter: RunDirectory, verb: Verbs) -> None:
+    verb("note plain-otter@300 good")
+    verb("delete plain-otter@300 plain-otter@400")
     assert steps(otter) == [100, 200, 500, 600]
-    capsys.readouterr()
-    assert run(["checkpoints", otter.name, "--json"]) == 0
-    assert len(json.loads(capsys.readouterr().out)) == 4
-    assert run(["trash", otter.name]) == 0
-    assert {line.split()[0] for line in lines(capsys)[1:3]} == {"300", "400"}
-    assert run(["tag", otter.name, "paper"]) == 0  # labels may change meanwhile
-    assert run(["trash"]) == 0
-    assert "2 deleted checkpoints of plain-otter" in capsys.readouterr().err
-    assert run(["restore", "plain-otter@300"]) == 0
-    assert run(["restore", "plain-otter@all"]) == 0
+    assert len(verb.json("checkpoints plain-otter")) == 4
+    listed = verb("trash plain-otter")
+    assert set(listed.firsts[:2]) == {"300", "400"}
+    assert "kept for" in listed.out
+    assert " 7 d\n" in listed.out or " 6 d\n" in listed.out
+    verb("tag plain-otter paper")  # labels may change meanwhile
+    assert "2 deleted checkpoints of plain-otter" in verb("trash").err
+    verb("restore plain-otter@300")
+    assert verb("restore plain-otter@all").out == "plain-otter@400 restored\n"
     assert steps(otter) == list(LOSSES)
-    assert run(["restore", "plain-otter@all"]) == 2
-    capsys.readouterr()
-    assert run(["checkpoints", otter.name, "--json"]) == 0
-    rows = {row["step"]: row for row in json.loads(capsys.readouterr().out)}
+    verb("restore plain-otter@all", code=2)
+    rows = {row["step"]: row for row in verb.json("checkpoints plain-otter")}
     assert (rows[300]["note"], rows[200]["best"]) == ("good", True)
 
 
 def test_a_step_that_was_saved_again_is_not_overwritten_by_a_restore(
-    otter: RunDirectory, capsys: pytest.CaptureFixture[str]
+    otter: RunDirectory, verb: Verbs
 ) -> None:
-    run(["delete", "plain-otter@300"])
+    verb("delete plain-otter@300")
     write_checkpoint(otter, 300, write_model, None, {})
-    assert run(["restore", "plain-otter@300"]) == 5
-    assert "plain-otter has saved that step again" in capsys.readouterr().err
+    assert "plain-otter has saved that step again" in verb("restore plain-otter@300", code=5).err
 
 
-def test_prune_says_what_goes_and_asks(
-    otter: RunDirectory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert run(["prune", "plain-otter", "--keep-last", "1"]) == 2
-    assert run(["prune", "plain-otter", "--keep-last", "2", "--keep-every", "-1"]) == 2
-    capsys.readouterr()
-    assert run(["prune", "plain-otter", "--keep-last", "2", "--dry-run"]) == 0
-    shown = capsys.readouterr().out
+def test_prune_says_what_goes_and_asks(otter: RunDirectory, verb: Verbs) -> None:
+    verb("prune plain-otter --keep-last 1", code=2)
+    verb("prune plain-otter --keep-last 2 --keep-every -1", code=2)
+    shown = verb("prune plain-otter --keep-last 2 --dry-run").out
     assert "deletes 2 checkpoints" in shown
     assert "keeps 100 (pinned); 200 (best); 500 (newest); 600 (newest)" in shown
-    monkeypatch.setattr("sys.stdin", Answer("n\n"))
-    assert run(["prune", "plain-otter", "--keep-last", "2"]) == 1
+    assert "nothing was deleted" in verb("prune plain-otter", code=1, typed="n\n").err
     assert steps(otter) == list(LOSSES)
-    assert run(["prune", "plain-otter", "--keep-every", "300", "--yes", "--json"]) == 0
-    capsys.readouterr()
+    pruned = verb.json("prune plain-otter --keep-every 300 --yes")
+    assert (pruned["deletes"], pruned["deleted"], pruned["freed"]) == ([400], [400], 0)
+    assert pruned["keeps"]["300"] == "every 300"
     assert steps(otter) == [100, 200, 300, 500, 600]
-    assert run(["restore", "plain-otter@all"]) == 0
-    assert run(["prune", "plain-otter", "--yes", "--purge"]) == 0
+    verb("restore plain-otter@all")
+    verb("prune plain-otter --yes --purge")
     assert steps(otter) == [100, 200, 500, 600]
     assert list_trash(otter) == []
-    assert run(["prune", "plain-otter", "--yes"]) == 0
-    assert "nothing to delete" in capsys.readouterr().out
+    assert "nothing to delete" in verb("prune plain-otter --yes").out
 
 
 def test_prune_leaves_and_names_a_checkpoint_that_is_pinned_while_it_asks(
-    otter: RunDirectory, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    otter: RunDirectory, verb: Verbs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def confirmed(*_: str) -> bool:
         pin_checkpoint(otter, 300)
         return True
 
-    monkeypatch.setattr("rnnlm_tui.cli.checkpoints.confirmed", confirmed)
-    assert run(["prune", "plain-otter", "--keep-last", "2"]) == RunStateError.exit_code
-    assert "plain-otter@300 was not deleted: it is pinned" in capsys.readouterr().err
+    monkeypatch.setattr("rnnlm_tui.cli.manage.confirmed", confirmed)
+    said = verb("prune plain-otter --keep-last 2", code=RunStateError.exit_code)
+    assert "plain-otter@300 was not deleted: it is pinned" in said.err
     assert 300 in steps(otter)
     assert 400 not in steps(otter)
 
 
 def test_purge_removes_deleted_checkpoints_and_leaves_foreign_folders(
-    otter: RunDirectory, capsys: pytest.CaptureFixture[str]
+    otter: RunDirectory, verb: Verbs
 ) -> None:
-    run(["delete", "plain-otter@300", "plain-otter@400"])
+    verb("delete plain-otter@300 plain-otter@400")
     (trash_path(otter) / "mine").mkdir()
-    assert run(["purge", "plain-otter@300", "--yes"]) == 0
-    assert "plain-otter@300 permanently removed" in capsys.readouterr().out
+    removed = verb("purge plain-otter@300 --yes").out
+    assert "plain-otter@300 permanently removed" in removed
     assert [one.step for one in list_trash(otter)] == [400]
-    assert run(["purge", "plain-otter@all", "--yes"]) == 0
+    verb("purge plain-otter@all --yes")
     assert [path.name for path in trash_path(otter).iterdir()] == ["mine"]
-    assert run(["purge", "plain-otter@all", "--yes"]) == 2
+    verb("purge plain-otter@all --yes", code=2)
 
 
-def test_verify_checks_one_checkpoint(
-    otter: RunDirectory, capsys: pytest.CaptureFixture[str]
-) -> None:
-    weights = otter.checkpoints_path / "step-000000300" / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
-    assert run(["verify", "plain-otter@200"]) == 0
-    assert len(lines(capsys)) == 2
-    assert run(["verify", "plain-otter@300"]) == 5
+def test_verify_checks_one_checkpoint(otter: RunDirectory, verb: Verbs) -> None:
+    path = weights(otter, 300)
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    assert len(verb("verify plain-otter@200").rows) == 2
+    verb("verify plain-otter@300", code=5)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from rnnlm_tui.cli.config import resolve
-from rnnlm_tui.cli.main import run
+from rnnlm_tui.cli.options import ConfigOptions
 from rnnlm_tui.client.config_files import write_config_text
 from rnnlm_tui.corpus.count import TextSize
 from rnnlm_tui.errors import ConfigError, InputError
@@ -17,10 +16,11 @@ from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.toml import explained_toml, read_toml, toml_text
 from rnnlm_tui.schema.validation import config_to_raw, field_paths, merge, parse_config
 from rnnlm_tui.store.runs import create_run
+from tests.unit.cli.calls import Verbs
 
 
-def build_config(preset: str | None, file: Path | None, assignments: list[str] | None) -> RunConfig:
-    return resolve(preset, file, assignments).config
+def build_config(preset: str | None, file: Path | None, given: list[str] | None) -> RunConfig:
+    return resolve(ConfigOptions(preset, file, given)).config
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -63,85 +63,62 @@ def test_a_chosen_warmup_is_checked_against_the_steps_of_a_counted_text(
 
 
 def test_origins_are_shown_for_each_value(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, verb: Verbs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = written(tmp_path, "# mine\n[training]\n  seed = 5\n")
     monkeypatch.setenv("RNNLM_TUI_SAMPLING__TOP_K", "3")
-    asked = ["config", "show", "--preset", "lstm", "--config", str(file)]
-    asked += ["--set", "training.epochs=2", "--origin"]
-    assert run(asked) == 0
-    rows = dict(line.split(None, 1) for line in capsys.readouterr().out.splitlines())
-    assert rows["training.seed"].split() == ["5", f"{file}:3:10"]
-    assert rows["sampling.top_k"].split() == ["3", "RNNLM_TUI_SAMPLING__TOP_K"]
-    assert rows["training.epochs"].split() == ["2", "--set"]
-    assert rows["model.cell_type"].split(None, 1) == ['"lstm"', "preset lstm"]
-    assert rows["model.dropout"].split() == ["0.1", "default"]
-    assert rows["training.max_steps"].split() == ["(none)", "default"]
+    asked = f"config show --preset lstm --config {file} --set training.epochs=2 --origin"
+    rows = dict(line.split(None, 1) for line in verb(asked)[0].splitlines())
     assert set(rows) == {"key", "preset", *field_paths()}
-    assert run([*asked, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["training.seed"] == {
-        "value": 5,
-        "layer": "file",
-        "name": str(file),
-        "line": 3,
-        "column": 10,
-    }
+    for path, row in {
+        "training.seed": f"5 {file}:3:10",
+        "sampling.top_k": "3 RNNLM_TUI_SAMPLING__TOP_K",
+        "training.epochs": "2 --set",
+        "model.cell_type": '"lstm" preset lstm',
+        "model.dropout": "0.1 default",
+        "training.max_steps": "(none) default",
+    }.items():
+        assert rows[path].split() == row.split()
+    found = verb.json(asked)
+    place = {"layer": "file", "name": str(file), "line": 3, "column": 10}
+    assert found["training.seed"] == {"value": 5, **place}
     assert found["sampling.top_k"]["layer"] == "environment"
 
 
-def test_the_environment_never_changes_a_run(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_the_environment_never_changes_a_run_and_an_unknown_variable_is_a_warning(
+    verb: Verbs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create_run(parse_config(merge(PRESETS["lstm"], {"training.seed": 9})), "plain-otter")
     monkeypatch.setenv("RNNLM_TUI_TRAINING__SEED", "3")
-    monkeypatch.setenv("RNNLM_TUI_NOTHING__AT_ALL", "3")
-    assert run(["config", "show", "plain-otter", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["training"]["seed"] == 9
-    assert run(["config", "show", "plain-otter", "--origin"]) == 0
-    assert "run plain-otter" in capsys.readouterr().out
-
-
-def test_an_unknown_variable_is_a_warning(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setenv("RNNLM_TUI_LEARNING_RATE", "1")
-    assert run(["config", "show", "--json"]) == 0
-    assert "RNNLM_TUI_OPTIMIZER__LEARNING_RATE" in capsys.readouterr().err
+    assert verb.json("config show plain-otter")["training"]["seed"] == 9
+    assert "run plain-otter" in verb("config show plain-otter --origin")[0]
+    assert "RNNLM_TUI_OPTIMIZER__LEARNING_RATE" in verb("config show")[1]
 
 
-def test_presets_files_and_runs_are_compared(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_presets_files_and_runs_are_compared(tmp_path: Path, verb: Verbs) -> None:
     create_run(parse_config(merge(PRESETS["lstm"], {"training.seed": 9})), "plain-otter")
     file = written(tmp_path, '[evaluation]\nprompts = ["a", "b\\u001b"]\n')
-    assert run(["config", "diff", "lstm", "plain-otter"]) == 0
-    assert capsys.readouterr().out.splitlines() == [
+    assert verb("config diff lstm plain-otter")[0].splitlines() == [
         "key            preset lstm  run plain-otter",
         "training.seed  42           9",
     ]
-    assert run(["config", "diff", "demo", str(file), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = verb.json(f"config diff demo {file}")
     assert found["a"] == {"kind": "preset", "name": "demo"}
     assert found["b"] == {"kind": "file", "name": str(file)}
-    assert [(one["key"], one["b"]) for one in found["differences"]] == [
-        ("evaluation.prompts", ["a", "b\u001b"])
-    ]
-    assert run(["config", "diff", "demo", str(file)]) == 0
-    assert "\x1b" not in capsys.readouterr().out
-    assert run(["config", "diff", "demo", "preset:demo"]) == 0
-    out, err = capsys.readouterr()
+    (one,) = found["differences"]
+    assert (one["key"], one["b"]) == ("evaluation.prompts", ["a", "b\u001b"])
+    assert "\x1b" not in verb(f"config diff demo {file}")[0]
+    out, err = verb("config diff demo preset:demo")
     assert out == ""
     assert "equal" in err
 
 
-def test_a_name_of_a_preset_and_a_run_needs_its_kind(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_name_of_a_preset_and_a_run_needs_its_kind(verb: Verbs) -> None:
     create_run(PRESETS["gru"], "lstm")
-    assert run(["config", "diff", "lstm", "demo"]) == 2
-    assert "run:lstm" in capsys.readouterr().err
-    assert run(["config", "diff", "run:lstm", "preset:gru"]) == 0
-    assert run(["config", "diff", "demo", "lsmt"]) == 2
-    assert 'did you mean "lstm"' in capsys.readouterr().err
+    assert "run:lstm" in verb("config diff lstm demo", code=2)[1]
+    verb("config diff run:lstm preset:gru")
+    assert 'did you mean "lstm"' in verb("config diff demo lsmt", code=2)[1]
 
 
 def test_saving_over_a_file_keeps_its_mode_and_its_link(tmp_path: Path) -> None:

@@ -9,52 +9,44 @@ import sys
 import pytest
 
 from rnnlm_tui.cli.docs import rendered
-from rnnlm_tui.cli.main import run
 from rnnlm_tui.docs import GUIDES, Guide, find_guide
-from rnnlm_tui.errors import InputError
 from tests.terminal import Terminal
+from tests.unit.cli.calls import Verbs
 
 DOCS = [sys.executable, "-m", "rnnlm_tui", "docs"]
 
 
-def test_docs_lists_every_guide_with_its_summary(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["docs"]) == 0
-    out, err = capsys.readouterr()
-    for guide in GUIDES:
-        assert any(
-            line.split(maxsplit=1) == [guide.topic, guide.summary] for line in out.splitlines()
-        )
+def test_docs_lists_every_guide_with_its_summary(verb: Verbs) -> None:
+    out, err = verb("docs")
+    rows = [line.split(maxsplit=1) for line in out.splitlines()]
+    assert all([guide.topic, guide.summary] in rows for guide in GUIDES)
     assert "rnnlm-tui docs TOPIC" in err
 
 
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.topic)
 def test_a_pipe_gets_the_markdown_without_the_marks_of_generated_tables(
-    guide: Guide, capsys: pytest.CaptureFixture[str]
+    guide: Guide, verb: Verbs
 ) -> None:
-    assert run(["docs", guide.topic]) == 0
-    out = capsys.readouterr().out
+    out, _ = verb(f"docs {guide.topic}")
     assert out.startswith(f"# {guide.title}\n")
-    assert "<!--" not in out
-    assert "\x1b" not in out
-    assert "\n\n\n" not in out
-
-
-def test_the_first_characters_of_a_topic_are_enough() -> None:
-    assert find_guide("rel").topic == "reliability"
-    with pytest.raises(InputError, match='"r" matches 2 guides'):
-        find_guide("r")
+    for mark in ("<!--", "\x1b", "\n\n\n"):
+        assert mark not in out
 
 
 @pytest.mark.parametrize(
-    ("topic", "hint"), [("relability", 'did you mean "reliability"?'), ("xyz", "quick-start")]
+    ("topic", "words"),
+    [
+        ("relability", ('no guide "relability"', 'did you mean "reliability"?')),
+        ("xyz", ('no guide "xyz"', "quick-start")),
+        ("r", ('"r" matches 2 guides',)),
+    ],
 )
 def test_an_unknown_topic_is_invalid_input_with_similar_names(
-    topic: str, hint: str, capsys: pytest.CaptureFixture[str]
+    topic: str, words: tuple[str, ...], verb: Verbs
 ) -> None:
-    assert run(["docs", topic]) == 2
-    err = capsys.readouterr().err
-    assert f'no guide "{topic}"' in err
-    assert hint in err
+    err = verb(f"docs {topic}", code=2)[1]
+    assert all(one in err for one in words)
+    assert find_guide("rel").topic == "reliability", "the first characters are enough"
 
 
 def test_a_reader_that_stops_early_is_not_an_error() -> None:

@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import sysconfig
-import termios
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,7 @@ from rnnlm_tui.cli.main import run
 from rnnlm_tui.system.disk import filesystem_of, is_network, nearest_existing
 from tests.fakes.nvml import NO_DRIVER, UPDATED_DRIVER, Recording, plain_card, replay
 from tests.fakes.torch_build import install_torch_build
+from tests.unit.cli.pty import sent_to_terminal
 
 FOUND = [
     CheckResult("rnnlm-tui", "ok", "0.1.0 on Python 3.11, /usr/bin/python"),
@@ -44,40 +44,23 @@ FOUND = [
 @pytest.fixture(autouse=True)
 def found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Replace the checks by three results, one per verdict."""
-    monkeypatch.setattr("rnnlm_tui.cli.doctor.run_checks", lambda: FOUND)
+    monkeypatch.setattr("rnnlm_tui.cli.doctor.run_checks", lambda: iter(FOUND))
 
 
 @pytest.mark.parametrize("width", [40, 60, 80])
 def test_doctor_wraps_at_words_on_a_terminal(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    ours, theirs = os.openpty()
-    termios.tcsetwinsize(theirs, (24, width))
-    with os.fdopen(theirs, "w") as terminal:
-        monkeypatch.setattr("sys.stdout", terminal)
-        assert run(["doctor"]) == 1
-        print("the end", file=terminal, flush=True)
-        sent = b""
-        while b"the end" not in sent:
-            sent += os.read(ours, 65_536)
-    os.close(ours)
-    text = sent.decode()
-    lines = re.sub(r"\x1b\[\d+m", "", text).partition("the end")[0].split("\r\n")
+    codes = list[int]()
+    sent = sent_to_terminal(monkeypatch, width, lambda: codes.append(run(["doctor"])))
+    assert codes == [1]
+    lines = re.sub(r"\x1b\[\d+m", "", sent).split("\n")
     assert all(len(line) <= width for line in lines)
-    words = [
-        word
-        for result in FOUND
-        for word in (
-            result.verdict,
-            *result.check.split(),
-            *result.fact.split(),
-            *result.hint.split(),
-        )
-    ]
+    words = " ".join(f"{one.verdict} {one.check} {one.fact} {one.hint}" for one in FOUND).split()
     assert [word for line in lines for word in line.split() if word != "\\"] == words
     assert all(line.startswith(("ok", "note", "bad", " " * 19)) for line in lines if line)
     for colour, verdict in ((32, "ok"), (33, "note"), (31, "bad")):
-        assert f"\x1b[{colour}m{verdict:<4}\x1b[0m" in text
+        assert f"\x1b[{colour}m{verdict:<4}\x1b[0m" in sent
 
 
 def test_doctor_does_not_wrap_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
@@ -88,9 +71,11 @@ def test_doctor_does_not_wrap_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> N
     assert lines[2] == f"{'':19}{FOUND[1].hint}"
 
 
-def colours(**environment: str) -> CheckResult:
-    found = check_terminal(environment, "utf-8", os.terminal_size((80, 24)), True)
-    return next(result for result in found if result.check == "colours")
+def checked(
+    environment: dict[str, str], encoding: str = "utf-8", columns: int = 80, terminal: bool = True
+) -> dict[str, CheckResult]:
+    found = check_terminal(environment, encoding, os.terminal_size((columns, 24)), terminal)
+    return {result.check: result for result in found}
 
 
 @pytest.mark.parametrize(
@@ -102,38 +87,52 @@ def colours(**environment: str) -> CheckResult:
         ({"TERM": "tmux-256color", "TMUX": "/tmp/x"}, "ok", "256 (in tmux"),
         ({"TERM": "screen", "TMUX": "/tmp/x"}, "note", "16 (in tmux"),
         ({"TERM": "linux"}, "note", "16 ("),
-        ({"TERM": "dumb"}, "note", "none"),
-        ({}, "note", "none"),
+        ({"TERM": "dumb"}, "note", 'none: TERM="dumb"'),
+        ({}, "note", 'none: TERM=""'),
         ({"TERM": "xterm-256color", "NO_COLOR": "1"}, "note", "NO_COLOR"),
     ],
 )
 def test_colours_follow_from_the_environment(
     environment: dict[str, str], verdict: str, words: str
 ) -> None:
-    result = colours(**environment)
+    result = checked(environment)["colours"]
     assert result.verdict == verdict
     assert words in result.fact
-
-
-def test_sixteen_colours_in_tmux_come_with_the_setting_that_fixes_it() -> None:
-    assert "tmux-256color" in colours(TERM="screen", TMUX="x").hint
+    assert ("tmux-256color" in result.hint) == (words == "16 (in tmux")
+    assert ("if this terminal is one" in result.hint) == words.startswith("none: TERM")
 
 
 @pytest.mark.parametrize(
-    ("encoding", "verdict"),
-    [("utf-8", "ok"), ("UTF8", "ok"), ("ascii", "note"), ("iso8859-1", "note"), ("", "note")],
+    ("encoding", "kind", "fact"),
+    [
+        ("utf-8", "xterm", "utf-8"),
+        ("UTF8", "xterm", "UTF8"),
+        ("ascii", "xterm", "encoding ascii has no braille for charts"),
+        ("", "xterm", "encoding unknown has no braille for charts"),
+        ("utf-8", "linux", "the Linux console has no braille"),
+    ],
 )
-def test_braille_needs_utf_8(encoding: str, verdict: str) -> None:
-    found = check_terminal({"TERM": "xterm"}, encoding, os.terminal_size((80, 24)), True)
-    assert found[-1].verdict == verdict
-    assert ("--no-ascii" in found[-1].hint) == (verdict == "note")
+def test_braille_needs_utf_8_and_a_font(encoding: str, kind: str, fact: str) -> None:
+    result = checked({"TERM": kind}, encoding)["characters"]
+    lacks = result.verdict == "note"
+    assert lacks == (fact != encoding)
+    assert result.fact == (f"{fact}; the app uses ASCII only" if lacks else fact)
+    assert ("--no-ascii" in result.hint) == lacks
 
 
-def test_a_locale_or_console_without_braille_is_reported() -> None:
-    for environment in ({"TERM": "xterm", "LANG": "C"}, {"TERM": "linux", "LANG": "C.UTF-8"}):
-        result = check_terminal(environment, "utf-8", os.terminal_size((80, 24)), True)[-1]
-        assert result.verdict == "note"
-        assert "uses ASCII only" in result.fact
+def test_a_locale_without_braille_is_reported() -> None:
+    result = checked({"TERM": "xterm", "LANG": "C"})["characters"]
+    assert result.fact == "the locale isn't UTF-8; the app uses ASCII only"
+
+
+@pytest.mark.parametrize(
+    ("columns", "terminal", "verdict"),
+    [(80, True, "ok"), (40, True, "bad"), (40, False, "note")],
+)
+def test_a_small_or_missing_terminal_is_reported(
+    columns: int, terminal: bool, verdict: str
+) -> None:
+    assert checked({}, columns=columns, terminal=terminal)["terminal"].verdict == verdict
 
 
 def test_each_keymap_error_is_reported_with_its_line(tmp_path: Path) -> None:
@@ -145,11 +144,6 @@ def test_each_keymap_error_is_reported_with_its_line(tmp_path: Path) -> None:
     assert [
         "line 1" in result.fact or "line 2" in result.fact for result in check_keymap(path)
     ] == [True, True]
-
-
-def test_a_small_or_missing_terminal_is_reported() -> None:
-    assert check_terminal({}, "utf-8", os.terminal_size((40, 10)), True)[0].verdict == "bad"
-    assert check_terminal({}, "utf-8", os.terminal_size((40, 10)), False)[0].verdict == "note"
 
 
 def test_the_longest_mount_point_determines_the_filesystem(tmp_path: Path) -> None:
@@ -189,37 +183,18 @@ def test_a_home_below_a_file_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
     assert nearest_existing(tmp_path / "file" / "home") == tmp_path / "file"
 
 
-def test_a_python_without_torch_is_reported_without_a_traceback(tmp_path: Path) -> None:
-    python = tmp_path / "python"
-    python.write_text(
-        "#!/bin/sh\necho 'Traceback' >&2\necho \"ModuleNotFoundError: No module named 'torch'\""
-        " >&2\nexit 1\n"
-    )
-    python.chmod(0o755)
-    result = check_torch(str(python))
-    assert result.verdict == "bad"
-    assert "No module named 'torch'" in result.fact
-
-
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
         ("fpu avx2 avx512_bf16 amx_bf16", "bf16 with amx_bf16"),
         ("fpu avx2 avx512_bf16", "bf16 with avx512_bf16"),
         ("fpu avx2 avx512f", "neither amx_bf16 nor avx512_bf16"),
+        ("", "float32; the CPU has neither"),
     ],
 )
 def test_cpu_flags_determine_the_matmul_precisions(flags: str, words: str) -> None:
-    assert (
-        words
-        in check_matmul(
-            f"processor\t: 0\nmodel name\t: any\nflags\t\t: {flags}\n\nprocessor\t: 1\n"
-        ).fact
-    )
-
-
-def test_a_system_without_cpuinfo_has_float32() -> None:
-    assert check_matmul("").fact.startswith("float32; the CPU has neither")
+    cpuinfo = f"processor\t: 0\nmodel name\t: any\nflags\t\t: {flags}\n\nprocessor\t: 1\n"
+    assert words in check_matmul(cpuinfo if flags else "").fact
 
 
 @pytest.mark.parametrize(
@@ -281,6 +256,20 @@ def test_a_broken_driver_is_bad_and_no_gpu_a_note(monkeypatch: pytest.MonkeyPatc
     assert "--gpus all" in check_gpus().hint
 
 
+def python_that(folder: Path, script: str) -> str:
+    """An executable that prints what a Python might, asked about its torch."""
+    python = folder / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n")
+    python.chmod(0o755)
+    return str(python)
+
+
+def test_a_python_without_torch_is_reported_without_a_traceback(tmp_path: Path) -> None:
+    message = "ModuleNotFoundError: No module named 'torch'"
+    result = check_torch(python_that(tmp_path, f'echo "Traceback\n{message}" >&2; exit 1'))
+    assert (result.verdict, result.fact) == ("bad", f"can't be imported: {message}")
+
+
 @pytest.mark.parametrize(
     ("gpus", "problems", "verdict", "words"),
     [
@@ -294,10 +283,7 @@ def test_torchs_own_answer_about_gpus_is_the_verdict(
     tmp_path: Path, gpus: dict[str, str], problems: list[list[str]], verdict: str, words: str
 ) -> None:
     answer = {"version": "2.13.0", "threads": 2, "mps": False, "cuda": gpus, "problems": problems}
-    python = tmp_path / "python"
-    python.write_text(f"#!/bin/sh\ncat <<'end'\n{json.dumps(answer)}\nend\n")
-    python.chmod(0o755)
-    result = check_torch(str(python))
+    result = check_torch(python_that(tmp_path, f"cat <<'end'\n{json.dumps(answer)}\nend"))
     assert result.verdict == verdict
     assert words in result.fact
     assert result.hint == "; ".join(fix for _, fix in problems)

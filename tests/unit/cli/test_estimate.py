@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from rnnlm_tui.cli.main import run
+from tests.unit.cli.calls import Verbs
 
 
 @pytest.mark.parametrize(
@@ -20,41 +18,54 @@ from rnnlm_tui.cli.main import run
     ],
 )
 def test_an_unavailable_device_or_precision_is_rejected(
-    assignments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+    assignments: list[str], words: str, verb: Verbs
 ) -> None:
-    assert (
-        run(
-            [
-                "estimate",
-                "--json",
-                *(part for assignment in assignments for part in ("--set", assignment)),
-            ]
-        )
-        == 2
-    )
-    out, err = capsys.readouterr()
+    out, err = verb("estimate --json", *(f"--set={one}" for one in assignments), code=2)
     assert out == ""
     assert words in err
 
 
-def test_a_presets_warmup_that_is_shortened_is_a_warning(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert run(["estimate", "--json", "--set", "training.max_steps=30"]) == 0
-    assert any(
-        "warm-up shortened to 3 steps, a tenth of the run" in words
-        for words in json.loads(capsys.readouterr().out)["warnings"]
-    )
+def test_a_presets_warmup_that_is_shortened_is_a_warning(verb: Verbs) -> None:
+    warnings = verb.json("estimate --set training.max_steps=30")["warnings"]
+    assert any("warm-up shortened to 3 steps, a tenth of the run" in words for words in warnings)
 
 
 @pytest.mark.parametrize(("cell", "device"), [("slstm", "cuda"), ("slstm", "cpu"), ("gru", "cuda")])
 def test_slstm_on_a_gpu_is_warned_of_with_its_launches(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cell: str, device: str
+    monkeypatch: pytest.MonkeyPatch, verb: Verbs, cell: str, device: str
 ) -> None:
     monkeypatch.setattr("rnnlm_tui.client.gpus.planned_device", lambda _: device)
     changes = (f"model.cell_type={cell}", "model.num_layers=6", "training.bptt=70")
-    assert run(["estimate", "--json", *(f"--set={change}" for change in changes)]) == 0
-    warnings = json.loads(capsys.readouterr().out)["warnings"]
+    warnings = verb.json("estimate", *(f"--set={change}" for change in changes))["warnings"]
     found = [words for words in warnings if words.startswith("sLSTM is slow on a GPU")]
     assert len(found) == (cell == "slstm" and device == "cuda")
     assert all("about 8,400 kernels a step, 67 ms" in words for words in found)
+
+
+KEYS = """
+baseline_perplexity calibrated_by calibrated_run checkpoint_bytes disk_bytes evaluation_seconds
+first_lines fitting_batch layout memory_bytes memory_free memory_measured memory_parts notes
+parameters parameters_by_part preset probe run_flops seconds start_loss step_flops steps
+steps_per_epoch text_known tokens_per_parameter tokens_seen train_sentences train_tokens
+unique_tokens_per_parameter vocab_exact vocab_size vocabulary_share warnings
+"""
+
+
+def test_figures_are_printed_and_are_the_same_in_json(verb: Verbs) -> None:
+    """Of a text that is counted, of which every line of the estimate is known but the time."""
+    asked = "estimate --set corpus.source=elman --set tokenizer.kind=character"
+    out, found = verb(asked)[0], verb.json(asked)
+    assert found.keys() == set(KEYS.split())
+    parts = found["parameters_by_part"]
+    total = parts["embedding"] + sum(parts["layers"]) + parts["output"]
+    assert f"{total:,}  (embedding {parts['embedding']:,}, " in out
+    assert found["parameters"] == total
+    assert f"{found['steps']:,}, {found['steps_per_epoch']:,} per epoch" in out
+    assert f"of {found['train_sentences']:,} sentences for training (counted)" in out or (
+        f"{found['train_tokens']:,} for training (counted)" in out
+    )
+    peak = found["memory_parts"]
+    during = max(peak["activations"] + max(peak["head"], peak["gradients"]), peak["evaluation"])
+    lasting = sum(peak[name] for name in ("process", "corpus", "weights", "moments", "saving"))
+    assert found["memory_bytes"] == lasting + during
+    assert f"{found['memory_bytes'] / 2**20:,.0f} MiB peak (process " in out

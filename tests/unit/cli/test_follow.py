@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,6 +35,7 @@ from tests.fakes import scripted_monitor
 from tests.unit.client.logs import record
 from tests.unit.store.rows import new_run
 
+Followed = Callable[..., tuple[int, str, str]]
 RUN = RunDirectory(Path("/nowhere/brisk-heron"))
 
 
@@ -58,18 +60,8 @@ def summary(status: RunStatus, step: int = 0, attempt: int = 1, **more: object) 
 def snapshot(
     shown: RunSummary, evaluations: Sequence[EvaluationRow] = (), samples: Sequence[SampleRow] = ()
 ) -> RunSnapshot:
-    return RunSnapshot(
-        shown,
-        RunConfig(),
-        SeriesTable.__new__(SeriesTable),
-        tuple(evaluations),
-        tuple(samples),
-        (),
-        (),
-        (),
-        (),
-        None,
-    )
+    table, rows = SeriesTable.__new__(SeriesTable), (tuple(evaluations), tuple(samples))
+    return RunSnapshot(shown, RunConfig(), table, *rows, (), (), (), (), None)
 
 
 def evaluation(step: int) -> EvaluationRow:
@@ -80,14 +72,24 @@ def sample(step: int, prompt: str = "We must", text: str = " go on.") -> SampleR
     return SampleRow(1, step, prompt, text, 3, 7, float(step))
 
 
-def play(
-    monkeypatch: pytest.MonkeyPatch, script: Sequence[RunSnapshot | BaseException | None]
-) -> list[tuple[RunDirectory, int]]:
-    """Make each poll return the next snapshot of the script, without pauses."""
-    opened = scripted_monitor.play(monkeypatch, script)
+Captured = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def followed(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> Followed:
+    """Follow a run whose polls return a script, without pauses: the code, stdout and stderr."""
+
+    def follow(
+        *script: RunSnapshot | BaseException | None, json: bool = False, attempt: int = 0
+    ) -> tuple[int, str, str]:
+        opened = scripted_monitor.play(monkeypatch, script)
+        code = follow_run(RUN, json=json, attempt=attempt)
+        assert [run for run, _ in opened] == [RUN]
+        return code, *capsys.readouterr()
+
     monkeypatch.setattr(watch, "POLL_SECONDS", 0.0)
     monkeypatch.setattr(watch, "LINE_SECONDS", 0.0)
-    return opened
+    return follow
 
 
 @pytest.mark.parametrize(
@@ -95,28 +97,23 @@ def play(
     [("finished", 0), ("stopped", 3), ("failed", 4), ("crashed", 4), ("lost", 4)],
 )
 def test_the_exit_code_depends_on_how_the_run_ended(
-    status: RunStatus, code: int, monkeypatch: pytest.MonkeyPatch
+    status: RunStatus, code: int, followed: Followed
 ) -> None:
-    opened = play(
-        monkeypatch, [snapshot(summary("running", 5)), None, snapshot(summary(status, 9))]
-    )
-    assert follow_run(RUN, json=False) == code
-    assert [run for run, _ in opened] == [RUN]
-    assert ENDED[status] == code
+    running, ended = snapshot(summary("running", 5)), snapshot(summary(status, 9))
+    assert followed(running, None, ended)[0] == code == ENDED[status]
 
 
 @pytest.mark.parametrize("status", ["preparing", "paused", "stalled", "running"])
 def test_following_continues_while_the_run_may_continue(
-    status: RunStatus, monkeypatch: pytest.MonkeyPatch
+    status: RunStatus, followed: Followed
 ) -> None:
-    play(monkeypatch, [snapshot(summary(status)), snapshot(summary("finished", 100))])
-    assert follow_run(RUN, json=True) == 0
+    assert followed(snapshot(summary(status)), snapshot(summary("finished", 100)))[0] == 0
 
 
 @pytest.mark.parametrize("verb", [["follow"], ["show", "--watch"], ["show", "--watch", "--json"]])
 @pytest.mark.parametrize("killed", [False, True], ids=["draft", "killed before it began"])
 def test_following_a_run_that_was_never_started_says_so(
-    verb: list[str], killed: bool, capsys: pytest.CaptureFixture[str]
+    verb: list[str], killed: bool, capsys: Captured
 ) -> None:
     draft = new_run("plain-otter")
     if killed:
@@ -125,159 +122,95 @@ def test_following_a_run_that_was_never_started_says_so(
     assert "`rnnlm-tui resume plain-otter` starts it" in capsys.readouterr().err
 
 
-def test_a_draft_that_waits_in_the_queue_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_draft_that_waits_in_the_queue_is_followed(followed: Followed) -> None:
     change_queue(lambda _: QueueFile(entries=(QueueEntry(run=RUN.name, added=1.0),)))
-    play(monkeypatch, [snapshot(summary("draft")), snapshot(summary("finished", 100))])
-    assert follow_run(RUN, json=True) == 0
+    assert followed(snapshot(summary("draft")), snapshot(summary("finished", 100)))[0] == 0
 
 
-def test_every_json_line_is_an_object_and_the_last_is_the_end(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    play(
-        monkeypatch,
-        [
-            snapshot(summary("preparing")),
-            snapshot(summary("running", 5)),
-            None,
-            None,
-            snapshot(summary("finished", 100)),
-        ],
-    )
-    follow_run(RUN, json=True)
-    out, err = capsys.readouterr()
+def test_every_json_line_is_an_object_and_the_last_is_the_end(followed: Followed) -> None:
+    begun = snapshot(summary("preparing")), snapshot(summary("running", 5)), None, None
+    _, out, err = followed(*begun, snapshot(summary("finished", 100)), json=True)
     lines = [json.loads(line) for line in out.splitlines()]
     assert err == ""
     assert [line["status"] for line in lines][:2] == ["preparing", "running"]
-    last = lines[-1]
-    assert last == summary("finished", 100).model_dump(mode="json")
-    assert (last["run"], last["status"], last["step"]) == ("brisk-heron", "finished", 100)
-    assert last["test"]["perplexity"] == 56.4
-    assert last["baseline"]["perplexity"] == 73.0
+    assert lines[-1] == summary("finished", 100).model_dump(mode="json")
 
 
-def test_plain_lines_show_progress_evaluations_results_and_a_sample(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    rows = [evaluation(50)]
-    play(
-        monkeypatch,
-        [
-            snapshot(summary("preparing")),
-            snapshot(summary("running", 5)),
-            snapshot(summary("running", 50), rows, [sample(50)]),
-            snapshot(summary("running", 60), rows, [sample(50)]),
-            snapshot(
-                summary("finished", 100),
-                [*rows, evaluation(100)],
-                [sample(100, text=" do better."), sample(50)],
-            ),
-        ],
+def test_plain_lines_show_progress_evaluations_results_and_a_sample(followed: Followed) -> None:
+    rows, end = [evaluation(50)], [sample(100, text=" do better."), sample(50)]
+    code, out, err = followed(
+        snapshot(summary("preparing")),
+        snapshot(summary("running", 5)),
+        snapshot(summary("running", 50), rows, [sample(50)]),
+        snapshot(summary("running", 60), rows, [sample(50)]),
+        snapshot(summary("finished", 100), [*rows, evaluation(100)], end),
     )
-    assert follow_run(RUN, json=False) == 0
-    out, err = capsys.readouterr()
-    assert "brisk-heron: running, Elman 2×192 tied, 543,104 parameters, 100 steps" in out
-    assert "step 60 / 100 (60 %)  loss 4.000  ppl 54.6" in out
-    assert "1 min 01 s left" in out
+    assert code == 0
+    for words in (
+        "brisk-heron: running, Elman 2×192 tied, 543,104 parameters, 100 steps",
+        "step 60 / 100 (60 %)  loss 4.000  ppl 54.6",
+        "1 min 01 s left",
+        "We must go on.",
+        "perplexity 56.4, 1.67 bits a byte",
+        "perplexity 73.0 on the same test tokens: a bigram model",
+    ):
+        assert words in out
     assert out.count("step 50  validation perplexity") == 1
-    assert "We must go on." in out
-    assert "test" in out
-    assert "perplexity 56.4, 1.67 bits a byte" in out
-    assert "perplexity 73.0 on the same test tokens: a bigram model" in out
     assert out.rstrip().endswith("We must do better.")
     assert "rnnlm-tui sample brisk-heron" in err
 
 
-def test_the_first_prompt_of_the_last_evaluation_is_shown_and_suggested(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_first_prompt_of_the_last_evaluation_is_shown_and_suggested(followed: Followed) -> None:
     """Also those of an own text, which the config doesn't name."""
     asked = [replace(sample(100, prompt), time=time) for prompt, time in (("c d", 2), ("a b", 1))]
-    play(monkeypatch, [snapshot(summary("finished", 100), [], [*asked, sample(50)])])
-    assert follow_run(RUN, json=False) == 0
-    out, err = capsys.readouterr()
+    _, out, err = followed(snapshot(summary("finished", 100), [], [*asked, sample(50)]))
     assert out.rstrip().endswith("a b go on.")
     assert "`rnnlm-tui sample brisk-heron 'a b'` continues a prompt" in err
 
 
-def test_patience_is_printed_after_the_evaluation(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_patience_is_printed_after_the_evaluation(followed: Followed) -> None:
     waits = summary("running", 50, patience=PatienceFigures(waited=2, limit=5))
-    words, hint = (
-        "stopped early: 5 evaluations without a better validation loss",
-        "`rnnlm-tui train --from brisk-heron@best`",
-    )
-    over = summary(
-        "finished", 80, patience=PatienceFigures(waited=5, limit=5), message=words, hint=hint
-    )
-    play(
-        monkeypatch,
-        [
-            snapshot(waits, [evaluation(50)]),
-            snapshot(waits, [evaluation(50)]),
-            snapshot(over, [evaluation(50)]),
-        ],
-    )
-    assert follow_run(RUN, json=False) == 0
-    out, err = capsys.readouterr()
+    ended: dict[str, Any] = {
+        "message": "stopped early: 5 evaluations without a better one",
+        "hint": "take `train`",
+    }
+    over = summary("finished", 80, patience=PatienceFigures(waited=5, limit=5), **ended)
+    _, out, err = followed(*(snapshot(one, [evaluation(50)]) for one in (waits, waits, over)))
     assert out.count("no better validation loss for 2 evaluations, training stops at 5") == 1
-    assert "stopped early: 5 evaluations" in err
-    assert hint in err
+    assert all(words in err for words in ended.values())
 
 
-def test_earlier_evaluations_are_not_repeated(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_earlier_evaluations_are_not_repeated(followed: Followed) -> None:
     old = [evaluation(10), evaluation(20)]
-    play(
-        monkeypatch,
-        [
-            snapshot(summary("running", 25), old),
-            snapshot(summary("finished", 100), [*old, evaluation(30)]),
-        ],
-    )
-    follow_run(RUN, json=False)
-    out = capsys.readouterr().out
+    end = snapshot(summary("finished", 100), [*old, evaluation(30)])
+    _, out, _ = followed(snapshot(summary("running", 25), old), end)
     assert "step 20  " not in out
     assert "step 30  " in out
 
 
-def test_ctrl_c_detaches_and_says_how_to_return(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    play(monkeypatch, [snapshot(summary("running", 5)), KeyboardInterrupt()])
-    assert follow_run(RUN, json=True) == 130
-    err = capsys.readouterr().err
+def test_ctrl_c_detaches_and_says_how_to_return(followed: Followed) -> None:
+    code, _, err = followed(snapshot(summary("running", 5)), KeyboardInterrupt(), json=True)
+    assert code == 130
     assert "brisk-heron keeps running" in err
-    assert "rnnlm-tui follow brisk-heron" in err
-    assert "rnnlm-tui stop brisk-heron" in err
+    for verb in ("follow", "open", "stop"):
+        assert f"`rnnlm-tui {verb} brisk-heron`" in err
 
 
-def test_the_end_of_an_earlier_attempt_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    play(
-        monkeypatch,
-        [
-            snapshot(summary("stopped", 50, attempt=1)),
-            snapshot(summary("running", 60, attempt=2)),
-            snapshot(summary("finished", 100, attempt=2)),
-        ],
-    )
-    assert follow_run(RUN, json=True, attempt=2) == 0
+def test_the_end_of_an_earlier_attempt_is_ignored(followed: Followed) -> None:
+    stopped, running = summary("stopped", 50), summary("running", 60, attempt=2)
+    ends = [snapshot(one) for one in (stopped, running, summary("finished", 100, attempt=2))]
+    assert followed(*ends, attempt=2)[0] == 0
 
 
-def test_following_ends_if_the_worker_never_begins(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "BEGIN_SECONDS", -1.0)
-    play(monkeypatch, [snapshot(summary("crashed", 50, attempt=1))])
-    assert follow_run(RUN, json=True, attempt=2) == 4
-
-
-def test_a_failed_run_says_why_and_how_to_resume(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_following_ends_if_the_worker_never_begins(
+    monkeypatch: pytest.MonkeyPatch, followed: Followed
 ) -> None:
-    play(monkeypatch, [snapshot(summary("failed", 50, message="out of memory\x1b[0m"))])
-    assert follow_run(RUN, json=False) == 4
-    err = capsys.readouterr().err
+    monkeypatch.setattr(watch, "BEGIN_SECONDS", -1.0)
+    assert followed(snapshot(summary("crashed", 50)), attempt=2)[0] == 4
+
+
+def test_a_failed_run_says_why_and_how_to_resume(followed: Followed) -> None:
+    _, _, err = followed(snapshot(summary("failed", 50, message="out of memory\x1b[0m")))
     assert "out of memory" in err
     assert "\x1b" not in err
     assert "rnnlm-tui resume brisk-heron" in err

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.cli.main import run as run_command
+from tests.unit.cli.calls import Verbs
 from tests.unit.client.logs import record
 from tests.unit.store.rows import evaluation_row, new_run, step_row
 
@@ -17,37 +16,31 @@ def otter() -> None:
     record(new_run(), *map(step_row, range(1, 4)), evaluation_row(3))
 
 
-def test_what_is_in_the_folder_is_reported(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_is_in_the_folder_is_reported(tmp_path: Path, verb: Verbs) -> None:
     out = tmp_path / "out"
-    assert run_command(["metrics", "plain", "--format", "csv", "--to", str(out)]) == 0
-    assert capsys.readouterr().out == f"{out}: 3 steps, 1 evaluation\n"
-    arguments = ["metrics", "plain", "--format", "csv", "--to", str(out), "--follow", "--json"]
-    assert run_command(arguments) == 0
-    found = json.loads(capsys.readouterr().out)
+    words = f"metrics plain --format csv --to {out}"
+    assert verb(words).out == f"{out}: 3 steps, 1 evaluation\n"
+    found = verb.json(f"{words} --follow")
     assert found["rows"] == {
         "steps": 3, "evaluations": 1, "samples": 0, "events": 0, "machine": 0
     }  # fmt: skip
+    assert (found["run"], found["folder"]) == ("plain-otter", str(out))
     assert (found["step"], found["ended"]) == (3, True)
     assert "steps.csv" in found["files"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("options", "words"),
     [
-        (["--format", "csv"], "--to is missing"),
-        (["--format", "parquet"], "metrics plain-otter --format parquet --to FOLDER\n"),
-        (["--to", "a b", "--follow"], "metrics plain-otter --format csv --to 'a b' --follow\n"),
-        (["--to", "x"], "--format is missing"),
-        (["--follow"], "--format is missing"),
-        (["--format", "csv", "--to", "x", "--csv"], "mutually exclusive"),
-        (["--format", "csv", "--to", "x", "--evaluations"], "mutually exclusive"),
-        (["--format", "xml", "--to", "x"], "xml"),
+        ("--format csv", "--to is missing"),
+        ("--format parquet", "metrics plain-otter --format parquet --to FOLDER\n"),
+        ("--to 'a b' --follow", "metrics plain-otter --format csv --to 'a b' --follow\n"),
+        ("--to x", "--format is missing"),
+        ("--follow", "--format is missing"),
+        ("--format csv --to x --csv", "mutually exclusive"),
+        ("--format csv --to x --evaluations", "mutually exclusive"),
+        ("--format xml --to x", "xml"),
     ],
 )
-def test_incomplete_requests_are_refused(
-    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run_command(["metrics", "plain", *arguments]) == 2
-    assert words in capsys.readouterr().err
+def test_incomplete_requests_are_refused(options: str, words: str, verb: Verbs) -> None:
+    assert words in verb(f"metrics plain {options}", code=2).err

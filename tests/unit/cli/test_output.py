@@ -7,18 +7,43 @@ import math
 import os
 import re
 import shlex
-import termios
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from rnnlm_tui.cli import output
 from rnnlm_tui.cli.start import check_terminal
 from rnnlm_tui.errors import TerminalError
+from rnnlm_tui.schema.protocol import Setting
+from tests.unit.cli.pty import sent_to_terminal
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    name: str
+    cells: tuple[object, ...]
+
+
+def stream(pieces: Iterable[str]) -> None:
+    """Print a text as it is sampled."""
+    flow = output.TextStream()
+    for piece in pieces:
+        flow.write(piece)
+    flow.close()
 
 
 def test_json_has_no_nan_or_infinity() -> None:
     text = output.json_text({"a": [math.nan, 1.5, {"b": math.inf}], "c": (1, None)})
     assert json.loads(text) == {"a": [None, 1.5, {"b": None}], "c": [1, None]}
+
+
+def test_models_and_dataclasses_are_objects_in_json() -> None:
+    setting, column = Setting(path="a.b", old=1, new=None), Column("x", (math.inf, Path("/tmp")))
+    assert json.loads(output.json_text({"found": [setting, column]})) == {
+        "found": [{"path": "a.b", "old": 1, "new": None}, {"name": "x", "cells": [None, "/tmp"]}]
+    }
 
 
 def test_json_is_ascii() -> None:
@@ -32,45 +57,33 @@ def test_no_control_byte_reaches_a_terminal_and_text_is_unchanged(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
-    ours, theirs = os.openpty()
-    termios.tcsetwinsize(theirs, (24, 200))
-    with os.fdopen(theirs, "w") as terminal:
-        monkeypatch.setattr("sys.stdout", terminal)
-        monkeypatch.setattr("sys.stderr", terminal)
+
+    def act() -> None:
         output.line(ACTS)
-        flow = output.TextStream()
-        flow.write(ACTS)
-        flow.close()
+        stream([ACTS])
         output.table(["na\x1bme", "b"], [[ACTS, "end"]])
-        output.line("the end")
-        sent = read_until(ours, "the end")
-    os.close(ours)
+        output.note(ACTS)
+
+    sent = sent_to_terminal(monkeypatch, 200, act)
     assert sent.count("\tü ‹202e› می\u200cخواهم ❤\ufe0f ‹9b›31m␍␈") == 2, (
         "a tab is a tab, joiners and variation selectors are text"
     )
     assert "␉ü" in sent, "in a table it would move the columns"
-    assert not set("\x1b\x07\u202e\x9b\x08") & set(sent)
+    assert not set("\x1b\x07\u202e\x9b\x08\r") & set(sent)
 
 
-def test_a_pipe_gets_every_character_unchanged(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_pipe_gets_every_character_of_results_unchanged_and_notes_are_on_stderr(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     output.line(ACTS)
     output.facts([("text", ACTS)])
-    flow = output.TextStream()
-    flow.write(ACTS[:7])
-    flow.write(ACTS[7:])
-    flow.close()
-    assert capfd.readouterr().out.count(ACTS) == 3
-
-
-def test_a_note_never_controls_a_terminal(capfd: pytest.CaptureFixture[str]) -> None:
-    output.note(ACTS)
-    assert not set("\x1b\x07\u202e\x9b\x08\r") & set(capfd.readouterr().err)
-
-
-def test_notes_go_to_stderr(capfd: pytest.CaptureFixture[str]) -> None:
-    output.note("progress")
-    output.line("answer")
-    assert capfd.readouterr() == ("answer\n", "progress\n")
+    stream([ACTS[:7], ACTS[7:]])
+    output.note(f"progress{ACTS}")
+    out, err = capfd.readouterr()
+    assert out.count(ACTS) == 3
+    assert "progress" in err
+    assert "progress" not in out
+    assert not set("\x1b\x07\u202e\x9b\x08\r") & set(err)
 
 
 def test_columns_are_aligned(capfd: pytest.CaptureFixture[str]) -> None:
@@ -134,31 +147,19 @@ def test_separate_lines_keep_their_indent() -> None:
 def test_a_pipe_gets_long_lines_and_a_terminal_wrapped_ones(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    output.facts([("run", "a"), ("status", ADVICE)])
-    output.note(ADVICE)
     monkeypatch.setenv("NO_COLOR", "1")
+
+    def act() -> None:
+        output.facts([("run", "a"), ("status", ADVICE)])
+        output.note(ADVICE)
+
+    act()
     out, err = capfd.readouterr()
     assert (out.splitlines()[1], err) == (f"status  {ADVICE}", f"{ADVICE}\n")
-    ours, theirs = os.openpty()
-    termios.tcsetwinsize(theirs, (24, 60))
-    with os.fdopen(theirs, "w") as terminal:
-        monkeypatch.setattr("sys.stdout", terminal)
-        output.facts([("run", "a"), ("status", ADVICE)])
-        lines = read_until(ours, "at all").splitlines()
-        assert lines[:2] == ["run     a", "status  a new run may do better:"]
-        assert all(line.startswith("        ") for line in lines[2:])
-        monkeypatch.setattr("sys.stderr", terminal)
-        output.note(ADVICE)
-        assert "a new run may do better:" in read_until(ours, "at all").splitlines()
-    os.close(ours)
-
-
-def read_until(descriptor: int, end: str) -> str:
-    """What a terminal was sent."""
-    found = ""
-    while not found.rstrip().endswith(end):
-        found += os.read(descriptor, 4096).decode()
-    return found
+    lines = sent_to_terminal(monkeypatch, 60, act).splitlines()
+    note = lines.index("a new run may do better:")
+    assert lines[:2] == ["run     a", "status  a new run may do better:"]
+    assert all(line.startswith("        ") for line in lines[2:note])
 
 
 def test_a_terminal_without_unicode_gets_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,6 +187,7 @@ class Stream:
         (True, True, "", (80, 24), 'TERM=""'),
         (True, True, "xterm", (59, 24), "59×24 cells"),
         (True, True, "xterm", (80, 14), "80×14 cells"),
+        (True, True, "xterm", (60, 15), ""),
     ],
 )
 def test_the_app_says_why_it_cannot_open(
@@ -200,19 +202,14 @@ def test_the_app_says_why_it_cannot_open(
     monkeypatch.setattr("sys.stdout", Stream(stdout))
     monkeypatch.setattr("shutil.get_terminal_size", lambda *_, **__: os.terminal_size(size))
     monkeypatch.setenv("TERM", term)
+    assert output.interactive() is (stdin and stdout and term == "xterm")
+    if not words:
+        check_terminal()
+        return
     with pytest.raises(TerminalError, match=words) as caught:
         check_terminal()
     assert "--help" in caught.value.hint
     assert caught.value.exit_code == 2
-
-
-def test_a_terminal_of_the_smallest_size_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", Stream(True))
-    monkeypatch.setattr("sys.stdout", Stream(True))
-    monkeypatch.setattr("shutil.get_terminal_size", lambda *_, **__: os.terminal_size((60, 15)))
-    monkeypatch.setenv("TERM", "xterm-256color")
-    check_terminal()
-    assert output.interactive()
 
 
 STORY = (
@@ -226,17 +223,8 @@ STORY = (
 def test_a_streamed_text_wraps_at_words_on_a_terminal(
     width: int, pieces: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours, theirs = os.openpty()
-    termios.tcsetwinsize(theirs, (24, width))
-    with os.fdopen(theirs, "w") as terminal:
-        monkeypatch.setattr("sys.stdout", terminal)
-        flow = output.TextStream()
-        for at in range(0, len(STORY), pieces):
-            flow.write(STORY[at : at + pieces])
-        flow.close()
-        output.line("the end")
-        lines = read_until(ours, "the end").partition("the end")[0].split("\r\n")
-    os.close(ours)
+    story = [STORY[at : at + pieces] for at in range(0, len(STORY), pieces)]
+    lines = sent_to_terminal(monkeypatch, width, lambda: stream(story)).split("\n")
     assert all(output.cells(line.expandtabs(8)) <= width for line in lines)
     words = re.findall(r"[a-zA-Z(),.:]+|[^ -~\s]", STORY)
     assert re.findall(r"[a-zA-Z(),.:]+|[^ -~\s]", "\n".join(lines)) == words, (
@@ -249,58 +237,38 @@ def test_a_streamed_text_wraps_at_words_on_a_terminal(
 def test_a_word_longer_than_a_line_is_split_at_the_line_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    ours, theirs = os.openpty()
-    termios.tcsetwinsize(theirs, (24, 10))
-    with os.fdopen(theirs, "w") as terminal:
-        monkeypatch.setattr("sys.stdout", terminal)
-        flow = output.TextStream()
-        flow.write("ab 0123456789abcdefghij k")
-        flow.close()
-        assert read_until(ours, "k") == "ab\r\n0123456789\r\nabcdefghij\r\nk\r\n"
-    os.close(ours)
+    long = ["ab 0123456789abcdefghij k"]
+    sent = sent_to_terminal(monkeypatch, 10, lambda: stream(long))
+    assert sent == "ab\n0123456789\nabcdefghij\nk\n"
 
 
-def drawn(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
-    """Return what a terminal receives for a table, facts and a status."""
-    for name in ("NO_COLOR", "TERM"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in {"TERM": "xterm-256color", **variables}.items():
-        monkeypatch.setenv(name, value)
-    ours, theirs = os.openpty()
-    termios.tcsetwinsize(theirs, (24, 60))
-    with os.fdopen(theirs, "w") as terminal:
-        monkeypatch.setattr("sys.stdout", terminal)
-        output.table(
-            ("name", "status"),
-            [("a", "failed"), ("longer", "running")],
-            colours={1: {"failed": "bad", "running": "live"}},
-        )
-        output.facts(
-            [("run", "a"), ("status", "failed: out of memory " * 4)], colours={"status": "bad"}
-        )
-        output.line("the end")
-        sent = read_until(ours, "the end")
-    os.close(ours)
-    return sent
-
-
-def test_a_terminal_gets_dim_labels_and_a_coloured_status(monkeypatch: pytest.MonkeyPatch) -> None:
-    sent = drawn(monkeypatch)
-    assert sent.startswith(
-        "\x1b[2mname\x1b[0m    \x1b[2mstatus\x1b[0m\r\na       \x1b[31mfailed\x1b[0m\r\nlonger "
-        " \x1b[36mrunning\x1b[0m\r\n"
+def draw() -> None:
+    """Print a table, facts and a status."""
+    output.table(
+        ("name", "status"),
+        [("a", "failed"), ("longer", "running")],
+        colours={1: {"failed": "bad", "running": "live"}},
     )
-    assert "\x1b[2mrun\x1b[0m     a\r\n" in sent
-    assert "\x1b[2mstatus\x1b[0m  \x1b[31mfailed: out of memory" in sent
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", sent)
-    assert plain == drawn(monkeypatch, NO_COLOR="1"), "the colours take no room"
+    status = "failed: out of memory " * 4
+    output.facts([("run", "a"), ("status", status)], colours={"status": "bad"})
 
 
 @pytest.mark.parametrize("variables", [{"NO_COLOR": "1"}, {"TERM": "dumb"}, {"TERM": ""}], ids=str)
-def test_a_terminal_without_colours_gets_none(
+def test_colours_take_no_room_and_a_terminal_without_them_gets_none(
     variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "\x1b" not in drawn(monkeypatch, **variables)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    sent = sent_to_terminal(monkeypatch, 60, draw)
+    assert sent.startswith(
+        "\x1b[2mname\x1b[0m    \x1b[2mstatus\x1b[0m\na       \x1b[31mfailed\x1b[0m\nlonger "
+        " \x1b[36mrunning\x1b[0m\n"
+    )
+    assert "\x1b[2mrun\x1b[0m     a\n" in sent
+    assert "\x1b[2mstatus\x1b[0m  \x1b[31mfailed: out of memory" in sent
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert sent_to_terminal(monkeypatch, 60, draw) == re.sub(r"\x1b\[[0-9;]*m", "", sent)
 
 
 def test_a_pipe_gets_no_colours(

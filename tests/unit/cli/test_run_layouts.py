@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
-from rnnlm_tui.cli.main import run
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.runs import create_run, rename_run
+from tests.unit.cli.calls import Verbs
 from tests.unit.store.rows import new_run, parent_checkpoint
 
 
@@ -23,45 +21,32 @@ def family() -> None:
     create_run(parse_config(merge(RunConfig(), {"model.num_layers": 3})), "alone")
 
 
-def test_the_tree_shows_what_each_fork_changed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["runs", "--tree"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+def test_the_tree_shows_what_each_fork_changed(verb: Verbs) -> None:
+    lines = verb("runs --tree")[0].splitlines()
     assert [line.split("  ")[0] for line in lines] == ["name", "alone", "grown-otter", "└ child"]
     assert "val ppl  Δ parent  changed" in lines[0]
     assert "plain-otter@500: learning_rate 0.003 → 0.0001, prompts" in lines[3]
-    assert run(["runs", "--tree", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [(one["run"]["run"], len(one["children"])) for one in found] == [
-        ("alone", 0),
-        ("grown-otter", 1),
-    ]
+    found = verb.json("runs --tree")
+    places = [(one["run"]["run"], len(one["children"])) for one in found]
+    assert places == [("alone", 0), ("grown-otter", 1)]
     lineage = found[1]["children"][0]["run"]["lineage"]
     assert (lineage["run"], lineage["checkpoint"]) == ("plain-otter", "500")
-    assert lineage["changed"][0] == {
-        "key": "optimizer.learning_rate",
-        "before": 0.003,
-        "after": 0.0001,
-    }
+    rate = {"key": "optimizer.learning_rate", "before": 0.003, "after": 0.0001}
+    assert lineage["changed"][0] == rate
 
 
-def test_groups_are_printed_with_their_best(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["runs", "--group-by", "layers,optimizer.learning_rate"]) == 0
-    out = capsys.readouterr().out
+def test_groups_are_printed_with_their_best(verb: Verbs) -> None:
+    out = verb("runs --group-by layers,optimizer.learning_rate")[0]
     assert "layers 2, learning_rate 0.0001: 1 run, none yet\n" in out
     assert "layers 3, learning_rate 0.003: 1 run, none yet\n" in out
-    assert run(["runs", "--group-by", "num_layers", "--json", "--filter", "draft"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    found = verb.json("runs --group-by num_layers --filter draft")
     assert [(group["values"], len(group["runs"])) for group in found] == [
         ({"layers": "3"}, 1),
         ({"layers": "2"}, 2),
     ]
 
 
-def test_a_tree_has_no_groups_and_unknown_keys_are_refused(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert run(["runs", "--tree", "--group-by", "cell"]) == 2
-    assert run(["runs", "--group-by", "num_layer"]) == 2
-    err = capsys.readouterr().err
+def test_a_tree_has_no_groups_and_unknown_keys_are_refused(verb: Verbs) -> None:
+    err = verb("runs --tree --group-by cell", code=2)[1]
     assert "--tree and --group-by are mutually exclusive" in err
-    assert 'did you mean "num_layers"' in err
+    assert 'did you mean "num_layers"' in verb("runs --group-by num_layer", code=2)[1]

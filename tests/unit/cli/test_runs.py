@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import sys
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.cli.main import run
 from rnnlm_tui.client.listing import listed_runs
 from rnnlm_tui.client.monitor import RunMonitor
 from rnnlm_tui.schema.config import RunConfig, TrainingConfig
@@ -26,9 +24,10 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.store.trash import delete_run
 from tests.fakes import sampler
+from tests.unit.cli.calls import Verbs
 from tests.unit.client.logs import record
 
-SHOW_KEYS = {
+SHOW_KEYS = [
     "run",
     "status",
     "attempt",
@@ -49,7 +48,7 @@ SHOW_KEYS = {
     "source.perplexity",
     "checkpoints.best",
     "checkpoints.last",
-}
+]
 
 
 def step_row(step: int, loss: float = 4.0) -> StepRow:
@@ -77,35 +76,17 @@ def trained_run(name: str = "brisk-heron", config: RunConfig | None = None) -> R
     return directory
 
 
-def json_of(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> object:
-    """Run a verb with --json and parse its stdout, which holds nothing else."""
-    assert run([*arguments, "--json"]) == 0
-    return json.loads(capsys.readouterr().out)
-
-
-def has_key(value: object, dotted: str) -> bool:
-    for part in dotted.split("."):
-        if not isinstance(value, dict) or part not in value:
-            return False
-        value = value[part]
-    return True
-
-
-def test_show_and_runs_have_all_json_keys(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_and_runs_have_all_json_keys(verb: Verbs) -> None:
     trained_run()
     create_run(RunConfig(), "plain-otter")
-    shown = json_of(["show", "brisk"], capsys)
-    assert [key for key in sorted(SHOW_KEYS) if not has_key(shown, key)] == []
-    assert isinstance(shown, dict)
-    assert (shown["run"], shown["status"], shown["step"], shown["max_steps"]) == (
-        "brisk-heron",
-        "finished",
-        3,
-        3,
-    )
+    shown = verb.json("show brisk")
+    for dotted in SHOW_KEYS:
+        section, _, key = dotted.rpartition(".")
+        assert key in (shown[section] if section else shown)
+    facts = {key: shown[key] for key in ("run", "status", "step", "max_steps")}
+    assert facts == {"run": "brisk-heron", "status": "finished", "step": 3, "max_steps": 3}
     assert shown["validation"]["perplexity"] == pytest.approx(math.exp(4.1))
-    listed = json_of(["runs"], capsys)
-    assert isinstance(listed, list)
+    listed = verb.json("runs")
     assert {item["run"]: item["status"] for item in listed} == {
         "brisk-heron": "finished",
         "plain-otter": "draft",
@@ -113,28 +94,19 @@ def test_show_and_runs_have_all_json_keys(capsys: pytest.CaptureFixture[str]) ->
     assert shown in listed
 
 
-def test_runs_and_show_print_plain_text_without_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["runs"]) == 0
-    assert "rnnlm-tui train" in capsys.readouterr().out
+def test_runs_and_show_print_plain_text_without_json(verb: Verbs) -> None:
+    assert "rnnlm-tui train" in verb("runs").out
     trained_run()
-    assert run(["runs"]) == 0
-    assert "Elman 2×192 tied" in capsys.readouterr().out
-    assert run(["show", "brisk-heron"]) == 0
-    out = capsys.readouterr().out
+    assert "Elman 2×192 tied" in verb("runs").out
+    out = verb("show brisk-heron").out
     assert "status       finished" in out
     assert "3 / 3 (100 %)" in out
     assert "perplexity 60.3" in out
 
 
-@pytest.mark.parametrize(
-    "words", [["show"], ["show", "--once"], ["metrics"], ["metrics", "--csv"], ["follow"]]
-)
-@pytest.mark.parametrize("long", [True, False])
+@pytest.mark.parametrize("words", ["show", "show --once", "metrics", "metrics --csv", "follow"])
 def test_a_log_that_takes_long_to_read_shows_how_far_it_is_on_a_terminal(
-    words: list[str],
-    long: bool,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    words: str, monkeypatch: pytest.MonkeyPatch, verb: Verbs
 ) -> None:
     refresh = RunReader.refresh
 
@@ -146,90 +118,66 @@ def test_a_log_that_takes_long_to_read_shows_how_far_it_is_on_a_terminal(
     trained_run()
     monkeypatch.setattr(RunReader, "refresh", slow)
     monkeypatch.setattr("rnnlm_tui.cli.output.columns", lambda stream: 100)
-    monkeypatch.setattr("rnnlm_tui.cli.output.LONG_SECONDS", 0.0 if long else 60.0)
-    assert run([*words, "brisk-heron"]) == 0
     told = "\rreading the log of brisk-heron: 61 MB of 145 MB (42 %)\x1b[K\r\x1b[K"
-    assert (told in capsys.readouterr().err) is long
+    for seconds in (0.0, 60.0):
+        monkeypatch.setattr("rnnlm_tui.cli.output.LONG_SECONDS", seconds)
+        assert (told in verb(f"{words} brisk-heron").err) is (seconds == 0.0)
 
 
-def test_csv_has_all_metrics(capsys: pytest.CaptureFixture[str]) -> None:
+def test_csv_has_all_metrics(verb: Verbs) -> None:
     trained_run()
-    assert run(["metrics", "brisk-heron", "--csv"]) == 0
-    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
-    assert [row["step"] for row in rows] == ["1", "2", "3"]
-    assert [row["loss"] for row in rows] == ["4.0", "nan", "4.0"]
-    assert set(rows[0]) == {
-        "attempt",
-        "step",
-        "tokens_seen",
-        "epoch",
-        "loss",
-        "grad_norm",
-        "learning_rate",
-        "tokens_per_second",
-        "active_seconds",
-        "time",
-    }
+    rows = list(csv.DictReader(io.StringIO(verb("metrics brisk-heron --csv").out)))
+    assert [(row["step"], row["loss"]) for row in rows] == [
+        ("1", "4.0"),
+        ("2", "nan"),
+        ("3", "4.0"),
+    ]
+    keys = "attempt step tokens_seen epoch loss grad_norm learning_rate tokens_per_second"
+    assert list(rows[0]) == [*keys.split(), "active_seconds", "time"]
 
 
-def test_json_metrics_have_null_for_non_finite_losses(capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_metrics_have_null_for_non_finite_losses(verb: Verbs) -> None:
     trained_run()
-    found = json_of(["metrics", "brisk-heron"], capsys)
-    assert isinstance(found, list)
+    found = verb.json("metrics brisk-heron")
     assert [row["loss"] for row in found] == [4.0, None, 4.0]
     create_run(RunConfig(), "plain-otter")
-    assert json_of(["metrics", "plain-otter"], capsys) == []
-    evaluations = json_of(["metrics", "brisk-heron", "--evaluations"], capsys)
-    assert isinstance(evaluations, list)
+    assert verb.json("metrics plain-otter") == []
+    assert verb("metrics plain-otter").out == "no metrics yet\n"
+    evaluations = verb.json("metrics brisk-heron --evaluations")
     assert evaluations[0]["perplexity"] == pytest.approx(60.34, abs=0.01)
 
 
-def test_plain_metrics_are_the_latest(capsys: pytest.CaptureFixture[str]) -> None:
+def test_plain_metrics_are_the_latest(verb: Verbs) -> None:
     trained_run()
-    assert run(["metrics", "brisk-heron"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == 4
-    assert run(["metrics", "brisk-heron", "--csv", "--json"]) == 2
+    assert verb("metrics brisk-heron").firsts == ["1", "1", "1"]
+    assert verb("metrics brisk-heron").rows[2][:5] == ["1", "2", "1,400", "0.020", "–"]
+    verb("metrics brisk-heron --csv --json", code=2)
 
 
-def test_runs_are_filtered_and_sorted_with_pinned_ones_first(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_runs_are_filtered_and_sorted_with_pinned_ones_first(verb: Verbs) -> None:
     trained_run("brisk-heron")
     trained_run("plain-otter", RunConfig(training=TrainingConfig(seed=7)))
     create_run(RunConfig(), "amber-crane")
-    assert run(["pin", "amber-crane"]) == 0
-    capsys.readouterr()
+    verb("pin amber-crane")
 
-    def names(*arguments: str) -> list[str]:
-        listed = json_of(["runs", *arguments], capsys)
-        assert isinstance(listed, list)
-        return [item["run"] for item in listed]
+    def names(options: str) -> list[str]:
+        return [item["run"] for item in verb(f"runs --json {options}").json]
 
-    assert names("--filter", "ppl<80 !draft") in (
-        ["plain-otter", "brisk-heron"],
-        ["brisk-heron", "plain-otter"],
-    )
-    assert names("--filter", "training.seed=7") == ["plain-otter"]
-    assert names("--sort", "name") == ["amber-crane", "brisk-heron", "plain-otter"]
-    assert (
-        names("--sort", "-name")
-        == names("--sort", "name", "--reverse")
-        == ["amber-crane", "plain-otter", "brisk-heron"]
-    )
-    assert names("--sort", "training.seed")[:2] == ["amber-crane", "plain-otter"]
-    assert run(["runs", "-f", "nothing-like-it"]) == 0
-    assert capsys.readouterr().out == 'no run matches "nothing-like-it" (3 runs)\n'
-    assert run(["runs"]) == 0
-    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()][
-        1
-    ] == "⚑ amber-crane"
-    assert run(["runs", "--filter", "pppl<3"]) == 2
-    assert 'did you mean "ppl"' in capsys.readouterr().err
-    assert run(["runs", "--sort", "pppl"]) == 2
+    assert sorted(names("--filter 'ppl<80 !draft'")) == ["brisk-heron", "plain-otter"]
+    assert names("--filter training.seed=7") == ["plain-otter"]
+    assert names("--sort name") == ["amber-crane", "brisk-heron", "plain-otter"]
+    backwards = ["amber-crane", "plain-otter", "brisk-heron"]
+    assert names("--sort -name") == names("--sort name --reverse") == backwards
+    assert names("--sort training.seed")[:2] == ["amber-crane", "plain-otter"]
+    none = 'no run matches "nothing-like-it" (3 runs)\n'
+    assert verb("runs -f nothing-like-it").out == none
+    assert verb("runs").rows[1][:2] == ["⚑", "amber-crane"]
+    assert 'did you mean "ppl"' in verb("runs --filter pppl<3", code=2).err
+    verb("runs --sort pppl", code=2)
 
 
 @pytest.mark.parametrize(
-    "verb",
+    "name",
     [
         "show",
         "metrics",
@@ -248,31 +196,29 @@ def test_runs_are_filtered_and_sorted_with_pinned_ones_first(
         "compare",
     ],
 )
-def test_an_unknown_run_suggests_similar_names(
-    verb: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_unknown_run_suggests_similar_names(name: str, verb: Verbs) -> None:
     create_run(RunConfig(), "brisk-heron")
-    assert run([verb, "brisk-hern"]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "brisk-heron" in err
+    said = verb(f"{name} brisk-hern", code=2)
+    assert said.out == ""
+    assert "brisk-heron" in said.err
 
 
 @pytest.mark.parametrize(
-    "verb",
-    ["show", "metrics", "checkpoints", "follow", "verify", "set", "resume", "queue add", "archive"],
+    "words",
+    [
+        *["show", "metrics", "checkpoints", "follow", "verify", "set", "resume"],
+        "queue add",
+        "archive brisk-heron x.tar.zst",
+    ],
 )
 def test_a_run_of_an_unreleased_version_is_listed_and_refused_by_name(
-    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: str, verb: Verbs
 ) -> None:
     directory = create_run(RunConfig(), "brisk-heron")
     (directory.path / "run.db").touch()
-    listed = json_of(["runs"], capsys)
-    assert isinstance(listed, list)
-    assert [(item["status"], item["unreadable"]) for item in listed] == [("lost", "can't be read")]
-    rest = [str(tmp_path / "run.tar.zst")] if verb == "archive" else []
-    assert run([*verb.split(), "brisk-heron", *rest]) == 5
-    said = capsys.readouterr()
+    (listed,) = verb.json("runs")
+    assert (listed["status"], listed["unreadable"]) == ("lost", "can't be read")
+    said = verb(words if "archive" in words else f"{words} brisk-heron", code=5)
     assert said.out == ""
     assert said.err.startswith(
         "rnnlm-tui: brisk-heron was made by an unreleased version of rnnlm-tui\n"
@@ -284,69 +230,48 @@ def test_a_run_of_an_unreleased_version_is_listed_and_refused_by_name(
     ("prompt", "code", "out"), [("go on", 0, "go on on go\n"), ("fail here", 5, "")]
 )
 def test_a_prompt_is_printed_with_its_continuation_and_not_before_an_error(
-    prompt: str,
-    code: int,
-    out: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
+    prompt: str, code: int, out: str, verb: Verbs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained_run()
-    monkeypatch.setattr(
-        "rnnlm_tui.client.sampler.python_command",
-        lambda *_: [sys.executable, str(Path(sampler.__file__))],
-    )
-    assert run(["sample", "brisk@last", prompt]) == code
-    said = capsys.readouterr()
+    command = [sys.executable, str(Path(sampler.__file__))]
+    monkeypatch.setattr("rnnlm_tui.client.sampler.python_command", lambda *_: command)
+    said = verb(f"sample brisk@last '{prompt}'", code=code)
     assert said.out == out
     assert ("the checkpoint is damaged" in said.err) is (code != 0)
 
 
-@pytest.mark.parametrize("options", [[], ["--json"]])
-def test_a_failure_is_reported_with_its_hint_and_exit_code(
-    options: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("options", ["", "--json"])
+def test_a_failure_is_reported_with_its_hint_and_exit_code(options: str, verb: Verbs) -> None:
     directory = create_run(RunConfig(), "brisk-heron")
     record(
         directory,
         Facts(message="the disk is full", hint="free some", exit_code=5),
         EventRow(1, 0, "failed", "", 1_004.0),
     )
-    assert run(["follow", "brisk-heron", *options]) == 5
-    assert "the disk is full\nfree some\n" in capsys.readouterr().err
+    assert "the disk is full\nfree some\n" in verb(f"follow brisk-heron {options}", code=5).err
 
 
-def test_a_pinned_checkpoint_is_kept_and_marked_until_unpinned(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_pinned_checkpoint_is_kept_and_marked_until_unpinned(verb: Verbs) -> None:
     trained_run()
-    assert run(["pin", "brisk@best"]) == 0
-    assert capsys.readouterr().out == "brisk-heron@2 pinned\n"
-    assert json_of(["pin", "brisk@2", "--json"], capsys) == {
-        "run": "brisk-heron",
-        "step": 2,
-        "pinned": True,
-        "changed": False,
-    }
-    rows = json_of(["checkpoints", "brisk", "--json"], capsys)
-    assert isinstance(rows, list)
+    assert verb("pin brisk@best").out == "brisk-heron@2 pinned\n"
+    again = {"run": "brisk-heron", "step": 2, "pinned": True, "changed": False}
+    assert verb.json("pin brisk@2") == again
+    assert verb("pin brisk@2").out == "brisk-heron@2 is already pinned\n"
+    rows = verb.json("checkpoints brisk")
     assert {row["step"]: row["pinned"] for row in rows} == {2: True, 3: False}
-    run(["checkpoints", "brisk"])
-    assert "★ best ⚑ pinned" in capsys.readouterr().out
-    run(["show", "brisk"])
-    assert "pinned 2, 2 kept" in capsys.readouterr().out
-    assert run(["unpin", "brisk@2"]) == 0
-    assert capsys.readouterr().out == "brisk-heron@2 unpinned\n"
-    assert run(["unpin", "brisk@2"]) == 0
-    assert capsys.readouterr().out == "brisk-heron@2 was not pinned\n"
+    assert "★ best ⚑ pinned" in verb("checkpoints brisk").out
+    assert "pinned 2, 2 kept" in verb("show brisk").out
+    assert verb("unpin brisk@2").out == "brisk-heron@2 unpinned\n"
+    assert verb("unpin brisk@2").out == "brisk-heron@2 was not pinned\n"
 
 
-def test_the_pin_of_a_missing_checkpoint_can_be_removed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_pin_of_a_missing_checkpoint_can_be_removed(verb: Verbs) -> None:
     directory = trained_run()
     labels_file(directory).write(RunLabels(pins=frozenset({1})))
-    assert run(["pin", "brisk@1"]) == 2
-    assert "it has best, last and 2, 3" in capsys.readouterr().err
-    assert run(["unpin", "brisk@1"]) == 0
+    assert "it has best, last and 2, 3" in verb("pin brisk@1", code=2).err
+    verb("unpin brisk@1")
     assert read_labels(directory).pins == frozenset()
+    verb("unpin brisk@1", code=2)
 
 
 def test_a_run_deleted_during_listing_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:

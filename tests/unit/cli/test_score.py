@@ -6,7 +6,6 @@ import io
 import json
 import math
 import os
-import termios
 import threading
 from pathlib import Path
 
@@ -17,7 +16,8 @@ from rnnlm_tui.errors import CheckpointError, CorpusError
 from rnnlm_tui.schema.sampling import ScoreDone, ScoreRequest
 from tests.fakes.answers import prompt_pieces
 from tests.tui.fakes import FakeSampler
-from tests.unit.cli.test_output import read_until
+from tests.unit.cli.calls import Verbs
+from tests.unit.cli.pty import sent_to_terminal
 from tests.unit.cli.test_runs import trained_run
 
 TEXT = "The state\tof\x1b[31m the\r\nUnion \\ is 👩\u200d👧\u2028strong"
@@ -60,52 +60,40 @@ def answer_with(sampler: FakeSampler, **figures: dict[str, float | None]) -> Non
     sampler.answers[ScoreRequest] = answer
 
 
-def test_a_text_is_scored_in_one_row(
-    sampler: FakeSampler, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_text_is_scored_in_one_row(sampler: FakeSampler, verb: Verbs) -> None:
     figures = {"tokens": 3_000, "bits_per_byte": 1.5432, "scored_bytes": 216}
     answer_with(sampler, book={"loss": math.log(41.234), **figures})
-    assert run(["score", "brisk-heron", write("book.txt")]) == 0
-    out, err = capsys.readouterr()
-    assert [line.split() for line in out.splitlines()] == [
+    said = verb(f"score brisk-heron {write('book.txt')}")
+    assert said.rows == [
         ["file", "perplexity", "bits/byte", "scored", "tokens", "unknown"],
         ["book.txt", "41.2", "1.543", "54", "%", "3,000", "0"],
     ]
-    assert err == "3,000 tokens, 6,000 tok/s, from brisk-heron@2\n"
+    assert said.err == "3,000 tokens, 6,000 tok/s, from brisk-heron@2\n"
     assert [(one.path, one.tokens) for one in scored(sampler)] == [
         (str(Path("book.txt").absolute()), False)
     ]
     assert sampler.loaded[0].endswith("step-000000002")
+    reported = verb.json("score brisk-heron@3 book.txt")
+    assert (reported["file"], reported["loss"]) == ("book.txt", math.log(41.234))
+    assert (reported["run"], reported["checkpoint"], reported["now"]) == ("brisk-heron", 3, False)
+    assert reported["path"].endswith("step-000000003")
 
 
-@pytest.mark.parametrize(("options", "shown"), [([], True), (["--json"], False)])
-def test_progress_is_shown_on_a_terminal_and_erased(
-    options: list[str], shown: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    book = write("book.txt")
-    ours, theirs = os.openpty()
-    termios.tcsetwinsize(theirs, (24, 80))
-    with os.fdopen(theirs, "w") as terminal:
-        monkeypatch.setattr("sys.stderr", terminal)
-        assert run(["score", "brisk-heron", book, *options]) == 0
-        print("the end", file=terminal, flush=True)
-        sent = read_until(ours, "the end")
-    os.close(ours)
-    assert ("\rscoring book.txt: 4 of 8 tokens\x1b[K\r\x1b[K" in sent) is shown
-    assert ("tokens" in sent) is shown
+def test_progress_is_shown_on_a_terminal_and_erased(monkeypatch: pytest.MonkeyPatch) -> None:
+    score = ["score", "brisk-heron", write("book.txt")]
+    sent = sent_to_terminal(monkeypatch, 80, lambda: run(score))
+    assert "\rscoring book.txt: 4 of 8 tokens\x1b[K\r\x1b[K" in sent
 
 
-def test_several_texts_have_a_total_as_if_they_were_one(
-    sampler: FakeSampler, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_several_texts_have_a_total_as_if_they_were_one(sampler: FakeSampler, verb: Verbs) -> None:
     bits = 300 / math.log(2)
     answer_with(
         sampler,
         a={"loss": 1.0, "tokens": 300, "bits_per_byte": bits / 380, "scored_bytes": 380},
         b={"loss": 3.0, "tokens": 100, "bits_per_byte": bits / 390, "scored_bytes": 390},
     )
-    assert run(["score", "brisk-heron@last", write("a.txt"), write("b.txt"), "--json"]) == 0
-    reported = json.loads(capsys.readouterr().out)
+    files = f"{write('a.txt')} {write('b.txt')}"
+    reported = verb.json(f"score brisk-heron@last {files}")
     assert [(row["file"], row["tokens"], row["checkpoint"]) for row in reported["files"]] == [
         ("a.txt", 300, 3),
         ("b.txt", 100, 3),
@@ -115,71 +103,55 @@ def test_several_texts_have_a_total_as_if_they_were_one(
     assert (total["bytes"], total["scored_bytes"]) == (800, 770)
     assert total["perplexity"] == pytest.approx(math.exp(1.5))
     assert total["bits_per_byte"] == pytest.approx(2 * bits / (380 + 390))
-    assert run(["score", "brisk-heron", "a.txt", "b.txt"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1].split()[0] == "total"
+    assert verb(f"score brisk-heron {files}").firsts == ["a.txt", "b.txt", "total"]
 
 
-def test_a_tokenizer_that_does_not_keep_the_text_is_named(
-    sampler: FakeSampler, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("figures", "cells", "why"),
+    [
+        ({"scored_bytes": 0}, "7.39 – 0 % 100 0", "the tokenizer doesn't keep the text's spaces"),
+        ({"unknown": 4}, "7.39 – all 100 4 (4 %)", "4 % unknown: the bytes of an unknown token"),
+    ],
+)
+def test_a_text_without_bits_per_byte_has_the_reason(
+    figures: dict[str, float | None],
+    cells: str,
+    why: str,
+    sampler: FakeSampler,
+    verb: Verbs,
 ) -> None:
-    answer_with(sampler, a={"scored_bytes": 0, "bits_per_byte": None})
-    assert run(["score", "brisk-heron", write("a.txt")]) == 0
-    words = "a.txt: no bits per byte, because the tokenizer doesn't keep the text's spaces"
-    assert words in capsys.readouterr().err
+    answer_with(sampler, a={**figures, "bits_per_byte": None})
+    said = verb(f"score brisk-heron {write('a.txt')} {write('b.txt')}")
+    rows = {row[0]: row[1:] for row in said.rows}
+    assert rows["a.txt"] == cells.split()
+    assert rows["total"][1] == "–"
+    assert f"a.txt: no bits per byte, because {why}" in said.err
+    assert "b.txt:" not in said.err
 
 
-def test_unknown_tokens_leave_no_bits_per_byte(
-    sampler: FakeSampler, capsys: pytest.CaptureFixture[str]
-) -> None:
-    answer_with(sampler, a={"unknown": 4, "bits_per_byte": None})
-    assert run(["score", "brisk-heron", write("a.txt"), write("b.txt")]) == 0
-    out, err = capsys.readouterr()
-    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines()[1:]}
-    assert rows["a.txt"] == ["7.39", "–", "all", "100", "4", "(4", "%)"]
-    assert rows["total"] == ["7.39", "–", "all", "200", "4", "(2", "%)"]
-    assert "a.txt: no bits per byte, because 4 % unknown" in err
-
-
-def test_a_single_text_is_one_json_object_with_exact_figures(
-    sampler: FakeSampler, capsys: pytest.CaptureFixture[str]
-) -> None:
-    answer_with(sampler)
-    assert run(["score", "brisk-heron@3", write("a.txt"), "--json"]) == 0
-    reported = json.loads(capsys.readouterr().out)
-    assert reported["loss"] == 2.0
-    assert (reported["run"], reported["checkpoint"], reported["now"]) == ("brisk-heron", 3, False)
-
-
-def test_tokens_are_printed_as_lines_that_can_be_parsed(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    assert run(["score", "brisk-heron", write("a.txt"), "--tokens"]) == 0
-    out, err = capsys.readouterr()
-    rows = [line.split("\t") for line in out.split("\n")[:-1]]
+def test_tokens_are_printed_as_lines_that_can_be_parsed(verb: Verbs) -> None:
+    said = verb(f"score brisk-heron {write('a.txt')} --tokens")
+    rows = [line.split("\t") for line in said.out.split("\n")[:-1]]
     assert all(len(row) == 2 for row in rows)
     assert rows[0] == ["", "The"], "nothing predicts the first"
     assert all(float(bits) > 0 for bits, _ in rows[1:])
-    texts = [text.encode().decode("raw_unicode_escape") for _, text in rows]
     written = "".join(text for _, text in rows)
     assert all(sign.isprintable() or sign == "\u200d" for sign in written)
     assert r"\x1b[31m" in written
-    assert len(texts) == len(prompt_pieces(TEXT))
-    assert err.startswith("a.txt: perplexity ")
+    assert len(rows) == len(prompt_pieces(TEXT))
+    assert said.err.startswith("a.txt: perplexity ")
 
 
-def test_tokens_of_several_texts_name_their_file_and_json_has_a_line_each(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    files = [write("a.txt", "one two"), write("b.txt", "three")]
-    assert run(["score", "brisk-heron", *files, "--tokens"]) == 0
-    out = capsys.readouterr().out
-    assert [line.split("\t")[1:] for line in out.splitlines()] == [
+def test_tokens_of_several_texts_name_their_file_and_json_has_a_line_each(verb: Verbs) -> None:
+    files = f"{write('a.txt', 'one two')} {write('b.txt', 'three')}"
+    lines = verb(f"score brisk-heron {files} --tokens").out.splitlines()
+    assert [line.split("\t")[1:] for line in lines] == [
         ["one", "a.txt"],
         [" two", "a.txt"],
         ["three", "b.txt"],
     ]
-    assert run(["score", "brisk-heron", *files, "--tokens", "--json"]) == 0
-    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    out = verb(f"score brisk-heron {files} --tokens --json").out
+    found = list(map(json.loads, out.splitlines()))
     assert [(line["file"], line["text"]) for line in found] == [
         ("a.txt", "one"),
         ("a.txt", " two"),
@@ -190,7 +162,7 @@ def test_tokens_of_several_texts_name_their_file_and_json_has_a_line_each(
 
 
 def test_standard_input_is_scored_from_a_copy_that_is_removed(
-    sampler: FakeSampler, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sampler: FakeSampler, monkeypatch: pytest.MonkeyPatch, verb: Verbs
 ) -> None:
     data = TEXT.encode() * 100_000
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data), encoding="utf-8"))
@@ -203,46 +175,44 @@ def test_standard_input_is_scored_from_a_copy_that_is_removed(
         return ScoreDone(id="", loss=1, bits_per_byte=1, seconds=0.0, **counts)
 
     sampler.answers[ScoreRequest] = answer
-    assert run(["score", "brisk-heron", "-"]) == 0
+    assert "standard input" in verb("score brisk-heron -").out
     assert sizes == [(len(data), 0o600)]
     assert not Path(scored(sampler)[0].path).exists()
-    assert "standard input" in capsys.readouterr().out
 
 
-def test_a_named_pipe_is_scored(sampler: FakeSampler, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_named_pipe_is_scored(verb: Verbs) -> None:
     os.mkfifo("pipe")
     writer = threading.Thread(target=Path("pipe").write_bytes, args=(b"one two three",))
     writer.start()
-    assert run(["score", "brisk-heron", "pipe"]) == 0
+    assert verb("score brisk-heron pipe").rows[1][5] == "2"
     writer.join()
-    assert capsys.readouterr().out.splitlines()[1].split()[5] == "2"
 
 
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        (["missing.txt"], "cannot read missing.txt: No such file or directory"),
-        (["."], ". is a folder"),
-        (["empty.txt"], "empty.txt is empty"),
-        (["-"], "standard input is empty"),
-        (["-", "-"], "standard input can be read once"),
-        (["/dev/zero"], "/dev/zero is binary: NUL at byte 0"),
+        ("missing.txt", "cannot read missing.txt: No such file or directory"),
+        (".", ". is a folder"),
+        ("empty.txt", "empty.txt is empty"),
+        ("-", "standard input is empty"),
+        ("- -", "standard input can be read once"),
+        ("/dev/zero", "/dev/zero is binary: NUL at byte 0"),
+        ("nul.txt -", "standard input is binary: NUL at byte 1,048,577"),
     ],
-    ids=str,
 )
 def test_files_that_cannot_be_scored_are_rejected(
-    files: list[str],
+    files: str,
     words: str,
     sampler: FakeSampler,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    verb: Verbs,
 ) -> None:
     write("empty.txt", "")
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
-    assert run(["score", "brisk-heron", *files]) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert words in err
+    data = b"x" * (2**20 + 1) + b"\0" if files.startswith("nul") else b""
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data)))
+    said = verb(f"score brisk-heron {files}", code=2)
+    assert words in said.err
+    assert said.out == ""
     assert scored(sampler) == []
 
 
@@ -250,32 +220,33 @@ def test_of_several_files_one_that_fails_is_reported_and_the_rest_scored(
     sampler: FakeSampler, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answer_with(sampler)
-    assert run(["score", "brisk-heron", "missing.txt", write("a.txt")]) == 2
+    words = ["score", "brisk-heron", "missing.txt", write("a.txt")]
+    assert run(words) == 2
     out, err = capsys.readouterr()
     assert [line.split()[0] for line in out.splitlines()] == ["file", "a.txt"]
     assert "cannot read missing.txt" in err
-    assert run(["score", "brisk-heron", "missing.txt", "a.txt", "--json"]) == 2
+    assert run([*words, "--json"]) == 2
     assert [row["file"] for row in json.loads(capsys.readouterr().out)["files"]] == ["a.txt"]
 
 
 def test_an_error_names_the_text_and_not_its_copy(
-    sampler: FakeSampler, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sampler: FakeSampler, monkeypatch: pytest.MonkeyPatch, verb: Verbs
 ) -> None:
     def refuse(request: ScoreRequest) -> ScoreDone:
         raise CorpusError(f"{request.path} is not UTF-8 at byte 3", hint="decode it first")
 
     sampler.answers[ScoreRequest] = refuse
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"abc\xff")))
-    assert run(["score", "brisk-heron", "-"]) == 2
-    assert "standard input is not UTF-8 at byte 3\ndecode it first" in capsys.readouterr().err
+    err = verb("score brisk-heron -", code=2).err
+    assert "standard input is not UTF-8 at byte 3\ndecode it first" in err
 
 
 def test_an_unusable_checkpoint_is_one_error(
-    sampler: FakeSampler, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sampler: FakeSampler, monkeypatch: pytest.MonkeyPatch, verb: Verbs
 ) -> None:
     async def refuse(checkpoint: str) -> None:
         raise CheckpointError("model.safetensors is damaged")
 
     monkeypatch.setattr(sampler, "load", refuse)
-    assert run(["score", "brisk-heron", write("a.txt"), write("b.txt")]) == 5
-    assert capsys.readouterr().err.count("damaged") == 1
+    err = verb(f"score brisk-heron {write('a.txt')} {write('b.txt')}", code=5).err
+    assert err.count("damaged") == 1

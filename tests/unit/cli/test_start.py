@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import gc
-import json
 from time import monotonic, sleep
 from typing import NoReturn
 
 import pytest
 import typer
 
-from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.start import open_app
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run, find_run
+from tests.unit.cli.calls import Verbs
 from tests.unit.client.logs import record
 from tests.unit.store.rows import event_row, write_model
 
-TRAIN = ["train", "--name", "plain-otter", "--set", "corpus.source=elman"]
-RESUME = ["resume", "plain-otter"]
+TRAIN = "train --name plain-otter --set corpus.source=elman"
+RESUME = "resume plain-otter"
 
 
 def test_garbage_collection_is_enabled_soon_after_the_start(
@@ -90,64 +89,52 @@ def stopped(name: str = "plain-otter") -> RunDirectory:
 @pytest.mark.parametrize(
     ("terminal", "options", "way"),
     [
-        (True, [], ["app on plain-otter, train"]),
-        (False, [], ["progress of plain-otter"]),
-        (True, ["--follow"], ["progress of plain-otter"]),
-        (True, ["--detach"], []),
-        (False, ["--detach"], []),
-        (True, ["--follow", "--json"], ["progress of plain-otter as JSON"]),
-        (True, ["--detach", "--json"], []),
+        (True, "", ["app on plain-otter, train"]),
+        (False, "", ["progress of plain-otter"]),
+        (True, "--follow", ["progress of plain-otter"]),
+        (True, "--detach", []),
+        (False, "--detach", []),
+        (True, "--follow --json", ["progress of plain-otter as JSON"]),
+        (True, "--detach --json", []),
     ],
     ids=str,
 )
-@pytest.mark.parametrize("verb", ["train", "resume"])
+@pytest.mark.parametrize("name", ["train", "resume"])
 def test_train_and_resume_show_a_run_the_same_way(
-    verb: str,
+    name: str,
     terminal: bool,
-    options: list[str],
+    options: str,
     way: list[str],
     shown: Shown,
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    verb: Verbs,
 ) -> None:
-    if verb == "resume":
+    if name == "resume":
         stopped()
     monkeypatch.setattr("rnnlm_tui.cli.output.interactive", lambda: terminal)
-    assert run([*(TRAIN if verb == "train" else RESUME), *options]) == 0
+    out, _ = verb(f"{TRAIN if name == 'train' else RESUME} {options}")
     assert shown.ways == way
-    out = capsys.readouterr().out
-    if options == ["--detach"]:
+    if options == "--detach":
         assert out == "plain-otter\n", "its name, for scripts; what one can do with it is on stderr"
 
 
-def test_resume_as_json_prints_one_object_and_exits(
-    shown: Shown, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_resume_as_json_prints_one_object_and_exits(shown: Shown, verb: Verbs) -> None:
     stopped()
-    assert run([*RESUME, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["run"] == "plain-otter"
+    assert verb.json(RESUME)["run"] == "plain-otter"
     assert shown.ways == []
 
 
 @pytest.mark.usefixtures("shown")
-def test_a_run_without_checkpoint_means_its_best_in_train_and_sample(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_run_without_checkpoint_means_its_best_in_train_and_sample(verb: Verbs) -> None:
     stopped()
-    for address, parent in (
-        ("plain-otter", "plain-otter@20"),
-        ("plain-otter@last", "plain-otter@40"),
-        ("plain", "plain-otter@20"),
-    ):
-        name = f"child-{address.replace('@', '-')}"
-        assert run(["train", "--from", address, "--name", name, "--detach"]) == 0
-        out, err = capsys.readouterr()
+    for address, step in (("plain-otter", 20), ("plain-otter@last", 40), ("plain", 20)):
+        name, parent = f"child-{address.replace('@', '-')}", f"plain-otter@{step}"
+        out, err = verb(f"train --from {address} --name {name} --detach")
         assert out == f"{name}\n"
         assert summarize(find_run(name)).parent == parent
         assert (f"starting from {parent}" in err) == ("@" not in address), (
             "the default checkpoint is reported"
         )
-    assert run(["train", "--from", "plain-otter@", "--name", "none", "--detach"]) == 2
     create_run(RunConfig(), "fresh")
-    assert run(["train", "--from", "fresh", "--name", "none", "--detach"]) == 2
-    assert "fresh has no checkpoint yet" in capsys.readouterr().err
+    err = verb("train --from fresh --name none --detach", code=2)[1]
+    assert "fresh has no checkpoint yet" in err

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Literal
 
 import pytest
 from pydantic import JsonValue
 
-from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.steer import parse_settings
 from rnnlm_tui.errors import ConfigError
 from rnnlm_tui.schema.config import RunConfig, ScheduleConfig
@@ -19,6 +17,7 @@ from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.locks import RunLock
+from tests.unit.cli.calls import Verbs
 from tests.unit.client.logs import record
 from tests.unit.store.rows import write_model
 
@@ -61,7 +60,7 @@ def prepared(
 )
 def test_set_reports_the_scheduled_rate_for_a_new_peak(
     monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    verb: Verbs,
     kind: Literal["cosine", "constant"],
     step: int,
     said: str,
@@ -74,46 +73,43 @@ def test_set_reports_the_scheduled_rate_for_a_new_peak(
         return changed(Setting(path=RATE, old=3e-3, new=1e-3), step=step)
 
     monkeypatch.setattr("rnnlm_tui.client.steering.steer", steer)
-    assert run(["set", "brisk-heron", f"{RATE}=0.001"]) == 0
-    printed = capsys.readouterr()
+    out, err = verb(f"set brisk-heron {RATE}=0.001")
     assert sent == [{RATE: 0.001}]
-    assert printed.out == f"brisk-heron: {RATE} 0.003 → 0.001 from step {step + 1:,}{said}\n"
-    assert "`rnnlm-tui set brisk-heron --undo` undoes it" in printed.err
-    assert f"kept until 2 newer ones exist (`rnnlm-tui pin brisk-heron@{step}`" in printed.err
+    assert out == f"brisk-heron: {RATE} 0.003 → 0.001 from step {step + 1:,}{said}\n"
+    assert "`rnnlm-tui set brisk-heron --undo` undoes it" in err
+    assert f"kept until 2 newer ones exist (`rnnlm-tui pin brisk-heron@{step}`" in err
 
 
-def test_undo_says_which_change(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_undo_says_which_change(monkeypatch: pytest.MonkeyPatch, verb: Verbs) -> None:
     prepared()
+    length = Setting(path="training.max_steps", old=150, new=None)
     monkeypatch.setattr(
-        "rnnlm_tui.client.control.send",
-        lambda run, verb: changed(Setting(path="training.max_steps", old=150, new=None), undoes=1),
+        "rnnlm_tui.client.control.send", lambda run, verb: changed(length, undoes=1)
     )
-    assert run(["set", "brisk-heron", "--undo"]) == 0
-    printed = capsys.readouterr()
-    assert printed.out == (
+    out, err = verb("set brisk-heron --undo")
+    assert out == (
         "brisk-heron: training.max_steps 150 → by epochs from step 100 (the run has 150 steps)\n"
     )
-    assert "change 1 is undone" in printed.err
-    assert run(["set", "brisk-heron", "--undo", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["undoes"] == 1
+    assert "change 1 is undone" in err
+    found = verb.json("set brisk-heron --undo")
+    assert (found["run"], found["undoes"], found["settings"][0]["old"]) == ("brisk-heron", 1, 150)
+    assert found["checkpoint"] == "checkpoints/step-000000099"
 
 
-def test_set_alone_lists_values_and_changes(capsys: pytest.CaptureFixture[str]) -> None:
+def test_set_alone_lists_values_and_changes(verb: Verbs) -> None:
     prepared()
-    assert run(["set", "brisk-heron"]) == 0
-    printed = capsys.readouterr()
-    lines = printed.out.splitlines()
+    out, err = verb("set brisk-heron")
+    lines = out.splitlines()
     (row,) = [line for line in lines if line.startswith(RATE)]
     assert row.split()[:3] == [RATE, "0.001", "0.003"]
     assert "optimizer.learning_rate 0.003 → 0.001" in lines[-1]
     assert lines[-1].endswith("alex, pts/3")
-    assert "brisk-heron is finished" in printed.err
-    assert run(["set", "brisk-heron", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
+    assert "brisk-heron is finished" in err
+    found = verb.json("set brisk-heron")
     assert {"path": RATE, "value": 0.001, "start": 0.003} in found["settings"]
-    assert [change["who"] for change in found["changes"]] == ["alex, pts/3"]
+    (change,) = found["changes"]
+    assert change.keys() == {"number", "step", "time", "who", "undoes", "settings"}
+    assert change["who"] == "alex, pts/3"
 
 
 @pytest.mark.parametrize(
@@ -122,33 +118,26 @@ def test_set_alone_lists_values_and_changes(capsys: pytest.CaptureFixture[str]) 
 )
 @pytest.mark.parametrize("saved", [True, False], ids=["saved", "not saved"])
 def test_an_ended_run_is_not_steered_but_forked_if_it_has_a_checkpoint(
-    state: str, hint: str, saved: bool, capsys: pytest.CaptureFixture[str]
+    state: str, hint: str, saved: bool, verb: Verbs
 ) -> None:
     directory = prepared(state=state)
     if saved:
         write_checkpoint(directory, 90, write_model, None, {})
-    for words in (["set", "brisk-heron", f"{RATE}=0.002"], ["set", "brisk-heron", "--undo"]):
-        assert run(words) == 3
-        printed = capsys.readouterr()
-        assert f"brisk-heron takes no commands: it is {state}" in printed.err
-        assert hint in printed.err
+    for words in (f"{RATE}=0.002", "--undo"):
+        err = verb(f"set brisk-heron {words}", code=3)[1]
+        assert f"brisk-heron takes no commands: it is {state}" in err
+        assert hint in err
         fork = "`rnnlm-tui train --from brisk-heron@last --set KEY=VALUE`"
-        assert (fork in printed.err) is saved
-    assert run(["stop", "brisk-heron", "--after", "epoch"]) == 3
+        assert (fork in err) is saved
+    verb("stop brisk-heron --after epoch", code=3)
 
 
-def test_a_change_to_the_value_that_holds_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_change_to_the_value_that_holds_and_a_wrong_mark_are_refused(verb: Verbs) -> None:
     directory = prepared(state="running")
     with RunLock(directory.lock_path):
-        assert run(["set", "brisk-heron", f"{RATE}=0.001"]) == 2
-    assert f"{RATE} is already 0.001" in capsys.readouterr().err
-
-
-def test_a_wrong_mark_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    prepared()
-    assert run(["stop", "brisk-heron", "--after", "epok"]) == 2
-    assert 'did you mean "epoch"?' in capsys.readouterr().err
-    assert run(["stop", "brisk-heron", "--after", "epoch", "--cancel"]) == 2
+        assert f"{RATE} is already 0.001" in verb(f"set brisk-heron {RATE}=0.001", code=2)[1]
+        err = verb("stop brisk-heron --after epok", code=2)[1]
+    assert "--after is epok, must be one of epoch, evaluation" in err
 
 
 def test_all_keys_that_can_not_be_set_are_named_at_once() -> None:

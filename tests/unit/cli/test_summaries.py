@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 
 import pytest
 
-from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.summaries import model_text, summary_lines
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.facts import Facts
@@ -23,6 +21,7 @@ from rnnlm_tui.schema.summary import (
     RunSummary,
 )
 from rnnlm_tui.store.runs import create_run
+from tests.unit.cli.calls import Verbs
 from tests.unit.client.logs import record
 
 SLICE = "first 1,024 test sentences"
@@ -62,12 +61,10 @@ def book_run(*, whole_test: bool) -> None:
 
 @pytest.mark.parametrize("whole_test", [False, True])
 def test_show_names_the_slice_and_the_reference_nearest_to_it(
-    whole_test: bool, capsys: pytest.CaptureFixture[str]
+    whole_test: bool, verb: Verbs
 ) -> None:
     book_run(whole_test=whole_test)
-    assert run(["show", "brisk"]) == 0
-    text = capsys.readouterr().out
-    lines = {line.split("  ")[0]: line for line in text.splitlines()}
+    lines = {line.split("  ")[0]: line for line in verb("show brisk").out.splitlines()}
     assert "perplexity 94.6, 1.70 bits a byte at step 23,445" in lines[SLICE]
     assert lines["reference"].endswith("perplexity 92.2 at 3.0 M sentences")
     assert ("test" in lines) is whole_test
@@ -75,34 +72,60 @@ def test_show_names_the_slice_and_the_reference_nearest_to_it(
     assert "neighbours" not in lines
 
 
-def test_a_reference_at_another_number_of_sentences_is_marked() -> None:
-    reference = ReferenceFigures(
-        sentences=4_900_000, perplexity=86.77, reference_sentences=4_001_280
-    )
-    lines = dict(summary_lines(SUMMARY.model_copy(update={"reference": reference})))
-    assert (
-        lines["reference"]
-        == "perplexity 86.8 at 4.0 M sentences, nearest to this run's 4.9 M sentences"
-    )
+REFERENCE = ReferenceFigures(sentences=4_900_000, perplexity=86.77, reference_sentences=4_001_280)
+BASELINE = BaselineFigures(perplexity=72.8, validation_perplexity=69.6)
+EVALUATED = EvaluationFigures(name="validation", perplexity=60.0)
+ASKED = (RequestFigures(words="learning_rate 0.001"), RequestFigures(words="evaluate"))
 
 
-def test_show_reports_other_processes_on_the_cores() -> None:
-    lines = dict(summary_lines(SUMMARY.model_copy(update={"others_cores": 1.0, "cores": 2})))
-    assert lines["neighbours"] == "other processes use 1.0 of 2 cores, which slows down training"
-    assert dict(summary_lines(SUMMARY))["neighbours"] == ""
-
-
-def test_show_names_the_layout_unless_it_is_sentences() -> None:
-    assert (
-        dict(summary_lines(SUMMARY.model_copy(update={"corpus": "book.txt"})))["corpus"]
-        == "book.txt"
-    )
-    assert (
-        dict(summary_lines(SUMMARY.model_copy(update={"corpus": "a.py", "corpus_layout": "raw"})))[
-            "corpus"
-        ]
-        == "a.py, raw"
-    )
+@pytest.mark.parametrize(
+    ("changes", "label", "words"),
+    [
+        (
+            {"reference": REFERENCE},
+            "reference",
+            "perplexity 86.8 at 4.0 M sentences, nearest to this run's 4.9 M sentences",
+        ),
+        (
+            {"others_cores": 1.0, "cores": 2},
+            "neighbours",
+            "other processes use 1.0 of 2 cores, which slows down training",
+        ),
+        ({}, "neighbours", ""),
+        ({"corpus": "book.txt"}, "corpus", "book.txt"),
+        ({"corpus": "a.py", "corpus_layout": "raw"}, "corpus", "a.py, raw"),
+        ({"patience": None}, "patience", ""),
+        ({"patience": PatienceFigures(waited=0, limit=5)}, "patience", ""),
+        (
+            {"patience": PatienceFigures(waited=1, limit=5)},
+            "patience",
+            "no better validation loss for 1 evaluation, training stops at 5",
+        ),
+        (
+            {"patience": PatienceFigures(waited=4, limit=5)},
+            "patience",
+            "no better validation loss for 4 evaluations, training stops at 5",
+        ),
+        (
+            {"baseline": BASELINE, "validation": EVALUATED},
+            "to beat",
+            "perplexity 69.6 on the same validation tokens, 72.8 on the same test tokens: a bigram"
+            " model",
+        ),
+        (
+            {"baseline": BASELINE},
+            "to beat",
+            "perplexity 72.8 on the same test tokens: a bigram model",
+        ),
+        ({"requests": ASKED}, "requested", "learning_rate 0.001; evaluate"),
+        ({"stop_after": "epoch"}, "stops", "after this epoch"),
+        ({}, "stops", ""),
+    ],
+)
+def test_show_says_what_is_known_of_a_run(
+    changes: dict[str, object], label: str, words: str
+) -> None:
+    assert dict(summary_lines(SUMMARY.model_copy(update=changes)))[label] == words
 
 
 @pytest.mark.parametrize(
@@ -110,89 +133,22 @@ def test_show_names_the_layout_unless_it_is_sentences() -> None:
     [("elman", "Elman 2×8 tied"), ("mingru", "minGRU 2×8 tied"), ("slstm", "sLSTM 2×8 tied")],
 )
 def test_cells_have_their_usual_names(cell: str, words: str) -> None:
-    assert SUMMARY.model is not None
-    assert (
-        model_text(
-            SUMMARY.model_copy(
-                update={"model": SUMMARY.model.model_copy(update={"cell_type": cell})}
-            )
-        )
-        == words
-    )
+    model = SUMMARY.model.model_copy(update={"cell_type": cell})
+    assert model_text(SUMMARY.model_copy(update={"model": model})) == words
 
 
-@pytest.mark.parametrize(
-    ("patience", "words"),
-    [
-        (None, ""),
-        (PatienceFigures(waited=0, limit=5), ""),
-        (
-            PatienceFigures(waited=1, limit=5),
-            "no better validation loss for 1 evaluation, training stops at 5",
-        ),
-        (
-            PatienceFigures(waited=4, limit=5),
-            "no better validation loss for 4 evaluations, training stops at 5",
-        ),
-    ],
-)
-def test_show_reports_patience_while_it_counts(
-    patience: PatienceFigures | None, words: str
-) -> None:
-    assert (
-        dict(summary_lines(SUMMARY.model_copy(update={"patience": patience})))["patience"] == words
+def test_show_and_metrics_have_the_share_of_unknown_tokens(verb: Verbs) -> None:
+    first = EvaluationRow(
+        1, 1, "validation", "validation", 0.9, 10_000, None, 1.0, 9_001.0, unknown=7_300
     )
-
-
-def test_the_baseline_names_the_set_of_each_figure() -> None:
-    baseline = BaselineFigures(perplexity=72.8, validation_perplexity=69.6)
-    both = SUMMARY.model_copy(
-        update={
-            "baseline": baseline,
-            "validation": EvaluationFigures(name="validation", perplexity=60.0),
-        }
-    )
-    assert (
-        dict(summary_lines(both))["to beat"]
-        == "perplexity 69.6 on the same validation tokens, 72.8 on the same test tokens: a bigram"
-        " model"
-    )
-    test_alone = SUMMARY.model_copy(update={"baseline": baseline})
-    assert (
-        dict(summary_lines(test_alone))["to beat"]
-        == "perplexity 72.8 on the same test tokens: a bigram model"
-    )
-
-
-def test_show_and_metrics_have_the_share_of_unknown_tokens(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    directory = create_run(RunConfig(), "few-words")
-    record(
-        directory,
-        StepRow(1, 1, 1_000, 0.1, 4.6, 0.5, 1e-3, 12_000.0, 1.0, 9_000.0),
-        EvaluationRow(
-            1, 1, "validation", "validation", 0.9, 10_000, None, 1.0, 9_001.0, unknown=7_300
-        ),
-        EvaluationRow(1, 1, "test", "test", 0.9, 10_000, 0.25, 1.0, 9_001.0, unknown=4),
-        EventRow(1, 1, "finished", "", 9_003.0),
-    )
-    assert run(["show", "few-words"]) == 0
-    shown = capsys.readouterr().out
+    test = replace(first, split="test", name="test", bits_per_byte=0.25, unknown=4)
+    step = StepRow(1, 1, 1_000, 0.1, 4.6, 0.5, 1e-3, 12_000.0, 1.0, 9_000.0)
+    ended = EventRow(1, 1, "finished", "", 9_003.0)
+    record(create_run(RunConfig(), "few-words"), step, first, test, ended)
+    shown = verb("show few-words").out
     assert "perplexity 2.46, no bits a byte: 73 % unknown at step 1" in shown
     assert "perplexity 2.46, 0.25 bits a byte, 0.04 % unknown" in shown
-    assert run(["show", "few-words", "--json"]) == 0
-    validation = json.loads(capsys.readouterr().out)["validation"]
+    validation = verb.json("show few-words")["validation"]
     assert (validation["bits_per_byte"], validation["unknown_share"]) == (None, 0.73)
-    assert run(["metrics", "few-words", "--evaluations", "--csv"]) == 0
-    head, first, _ = capsys.readouterr().out.splitlines()
-    assert dict(zip(head.split(","), first.split(","), strict=True))["unknown"] == "7300"
-
-
-def test_what_the_worker_was_asked_and_a_planned_stop_are_shown() -> None:
-    asked = (RequestFigures(words="learning_rate 0.001"), RequestFigures(words="evaluate"))
-    update = {"requests": asked, "stop_after": "epoch"}
-    lines = dict(summary_lines(SUMMARY.model_copy(update=update)))
-    assert lines["requested"] == "learning_rate 0.001; evaluate"
-    assert lines["stops"] == "after this epoch"
-    assert dict(summary_lines(SUMMARY))["stops"] == ""
+    head, row, _ = verb("metrics few-words --evaluations --csv").out.splitlines()
+    assert dict(zip(head.split(","), row.split(","), strict=True))["unknown"] == "7300"

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import io
-import json
-import random
 import re
 import sys
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 
 from rnnlm_tui.cli import watch
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.output import cells
-from rnnlm_tui.cli.summaries import clipped, frame_lines, one_line
-from rnnlm_tui.cli.watch import replacing
+from rnnlm_tui.cli.summaries import clipped, frame_lines
 from rnnlm_tui.client.remaining import Eta, SteadyEta
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import EvaluationRow, GpuRow
@@ -25,7 +23,10 @@ from rnnlm_tui.system.locks import LockPage
 from tests.fakes.nvml import read_machine
 from tests.fakes.scripted_monitor import play
 from tests.tui.demo_run import HOUR, NOW, demo_run, readings, seen
+from tests.unit.cli.calls import Verbs
 from tests.unit.cli.test_runs import trained_run
+
+JOINED = ("❤\ufe0f", "👩\u200d👩\u200d👧", "👍🏽")
 
 
 class Terminal(io.StringIO):
@@ -63,50 +64,27 @@ def test_a_frame_has_the_dashboards_figures_and_fits_its_width() -> None:
             lines = frame_lines(now, Eta(24.0, 3.0), width, ascii_only=ascii_only)
             assert max(map(cells, lines)) <= width
             assert not ascii_only or all(line.isascii() for line in lines)
+        (curve,) = [line for line in lines if line.startswith(" curve")]
+        assert curve[-1].isdigit(), "it ends with the last value"
     text = "\n".join(frame_lines(now, Eta(24.0, 3.0), 119))
-    for figure in (
-        "plain-otter  ● running",
-        "3,751 / 4,754",
-        "24 s left ±3",
-        "tok/s",
-        "curve",
-        "val ppl",
-        "machine",
-        "GPU",
-        "sample",
-        "3,700: The state",
-    ):
+    figures = ["plain-otter  ● running", "3,751 / 4,754", "24 s left ±3", "3,700: The state"]
+    for figure in (*figures, "tok/s", "val ppl", "machine", "GPU", "sample"):
         assert figure in text
 
 
-def test_the_curve_ends_with_its_last_value() -> None:
-    now = seen(demo_run())
-    for width in (50, 60, 79, 119):
-        (curve,) = [line for line in frame_lines(now, None, width) if line.startswith(" curve")]
-        assert curve[-1].isdigit()
-
-
-def test_every_status_has_a_frame_and_a_line() -> None:
-    statuses: tuple[RunStatus, ...] = (
-        "running", "paused", "stopped", "finished", "failed", "crashed", "stalled", "degraded",
-        "lost",
-    )  # fmt: skip
-    for status in statuses:
+def test_every_status_has_a_frame() -> None:
+    for status in set(get_args(RunStatus)) - {"draft", "preparing"}:
         last = NOW - HOUR if status == "lost" else NOW
         now = seen(demo_run(status, name=suggest_name(), now=last))
         assert now.summary.status == status
         said = {"message": "what happened", "hint": "what to do"}
         reported = replace(now, summary=now.summary.model_copy(update=said))
-        assert any("what happened" in line for line in frame_lines(reported, None))
-        assert any(line.startswith(" to do   what to do") for line in frame_lines(reported, None))
-        assert "what happened" in one_line(reported, None)
-
-
-def test_a_preparing_run_has_a_frame() -> None:
+        lines = frame_lines(reported, None)
+        assert any("what happened" in line for line in lines)
+        assert any(line.startswith(" to do   what to do") for line in lines)
     page = LockPage(progress=("encoding", 900_000, 1_880_000))
     now = seen(demo_run("preparing", 0, page=page))
     assert any("turning text into tokens" in line for line in frame_lines(now, None))
-    assert "preparing" in one_line(now, None)
 
 
 def test_each_other_gpu_has_a_line() -> None:
@@ -128,11 +106,6 @@ def test_each_other_gpu_has_a_line() -> None:
             "NVIDIA A100-SXM4-40GB MIG 3g.20gb, 14 GiB own, 14 / 20 GiB used, 186 / 400 W, 47 °C,"
             " 1,410 / 1,410 MHz",
         ),
-        (
-            "gtx1650",
-            "NVIDIA GeForce GTX 1650 94 %, 2.2 GiB own, 2.6 / 4.0 GiB used, 71 °C,"
-            " 1,785 / 2,100 MHz",
-        ),
         ("gpu-lost", "NVIDIA H100 80GB HBM3, card lost"),
     ],
 )
@@ -140,29 +113,23 @@ def test_a_gpu_is_described_as_far_as_its_driver_reports_it(machine: str, text: 
     card, others = read_machine(machine)
     now = seen(demo_run(hardware=readings(card=card, others=others)))
     assert f" GPU     {text}" in [line.rstrip() for line in frame_lines(now, None, 400)]
-    assert ("GPU lost" in one_line(now, None)) == (machine == "gpu-lost")
 
 
-def test_wide_and_joined_characters_are_measured_as_terminals_do() -> None:
-    assert [cells(text) for text in ("abc", "日本", "e\u0301", "")] == [3, 4, 1, 0]
-    assert clipped("日本語", 4) == "日…"
-    assert clipped("abc", 3) == "abc"
-
-
-def test_replacing_a_frame_leaves_the_new_one_and_sends_nothing_if_unchanged() -> None:
-    draw = random.Random(3)
-    terminal, before = Terminal(), list[str]()
-    for _ in range(300):
-        lines = [draw.choice("abcd") * draw.randint(1, 5) for _ in range(draw.randint(1, 6))]
-        terminal.write(replacing(before, lines))
-        assert terminal.shown == lines
-        assert terminal.row == len(lines)
-        assert replacing(lines, lines) == ""
-        before = lines
-    assert (
-        replacing(["same", "old", "same"], ["same", "new", "same"])
-        == "\x1b[3A\r\x1b[1Bnew\x1b[K\n\x1b[1B"
-    )
+@pytest.mark.parametrize(
+    ("text", "taken", "width", "cut"),
+    [
+        ("abc", 3, 3, "abc"),
+        ("日本語", 6, 4, "日…"),
+        ("e\u0301", 1, 1, "e\u0301"),
+        *((sign * 10, 20, 20, sign * 10) for sign in JOINED),
+        *((sign * 11, 22, 20, sign * 9 + "…") for sign in JOINED),
+    ],
+)
+def test_wide_and_joined_characters_are_measured_and_clipped_as_terminals_do(
+    text: str, taken: int, width: int, cut: str
+) -> None:
+    assert cells(text) == taken
+    assert clipped(text, width) == cut
 
 
 def test_watching_in_a_terminal_rewrites_the_frame_until_the_run_ends(
@@ -178,82 +145,75 @@ def test_watching_in_a_terminal_rewrites_the_frame_until_the_run_ends(
     assert [line for line in terminal.shown if "● running" in line] == []
 
 
-def test_watching_without_a_terminal_appends_lines(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_watching_without_a_terminal_prints_what_follow_prints(
+    monkeypatch: pytest.MonkeyPatch, verb: Verbs
 ) -> None:
     trained_run()
-    opened = play(
-        monkeypatch, [seen(demo_run()), None, seen(demo_run("stopped", name="old-otter"))]
-    )
-    assert run(["show", "brisk", "--watch", "--fps", "60"]) == 3
-    assert [buckets for _, buckets in opened] == [watch.BUCKETS]
-    lines = capsys.readouterr().out.splitlines()
-    assert [
-        re.fullmatch(r"\d\d:\d\d:\d\d  (\w+)  step 3,751 / 4,754 \(79 %\)  val ppl .*", line)[1]  # type: ignore[index]
-        for line in lines
-        if line
-    ] == ["running", "stopped"]
+    running = seen(demo_run())
+    play(monkeypatch, [running, None, seen(demo_run("stopped", name="old-otter"))])
+    out = verb("show brisk --watch", code=3).out
+    assert out.startswith("plain-otter: running, Elman")
+    assert "old-otter stopped at step 3,751 / 4,754 (79 %), after" in out
+    play(monkeypatch, [running, KeyboardInterrupt()])
+    assert "keeps running" in verb("show brisk --watch", code=130).err
 
 
-def test_ctrl_c_while_watching_detaches(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    trained_run()
-    play(monkeypatch, [seen(demo_run()), KeyboardInterrupt()])
-    assert run(["show", "brisk", "--watch"]) == 130
-    assert "keeps running" in capsys.readouterr().err
-
-
-def test_one_frame_of_a_finished_run_and_of_a_draft(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_frame_of_a_finished_run_and_of_a_draft(verb: Verbs) -> None:
     trained_run()
     create_run(RunConfig(), "plain-otter")
-    assert run(["show", "brisk", "--once"]) == 0
-    out = capsys.readouterr().out
+    out = verb("show brisk --once").out
     assert "brisk-heron  ✓ finished" in out
-    assert "saved   best 2, last 3; 2 checkpoints" in out
-    assert run(["show", "plain", "--once", "--ascii"]) == 0
-    assert "plain-otter  o draft" in capsys.readouterr().out
-    assert run(["show", "brisk", "--once", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["run"] == "brisk-heron"
-    assert run(["show", "brisk", "--watch", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["status"] == "finished"
+    assert "saved   best 2, last 3, 2 kept" in out
+    assert "plain-otter  o draft" in verb("show plain --once --ascii").out
+    assert verb.json("show brisk --once")["run"] == "brisk-heron"
+    assert verb.json("show brisk --watch")["status"] == "finished"
 
 
-@pytest.mark.parametrize(
-    "options", [["--watch", "--once"], ["--watch", "--fps", "0"], ["--watch", "--fps", "x"]]
-)
-def test_invalid_watch_options_are_rejected(
-    options: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.parametrize("options", ["--watch --once", "--watch --fps 0", "--watch --fps x"])
+def test_invalid_watch_options_are_rejected(options: str, verb: Verbs) -> None:
     trained_run()
-    assert run(["show", "brisk", *options]) == 2
-    assert capsys.readouterr().out == ""
+    assert verb(f"show brisk {options}", code=2).out == ""
 
 
-def test_after_a_resize_the_frame_is_redrawn_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_frame_is_printed_over_the_last_one_at_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = Terminal()
     terminal.write("$ rnnlm-tui show plain-otter --watch\n")
-    size = (119, 40)
-    monkeypatch.setattr(watch, "_size", lambda _stream: size)
     printer = watch.FramePrinter(terminal, ascii_only=False)
     now = seen(demo_run())
-    printer.update(now)
-    for size in ((139, 40), (139, 30), (149, 40)):  # noqa: B007 (the printer asks for it)
-        printer.update(now)
-        assert sum("plain-otter" in line for line in terminal.shown) == 2
-        assert terminal.shown[0].startswith("$ rnnlm-tui")
+    shorter = replace(now, events=(), samples=())
+    for snapshot, size in (
+        (now, (119, 40)), (shorter, (119, 40)), (now, (139, 40)), (now, (139, 30)),
+        (now, (149, 40)), (shorter, (149, 30)),
+    ):  # fmt: skip
+        monkeypatch.setattr(watch, "_size", lambda _stream, size=size: size)
+        printer.update(snapshot)
+        wanted = frame_lines(snapshot, None, size[0])[: size[1] - 1]
+        shown = [line for line in terminal.shown if line]
+        assert shown[0].startswith("$ rnnlm-tui")
+        assert [line[:8] for line in shown[1:]] == [line[:8] for line in wanted if line]
+    sent = len(terminal.getvalue())
+    printer.update(shorter)
+    assert len(terminal.getvalue()) == sent, "an equal frame isn't sent again"
 
 
-def test_lines_rewrapped_by_a_narrower_terminal_are_counted() -> None:
-    assert watch.erasing(["x" * 100, "", "y" * 40], (49, 30)) == "\x1b[4A\r\x1b[J"
-    assert watch.erasing(["x" * 100] * 30, (49, 10)) == "\x1b[9A\r\x1b[J"
-
-
-@pytest.mark.parametrize("sign", ["❤\ufe0f", "👩\u200d👩\u200d👧", "👍🏽"])
-def test_a_line_of_joined_characters_is_clipped_between_them(sign: str) -> None:
-    assert cells(sign * 10) == 20
-    assert clipped(sign * 10, 20) == sign * 10
-    assert clipped(sign * 11, 20) == sign * 9 + "…"
+def test_lines_rewrapped_by_a_narrower_terminal_are_overwritten(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = io.StringIO()
+    printer = watch.FramePrinter(terminal, ascii_only=False)
+    frames = iter((["x" * 100, "", "y" * 40], ["z"], ["z"] * 40, ["end"]))
+    monkeypatch.setattr(watch, "frame_lines", lambda *_, **__: next(frames))
+    sizes = iter(((119, 30), (49, 30), (49, 50), (49, 10)))
+    monkeypatch.setattr(watch, "_size", lambda _stream: next(sizes))
+    sent = []
+    for _ in range(4):
+        printer.update(seen(demo_run(name=suggest_name())))
+        sent.append(terminal.getvalue())
+        terminal.truncate(terminal.seek(0))
+    assert sent[0].startswith("\rxxx")
+    assert sent[1] == "\x1b[4A\rz\x1b[K\n\x1b[J", "two rows, an empty one, one row"
+    assert sent[2].startswith("\x1b[1A\r")
+    assert sent[3].startswith("\x1b[9A\r"), "no further than the terminal is high"
 
 
 def test_the_first_drop_does_not_flatten_the_curve_of_a_long_run() -> None:
