@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from rnnlm_tui.cli.options import weights_step
 from rnnlm_tui.cli.output import TextStream, line, note, print_json
 from rnnlm_tui.errors import StorageError, WorkerError
+from rnnlm_tui.schema.config import SAMPLING_OFF
 from rnnlm_tui.schema.formatting import counted, escaped, first_of
 from rnnlm_tui.schema.metrics import SEEDS
 
@@ -198,12 +199,7 @@ def sample_json(request: SampleRequest, done: SampleDone, run: str) -> dict[str,
         "seed": None if settings.is_greedy else (settings.seed + done.sample) % SEEDS,
         "greedy": settings.is_greedy,
         "temperature": settings.temperature,
-        "top_k": settings.top_k,
-        "top_p": settings.top_p,
-        "min_p": settings.min_p,
-        "typical_p": settings.typical_p,
-        "repetition_penalty": settings.repetition_penalty,
-        "penalty_window": settings.penalty_window,
+        **{name: getattr(settings, name) for name in SAMPLING_OFF},
         "unknown_tokens": settings.unknown,
         "stop": list(settings.stop),
         "max_new_tokens": settings.max_new_tokens,

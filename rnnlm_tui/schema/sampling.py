@@ -223,8 +223,8 @@ class Alternative(_SamplerMessage):
     filtered: float
     """After penalty, temperature and filters: the probability with which it is sampled."""
     removed_by: str = ""
-    """The filter that removed it (`top-k`, `top-p`, `min-p`, `typical-p`, `excluded`, `greedy`);
-    empty: it can be sampled."""
+    """The filter that removed it, such as `top-p`; `excluded`, `greedy`; empty: it can be
+    sampled."""
 
 
 class TokenChoice(_SamplerMessage):

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from rnnlm_tui.schema.config import SAMPLING_OFF, SamplingConfig
+from rnnlm_tui.schema.config import FILTERS, SAMPLING_OFF, SamplingConfig
 from rnnlm_tui.schema.formatting import LATEST, counted, escaped_list
 from rnnlm_tui.schema.sampling import SampleDone, SampleRequest
 from rnnlm_tui.store.paths import samples_file
@@ -102,7 +102,7 @@ class KeptSample(BaseModel):
             parts += [f"seed {self.seed}", f"temperature {settings.temperature:g}"]
             parts += [
                 f"{name.replace('_', '-')} {getattr(settings, name):g}"
-                for name in ("top_k", "top_p", "min_p", "typical_p")
+                for name in FILTERS
                 if getattr(settings, name) != SAMPLING_OFF[name]
             ]
         if settings.repetition_penalty != 1:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rnnlm_tui.errors import Adjustment, ConfigError, Problem
 from rnnlm_tui.schema.cells import HEADED_CELLS, RECURRENT_WEIGHT_CELLS
-from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.config import IDLE_WHEN_GREEDY, RunConfig
 from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.schema.formatting import counted, escaped, unescaped
 from rnnlm_tui.schema.presets import PRESETS
@@ -368,7 +368,7 @@ def idle_fields(config: RunConfig) -> dict[str, str]:
         (training.max_steps is not None, "max steps is set", "training", "epochs"),
         (streams, "sentence mode only", "training", "context_length shuffle"),
         (not streams, "stream mode only", "training", "bptt"),
-        (sampling.is_greedy, "greedy", "sampling", "top_k top_p min_p typical_p seed"),
+        (sampling.is_greedy, "greedy", "sampling", " ".join(IDLE_WHEN_GREEDY)),
         (sampling.greedy, "greedy", "sampling", "temperature"),
         (sampling.repetition_penalty == 1, "no penalty", "sampling", "penalty_window"),
     )  # fmt: skip

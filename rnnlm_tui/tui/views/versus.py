@@ -369,10 +369,7 @@ def legend(side: Side, room: int) -> Content:
 
 SHOWN_SETTINGS = ("temperature", "top_p", "top_k", "min_p", "max_new_tokens")
 """Settings that are shown also if they are off, where there is room."""
-SETTINGS = (
-    *SHOWN_SETTINGS[:-1], "typical_p", "repetition_penalty", "penalty_window", "stop",
-    SHOWN_SETTINGS[-1],
-)  # fmt: skip
+SETTINGS = ("temperature", *SAMPLING_OFF, "stop", "max_new_tokens")
 OFF: dict[str, object] = {**SAMPLING_OFF, "stop": ()}
 
 
