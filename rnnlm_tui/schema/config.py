@@ -244,8 +244,7 @@ class ScheduleConfig(Section):
     warmup_steps: Steps = field(
         100,
         "warm-up",
-        "Steps to increase the rate linearly from 0 to the peak. In a shorter run, a preset's"
-        " default becomes a tenth of the run.",
+        "Steps to increase the rate linearly from 0 to the peak; in a shorter run, a tenth of it.",
         unit="steps",
     )
     final_fraction: Fraction = field(

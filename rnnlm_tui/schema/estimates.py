@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, lcm
 
-from rnnlm_tui.errors import Adjustment, Problem
 from rnnlm_tui.schema.cells import CELLS, LayerSize
 from rnnlm_tui.schema.config import ModelConfig, RunConfig, TrainingConfig
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.presets import PRESETS
 
 WARMUP = "schedule.warmup_steps"
 
@@ -114,41 +112,22 @@ def total_steps(config: RunConfig, per_epoch: int) -> int:
 
 
 def planned_warmup(config: RunConfig, steps: int) -> int:
-    """Warm-up steps in a run of `steps`.
-
-    As configured, or a tenth of the run if the preset's default is too long.
-    """
-    return _warmup(config.schedule.warmup_steps, config.preset, steps)
+    """Warm-up steps in a run of `steps`: a tenth of it, if as many as configured are too many."""
+    warmup = config.schedule.warmup_steps
+    return warmup if warmup < max(steps, 1) else steps // 10
 
 
 def warmup_note(config: RunConfig, steps: int | None) -> str:
     """A note if the warm-up was shortened; empty if it wasn't, or if `steps` is unknown."""
-    preset = config.schedule.warmup_steps
-    if steps is None or (planned := planned_warmup(config, steps)) == preset:
+    configured = config.schedule.warmup_steps
+    if steps is None or (planned := planned_warmup(config, steps)) == configured:
         return ""
     if not planned:
-        return f"no warm-up: the run has {counted(steps, 'step')}, the preset's warm-up {preset:,}"
+        return f"no warm-up: the run has {counted(steps, 'step')}, {WARMUP} is {configured:,}"
     return (
-        f"warm-up shortened to {counted(planned, 'step')}, a tenth of the run: the preset's warm-up"
-        f" has {counted(preset, 'step')}, the run {steps:,}"
+        f"warm-up shortened to {counted(planned, 'step')}, a tenth of the run: {WARMUP} is"
+        f" {configured:,}, the run has {counted(steps, 'step')}"
     )
-
-
-def warmup_problem(warmup: int, preset: str, steps: int) -> Problem | None:
-    """The problem with a warm-up in a run of `steps`; None if it fits or is the preset's."""
-    if _warmup(warmup, preset, steps) < max(steps, 1):
-        return None
-    return Problem(
-        WARMUP,
-        f"is {warmup:,}, must be below the run's {counted(steps, 'step')}",
-        f"a tenth would be {steps // 10:,}",
-        adjustments=(Adjustment.of({WARMUP: steps // 10}),),
-    )
-
-
-def _warmup(warmup: int, preset: str, steps: int) -> int:
-    default = PRESETS[preset].schedule.warmup_steps if preset in PRESETS else None
-    return steps // 10 if warmup >= steps and warmup == default else warmup
 
 
 def checkpoint_bytes(model: ModelConfig, vocab_size: int, algorithm: str = "adamw") -> int:

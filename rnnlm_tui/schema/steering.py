@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from rnnlm_tui.errors import ConfigError, InputError, Problem
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.estimates import WARMUP, total_steps
+from rnnlm_tui.schema.estimates import total_steps
 from rnnlm_tui.schema.formatting import counted, exact
 from rnnlm_tui.schema.metrics import CommandRow
 from rnnlm_tui.schema.protocol import CommandResult, Setting
@@ -130,13 +130,8 @@ def changed_config(
     try:
         changed = parse_config(merge(config, whole))
     except ConfigError as error:
-        raise ConfigError(
-            _too_short("training.max_steps", whole["training.max_steps"], position)
-            or replace(problem, path="training.max_steps")
-            if problem.path == WARMUP and isinstance(whole.get("training.max_steps"), int)
-            else replace(problem, adjustments=())  # options of a command that starts a run
-            for problem in error.problems
-        ) from error
+        # adjustments are options of a command that starts a run
+        raise ConfigError(replace(problem, adjustments=()) for problem in error.problems) from error
     if problem := _length_problem(changed, changes, position):
         raise ConfigError([problem])
     return changed

@@ -90,13 +90,13 @@ async def test_config_with_changes_and_a_problem(
     async with drafted(size, mode) as (app, pilot, screen):
         for path, value in (
             ("model.dropout", 0.25),
-            ("schedule.warmup_steps", 6000),
-            ("optimizer.learning_rate", 5e-3),
+            ("training.seed", 7),
+            ("optimizer.learning_rate", 5.0),
         ):
             screen.form.set_values({path: value})
         await until_shown(pilot, "3 changed from plain-otter")
-        screen.form.go_to("schedule.warmup_steps")
-        await until_shown(pilot, f"{mark} is 6,000, must be below the run's 4,752 steps")
+        screen.form.go_to("optimizer.learning_rate")
+        await until_shown(pilot, f"{mark} is 5, must be at most 1 with adamw")
         await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 

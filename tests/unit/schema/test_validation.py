@@ -44,15 +44,12 @@ def test_contradicting_fields_are_reported_besides_other_problems() -> None:
     found = problems_of(
         {
             "model.embedding_dim": 64,
-            "training.max_steps": 10,
-            "schedule.warmup_steps": 10,
             "tokenizer.vocab_size": 100,
             "sampling.top_p": 0,
         }
     )
     assert set(found) == {
         "model.tie_weights",
-        "schedule.warmup_steps",
         "tokenizer.vocab_size",
         "sampling.top_p",
     }
