@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticKnownError
 
 from rnnlm_tui.schema.cells import CellType
@@ -30,6 +31,12 @@ Count = Annotated[int, Field(ge=0, le=1_000_000)]
 Dropout = Annotated[float, Field(ge=0, le=0.99)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 PositiveFraction = Annotated[float, Field(gt=0, le=1)]
+
+
+def unit_of(info: FieldInfo) -> str:
+    """The unit of a field's number; empty for other fields."""
+    extra = info.json_schema_extra
+    return str(extra["unit"]) if isinstance(extra, dict) else ""
 
 
 def field(

@@ -235,7 +235,7 @@ def _value(config: RunConfig, section: str, name: str) -> object:
 def _file_origins(file: ConfigText) -> dict[str, Origin]:
     origins = {}
     for path in ("preset", *field_paths()):
-        place = file.values.get(path)
+        place = file.place_of(path) if path in file.values else None
         if place is not None:
             origins[path] = Origin("file", place.source, place.line, place.column)
     return origins
