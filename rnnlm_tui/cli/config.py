@@ -104,7 +104,7 @@ def _print_origins(found: ResolvedConfig) -> None:
 
 
 def _values(found: ResolvedConfig) -> list[tuple[str, object, Origin]]:
-    from rnnlm_tui.schema.steering import value_of
+    from rnnlm_tui.schema.config import value_of
 
     return [(path, value_of(found.config, path), origin) for path, origin in found.origins.items()]
 

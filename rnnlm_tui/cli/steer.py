@@ -126,8 +126,9 @@ def _consequence(state: SteeringState, one: Setting, step: int) -> str:
 def _list(run: RunDirectory, *, json: bool) -> None:
     """Print the keys that can change, their values, and the journal."""
     from rnnlm_tui.client.steering import read_steering
+    from rnnlm_tui.schema.config import value_of
     from rnnlm_tui.schema.status import LIVING
-    from rnnlm_tui.schema.steering import STEERABLE, value_of, value_text
+    from rnnlm_tui.schema.steering import STEERABLE, value_text
     from rnnlm_tui.schema.validation import allowed_range
 
     state, start = read_steering(run), run.read_config()

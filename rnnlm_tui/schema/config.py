@@ -7,6 +7,7 @@ The form, `--set`, `config show` and the guide are made from the fields. The def
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
@@ -510,6 +511,13 @@ class RunConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     sampling: SamplingConfig = SamplingConfig()
+
+
+def value_of(config: RunConfig, path: str) -> JsonValue:
+    """The value at a dotted path, or of `preset`, as JSON."""
+    value = attrgetter(path)(config)
+    found: JsonValue = list(value) if isinstance(value, tuple) else value
+    return found
 
 
 SECTIONS: tuple[str, ...] = tuple(name for name in RunConfig.model_fields if name != "preset")

@@ -8,12 +8,13 @@ dot. No other variable of rnnlm-tui has two underscores, so they can't be confus
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, cast
+from typing import Literal
 
 from rnnlm_tui.errors import ConfigError, Place, Problem, did_you_mean
-from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.config import RunConfig, value_of
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.presets import preset as find_preset
 from rnnlm_tui.schema.rules import dependent_fields
@@ -38,12 +39,8 @@ OTHER_VARIABLES: tuple[str, ...] = (
     "RNNLM_TUI_NICENESS",
     "RNNLM_TUI_TRITON",
     "RNNLM_TUI_PARENT",
-    "RNNLM_TUI_REWRITE",
-    "RNNLM_TUI_CRASH_POINT",
-    "RNNLM_TUI_HUGE_LINE",
-    "RNNLM_TUI_GPU_DRY_RUN",
 )
-"""Our variables that set no config key; the last four are for tests."""
+"""Our variables that set no config key."""
 
 Layer = Literal["default", "preset", "run", "file", "environment", "command line", "tokenizer"]
 """Where a value comes from; `tokenizer`: the vocabulary size, counted in its files."""
@@ -135,31 +132,42 @@ def resolve_config(
     raw = overlay(base, written)
     if preset is not None:
         raw["preset"] = preset
-    origins = base_origins(base, below)
+    origins = _base_origins(base, below)
     if file is not None:
         origins |= _file_origins(file)
         problems = [file.located(problem) for problem in problems]
     if preset is not None:
         origins["preset"] = Origin("command line", "--preset")
-    variables = _Variables.read(environment or {})
-    problems += variables.problems
-    raw = merge(raw, variables.changes)
-    origins |= {path: Origin("environment", variable_of(path)) for path in variables.changes}
+    notes: list[str] = []
+    known = {variable_of(path): path for path in field_paths()}
+    for name, text in sorted((environment or {}).items()):
+        if not text or not name.startswith(PREFIX) or name in OTHER_VARIABLES:
+            continue
+        if path := known.get(name):
+            raw = merge(raw, {path: parse_value(path, text)})
+            origins[path] = Origin("environment", name)
+        elif DOT in name:
+            hint = _similar(name) or "`rnnlm-tui config show` lists all keys"
+            problems.append(Problem(_key(name), "unknown config key", hint, place=Place(name)))
+        else:
+            hint = _similar(name) or did_you_mean(name, OTHER_VARIABLES)
+            note = f"ignoring the unknown environment variable {name}"
+            notes.append(f"{note}: {hint}" if hint else note)
     for assignment in assignments:
         try:
             changes = parse_assignments([assignment])
         except ConfigError as error:
-            problems.extend(error.problems)
+            problems += error.problems
             continue
         raw = merge(raw, changes)
         origins |= {path: Origin("command line", "--set") for path in changes}
     try:
         config = parse_config(raw)
     except ConfigError as error:
-        problems.extend(located(error.problems, origins, file))
+        problems += _located(error.problems, origins, file)
     if problems:
         raise ConfigError(sorted(problems, key=_reading_order))
-    return ResolvedConfig(config, base, origins, variables.notes)
+    return ResolvedConfig(config, base, origins, tuple(notes))
 
 
 def _reading_order(problem: Problem) -> tuple[bool, int, int]:
@@ -170,27 +178,25 @@ def _reading_order(problem: Problem) -> tuple[bool, int, int]:
     return False, place.line, place.column or 0
 
 
-def base_origins(base: RunConfig, below: Origin) -> dict[str, Origin]:
+def _base_origins(base: RunConfig, below: Origin) -> dict[str, Origin]:
     """The origins of a preset's or a run's values: what it shares with the layers under it is
     theirs."""
     default, preset = Origin("default"), PRESETS.get(base.preset, RunConfig())
     layers = [(default, RunConfig())]
     if below.layer == "run":
         layers.append((Origin("preset", preset.preset), preset))
-    origins = {"preset": default if base.preset == RunConfig().preset else below}
-    for path in field_paths():
-        section, _, name = path.partition(".")
-        value = _value(base, section, name)
-        origins[path] = below
-        for origin, config in layers:
-            if _value(config, section, name) == value:
-                origins[path] = origin
-                break
-    return origins
+    origins = {
+        path: next(
+            (origin for origin, config in layers if value_of(config, path) == value_of(base, path)),
+            below,
+        )
+        for path in field_paths()
+    }
+    return {"preset": default if base.preset == RunConfig().preset else below, **origins}
 
 
-def located(
-    problems: Iterable[Problem], origins: Mapping[str, Origin], file: ConfigText | None = None
+def _located(
+    problems: Iterable[Problem], origins: Mapping[str, Origin], file: ConfigText | None
 ) -> list[Problem]:
     """Problems with the place where the user wrote the value, or one of those that it depends on.
 
@@ -228,10 +234,6 @@ def _unknown_preset(name: str) -> Problem:
     )
 
 
-def _value(config: RunConfig, section: str, name: str) -> object:
-    return cast(object, getattr(getattr(config, section), name))
-
-
 def _file_origins(file: ConfigText) -> dict[str, Origin]:
     origins = {}
     for path in ("preset", *field_paths()):
@@ -241,59 +243,15 @@ def _file_origins(file: ConfigText) -> dict[str, Origin]:
     return origins
 
 
-@dataclass(frozen=True, slots=True)
-class _Variables:
-    """What the environment says about a config."""
-
-    changes: Mapping[str, object]
-    problems: tuple[Problem, ...]
-    notes: tuple[str, ...]
-
-    @classmethod
-    def read(cls, environment: Mapping[str, str]) -> _Variables:
-        """Sort the variables that begin with our prefix: config keys, others that are known, and
-        the rest. An empty one counts as not set."""
-        known = {variable_of(path): path for path in field_paths()}
-        changes: dict[str, object] = {}
-        problems: list[Problem] = []
-        notes: list[str] = []
-        for name, text in sorted(environment.items()):
-            if not text or not name.startswith(PREFIX) or name in OTHER_VARIABLES:
-                continue
-            path = known.get(name)
-            if path is not None:
-                changes[path] = parse_value(path, text)
-            elif DOT in name:
-                problems.append(_unknown_key(name, known))
-            else:
-                meant = _similar(name, known) or did_you_mean(name, OTHER_VARIABLES)
-                hint = f": {meant}" if meant else ""
-                notes.append(f"ignoring the unknown environment variable {name}{hint}")
-        return cls(changes, tuple(problems), tuple(notes))
+def _key(variable: str) -> str:
+    return variable.removeprefix(PREFIX).lower().replace(DOT, ".")
 
 
-def _unknown_key(name: str, known: Mapping[str, str]) -> Problem:
-    path = name.removeprefix(PREFIX).lower().replace(DOT, ".")
-    hint = _similar(name, known)
-    return Problem(
-        path,
-        "unknown config key",
-        hint or "`rnnlm-tui config show` lists all keys",
-        place=Place(name),
-    )
-
-
-def _similar(name: str, known: Mapping[str, str]) -> str:
+def _similar(variable: str) -> str:
     """`did you mean "RNNLM_TUI_TRAINING__SEED"?` for a misspelled variable; empty if none is
     similar."""
-    if name.upper() in known:
-        return f'did you mean "{name.upper()}"?'
-    word = name.removeprefix(PREFIX).lower().replace(DOT, ".")
-    paths = list(known.values())
-    same = [path for path in paths if path.rpartition(".")[2] == word]
+    word, paths = _key(variable), field_paths()
+    same = [path for path in paths if word in (path, path.rpartition(".")[2])]
     if len(same) == 1:
         return f'did you mean "{variable_of(same[0])}"?'
-    meant = did_you_mean_key(word, paths)
-    for path in sorted(paths, key=len, reverse=True):
-        meant = meant.replace(f'"{path}"', f'"{variable_of(path)}"')
-    return meant
+    return re.sub(r'"(.*?)"', lambda key: f'"{variable_of(key[1])}"', did_you_mean_key(word, paths))

@@ -12,7 +12,7 @@ from operator import attrgetter
 from pydantic import JsonValue
 
 from rnnlm_tui.errors import ConfigError, InputError, Problem
-from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.config import RunConfig, value_of
 from rnnlm_tui.schema.estimates import total_steps
 from rnnlm_tui.schema.formatting import counted, exact
 from rnnlm_tui.schema.metrics import CommandRow
@@ -64,13 +64,6 @@ class JournalledChange:
     """Number of the change that this one undoes; 0: none."""
     discards: tuple[int, ...] = ()
     """Numbers of changes at later steps, made before a resume from an earlier checkpoint."""
-
-
-def value_of(config: RunConfig, path: str) -> JsonValue:
-    """The value at a dotted path, or of `preset`, as JSON."""
-    value = attrgetter(path)(config)
-    found: JsonValue = list(value) if isinstance(value, tuple) else value
-    return found
 
 
 def value_text(path: str, value: JsonValue) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pydantic import JsonValue
 
 from rnnlm_tui.errors import RunStateError, StorageError
-from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.config import RunConfig, value_of
 from rnnlm_tui.schema.estimates import total_steps
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.formatting import counted
@@ -23,7 +23,6 @@ from rnnlm_tui.schema.steering import (
     next_to_undo,
     nothing_changed,
     settings_of,
-    value_of,
     value_text,
 )
 from rnnlm_tui.worker.checkpointing import Checkpointer

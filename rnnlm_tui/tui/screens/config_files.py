@@ -16,9 +16,9 @@ from textual.content import Content
 from rnnlm_tui import client, store
 from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError, RunNameError
 from rnnlm_tui.schema.cells import CELLS
+from rnnlm_tui.schema.config import value_of
 from rnnlm_tui.schema.formatting import user_path
 from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS
-from rnnlm_tui.schema.steering import value_of
 from rnnlm_tui.schema.validation import config_to_raw, merge, raw_value
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT
 from rnnlm_tui.tui.screens.browse import BrowseScreen, Purpose

@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rnnlm_tui.errors import Adjustment, ConfigError, Problem
 from rnnlm_tui.schema.cells import HEADED_CELLS, RECURRENT_WEIGHT_CELLS
-from rnnlm_tui.schema.config import IDLE_WHEN_GREEDY, RunConfig, unit_of
+from rnnlm_tui.schema.config import IDLE_WHEN_GREEDY, RunConfig, unit_of, value_of
 from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.schema.formatting import counted, escaped, unescaped
 from rnnlm_tui.schema.presets import PRESETS
-from rnnlm_tui.schema.steering import value_of
 from rnnlm_tui.schema.validation import (
     field_choices,
     field_kind,

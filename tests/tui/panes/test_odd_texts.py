@@ -10,9 +10,9 @@ import pytest
 from rnnlm_tui.client.estimate import estimate
 from rnnlm_tui.client.start import check_source
 from rnnlm_tui.errors import CorpusError
+from rnnlm_tui.schema.config import value_of
 from rnnlm_tui.schema.formatting import UNSAFE
 from rnnlm_tui.schema.presets import DEMO
-from rnnlm_tui.schema.steering import value_of
 from rnnlm_tui.schema.toml import toml_text
 from rnnlm_tui.schema.validation import parse_assignments
 from rnnlm_tui.tui.views.form import FIELDS, Draft, edited_value, read_value

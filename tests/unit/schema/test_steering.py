@@ -10,7 +10,7 @@ import pytest
 from pydantic import JsonValue
 
 from rnnlm_tui.errors import ConfigError
-from rnnlm_tui.schema.config import RunConfig, ScheduleConfig, TrainingConfig
+from rnnlm_tui.schema.config import RunConfig, ScheduleConfig, TrainingConfig, value_of
 from rnnlm_tui.schema.metrics import CommandRow
 from rnnlm_tui.schema.protocol import Setting
 from rnnlm_tui.schema.steering import (
@@ -23,7 +23,6 @@ from rnnlm_tui.schema.steering import (
     kept_changes,
     next_to_undo,
     settings_of,
-    value_of,
 )
 
 CONFIG = RunConfig(schedule=ScheduleConfig(warmup_steps=10))
