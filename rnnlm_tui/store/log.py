@@ -18,7 +18,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import MISSING, asdict, fields, is_dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -97,6 +97,15 @@ _STEP_LINE = (
     + ",".join(f'"{SHORT[StepRow].get(name, name)}":%r' for name in _STEP_FIELDS)
     + "}\n"
 )
+_ROUNDED: Mapping[str, Callable[[Any], float]] = {
+    "step": int,
+    "tokens_seen": int,
+    "epoch": partial(round, ndigits=4),
+    "tokens_per_second": lambda speed: float(f"{speed:.6g}"),
+    "active_seconds": partial(round, ndigits=3),
+    "time": partial(round, ndigits=3),
+}
+"""How the values of a step are rounded that aren't float32."""
 _STEP_WORDS = _STEP_LINE.replace("%r", "").rstrip().encode()
 _LETTERS = bytes({*_STEP_WORDS} - {*b"{,}"})
 _ONLY_NUMBERS = bytes.maketrans(b"{}" + _LETTERS, b"0," + b" " * len(_LETTERS))
@@ -171,17 +180,7 @@ def encode(row: Row | Facts) -> bytes:
 
 def _rounded(row: StepRow) -> dict[str, float]:
     """The values of a step as its line has them."""
-    return {
-        "step": row.step,
-        "tokens_seen": row.tokens_seen,
-        "epoch": round(row.epoch, 4),
-        "loss": shortest(row.loss),
-        "grad_norm": shortest(row.grad_norm),
-        "learning_rate": shortest(row.learning_rate),
-        "tokens_per_second": float(f"{row.tokens_per_second:.6g}"),
-        "active_seconds": round(row.active_seconds, 3),
-        "time": round(row.time, 3),
-    }
+    return {name: _ROUNDED.get(name, shortest)(getattr(row, name)) for name in _STEP_FIELDS}
 
 
 def _line(values: Mapping[str, object], most: int = MAX_TEXT) -> bytes:
