@@ -88,9 +88,9 @@ def _origins_json(found: ResolvedConfig) -> dict[str, object]:
         path: {
             "value": value,
             "layer": origin.layer,
-            "name": origin.name or None,
-            "line": origin.line,
-            "column": origin.column,
+            "name": origin.place.source or None,
+            "line": origin.place.line,
+            "column": origin.place.column,
         }
         for path, value, origin in _values(found)
     }

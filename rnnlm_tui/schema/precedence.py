@@ -9,7 +9,7 @@ dot. No other variable of rnnlm-tui has two underscores, so they can't be confus
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -46,24 +46,25 @@ Layer = Literal["default", "preset", "run", "file", "environment", "command line
 """Where a value comes from; `tokenizer`: the vocabulary size, counted in its files."""
 
 
+_NOWHERE = Place("")
+_PATHS = ("preset", *field_paths())
+CHOSEN = ("file", "environment", "command line")
+"""Layers in which the user sets values."""
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where a config's value comes from."""
 
     layer: Layer
-    name: str = ""
-    """The preset, the run, the file, the variable, or the option as given."""
-    line: int | None = None
-    """The file's line, counted from 1."""
-    column: int | None = None
+    place: Place = _NOWHERE
+    """The preset, the run, the place in the file, the variable, or the option as given."""
 
     def __str__(self) -> str:
         """`default`, `preset demo`, `my.toml:7:17`, `RNNLM_TUI_TRAINING__SEED`, `--set`."""
         if self.layer in ("default", "tokenizer"):
             return self.layer
-        if self.layer in ("preset", "run"):
-            return f"{self.layer} {self.name}"
-        return str(Place(self.name, self.line, self.column))
+        return f"{self.layer} {self.place}" if self.layer in ("preset", "run") else str(self.place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +82,7 @@ class ResolvedConfig:
     @property
     def chosen(self) -> frozenset[str]:
         """The fields set by the user: in the file, the environment or on the command line."""
-        return frozenset(
-            path
-            for path, origin in self.origins.items()
-            if origin.layer in ("file", "environment", "command line")
-        )
+        return frozenset(path for path, origin in self.origins.items() if origin.layer in CHOSEN)
 
     def with_config(self, config: RunConfig, path: str, origin: Origin) -> ResolvedConfig:
         """The same layers with one field set by `origin`."""
@@ -121,14 +118,14 @@ def resolve_config(
     written: Raw = {} if file is None else file.raw
     problems: list[Problem] = []
     if run is not None:
-        base, below = run[1], Origin("run", run[0])
+        base, below = run[1], Origin("run", Place(run[0]))
     else:
         named = preset if preset is not None else written.get("preset", "demo")
         if preset is None and isinstance(named, str) and named not in PRESETS:
             problems.append(_unknown_preset(named))
             named = "demo"
         base = find_preset(named if isinstance(named, str) else "demo")
-        below = Origin("preset", base.preset)
+        below = Origin("preset", Place(base.preset))
     raw = overlay(base, written)
     if preset is not None:
         raw["preset"] = preset
@@ -137,7 +134,7 @@ def resolve_config(
         origins |= _file_origins(file)
         problems = [file.located(problem) for problem in problems]
     if preset is not None:
-        origins["preset"] = Origin("command line", "--preset")
+        origins["preset"] = Origin("command line", Place("--preset"))
     notes: list[str] = []
     known = {variable_of(path): path for path in field_paths()}
     for name, text in sorted((environment or {}).items()):
@@ -145,7 +142,7 @@ def resolve_config(
             continue
         if path := known.get(name):
             raw = merge(raw, {path: parse_value(path, text)})
-            origins[path] = Origin("environment", name)
+            origins[path] = Origin("environment", Place(name))
         elif DOT in name:
             hint = _similar(name) or "`rnnlm-tui config show` lists all keys"
             problems.append(Problem(_key(name), "unknown config key", hint, place=Place(name)))
@@ -160,11 +157,11 @@ def resolve_config(
             problems += error.problems
             continue
         raw = merge(raw, changes)
-        origins |= {path: Origin("command line", "--set") for path in changes}
+        origins |= {path: Origin("command line", Place("--set")) for path in changes}
     try:
         config = parse_config(raw)
     except ConfigError as error:
-        problems += _located(error.problems, origins, file)
+        problems += [_located(problem, origins, file) for problem in error.problems]
     if problems:
         raise ConfigError(sorted(problems, key=_reading_order))
     return ResolvedConfig(config, base, origins, tuple(notes))
@@ -184,7 +181,7 @@ def _base_origins(base: RunConfig, below: Origin) -> dict[str, Origin]:
     default, preset = Origin("default"), PRESETS.get(base.preset, RunConfig())
     layers = [(default, RunConfig())]
     if below.layer == "run":
-        layers.append((Origin("preset", preset.preset), preset))
+        layers.append((Origin("preset", Place(preset.preset)), preset))
     origins = {
         path: next(
             (origin for origin, config in layers if value_of(config, path) == value_of(base, path)),
@@ -195,35 +192,20 @@ def _base_origins(base: RunConfig, below: Origin) -> dict[str, Origin]:
     return {"preset": default if base.preset == RunConfig().preset else below, **origins}
 
 
-def _located(
-    problems: Iterable[Problem], origins: Mapping[str, Origin], file: ConfigText | None
-) -> list[Problem]:
-    """Problems with the place where the user wrote the value, or one of those that it depends on.
+def _located(problem: Problem, origins: Mapping[str, Origin], file: ConfigText | None) -> Problem:
+    """A problem with the place where the user wrote the value, or one of those that it depends on.
 
     Args:
         file: the config file, which also has the places of unknown keys.
     """
-    found = []
-    for problem in problems:
-        path = ".".join(problem.path.split(".")[:2])
-        origin = next(
-            (
-                origins[one]
-                for one in (path, *dependent_fields(path))
-                if one in origins and origins[one].layer in ("file", "environment", "command line")
-            ),
-            None,
-        )
-        if problem.place is not None:
-            found.append(problem)
-        elif origin is None or (origin.layer == "file" and problem.path.startswith(f"{path}.")):
-            found.append(problem if file is None else file.located(problem))
-        elif origin.layer == "command line":
-            found.append(problem)
-        else:
-            place = Place(origin.name, origin.line, origin.column)
-            found.append(replace(problem, place=place))
-    return found
+    path = ".".join(problem.path.split(".")[:2])
+    found = (origins.get(one) for one in (path, *dependent_fields(path)))
+    written = next((origin for origin in found if origin and origin.layer in CHOSEN), None)
+    if problem.place is not None or (written and written.layer == "command line"):
+        return problem
+    if written is not None:
+        return replace(problem, place=written.place)
+    return problem if file is None else file.located(problem)
 
 
 def _unknown_preset(name: str) -> Problem:
@@ -235,12 +217,8 @@ def _unknown_preset(name: str) -> Problem:
 
 
 def _file_origins(file: ConfigText) -> dict[str, Origin]:
-    origins = {}
-    for path in ("preset", *field_paths()):
-        place = file.place_of(path) if path in file.values else None
-        if place is not None:
-            origins[path] = Origin("file", place.source, place.line, place.column)
-    return origins
+    found = {path: file.place_of(path) for path in file.values if path in _PATHS}
+    return {path: Origin("file", place) for path, place in found.items() if place}
 
 
 def _key(variable: str) -> str:

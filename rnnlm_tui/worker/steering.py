@@ -140,11 +140,7 @@ class Steering:
                 " longer count",
             )
             self._ahead.clear()
-        self._journal.append(
-            JournalledChange(
-                change.number, change.step, time.time(), "", settings, undoes, change.discards
-            )
-        )
+        self._journal.append(JournalledChange(**dict(change), time=time.time()))
         self._settings |= {one.path: one.new for one in settings}
         self._use(after, [one.path for one in settings])
         self._log(settings, " (undo)" if undoes else "")

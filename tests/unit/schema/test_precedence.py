@@ -54,7 +54,7 @@ def test_a_later_layer_wins_for_any_combination_of_layers() -> None:
             if path in options:
                 assert (origin.layer, str(origin)) == ("command line", "--set")
             elif path in variables:
-                assert (origin.layer, origin.name) == ("environment", variable_of(path))
+                assert (origin.layer, origin.place.source) == ("environment", variable_of(path))
             elif path in file:
                 assert origin.layer == "file"
                 assert str(origin).startswith("my.toml:")

@@ -104,7 +104,9 @@ def change(
     number: int, step: int, *, undoes: int = 0, discards: tuple[int, ...] = ()
 ) -> JournalledChange:
     setting = Setting(path="training.patience", old=number - 1, new=number)
-    return JournalledChange(number, step, float(number), "alex", (setting,), undoes, discards)
+    return JournalledChange(
+        number=number, step=step, settings=(setting,), undoes=undoes, discards=discards, time=number
+    )
 
 
 def test_undo_goes_back_change_by_change() -> None:
@@ -129,7 +131,9 @@ def test_a_command_is_a_change_if_it_was_carried_out() -> None:
     result: dict[str, object] = {"id": "a", "ok": True, "step": 7, "change": made}
     row = CommandRow(1, "a", "set", {"who": "alex"}, result, 5.0)
     setting = Setting(path="training.patience", old=0, new=3)
-    assert journalled_change(row) == JournalledChange(3, 7, 5.0, "alex", (setting,), 2, (1,))
+    assert journalled_change(row) == JournalledChange(
+        number=3, step=7, settings=(setting,), undoes=2, discards=(1,), time=5.0, who="alex"
+    )
     for wrong in ({**result, "ok": False}, {**result, "change": None}, {**result, "ok": "x"}, {}):
         assert journalled_change(replace(row, result=wrong)) is None
 
