@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from rnnlm_tui.schema.protocol import StopMark
 
@@ -33,7 +33,7 @@ class Facts(BaseModel):
     vocab_size: int | None = None
     corpus_title: str = ""
     corpus_hash: str = ""
-    corpus_notes: tuple[str, ...] = ()
+    corpus_notes: tuple[str, ...] = Field(default=(), strict=False)
     corpus_layout: str = "sentences"
     eos_text: str = ""
     baseline_loss: float | None = None
@@ -70,12 +70,7 @@ def merged_facts(found: Mapping[str, object]) -> Facts:
     values = dict(found)
     while True:
         try:
-            return Facts.model_validate(_with_tuple(values))
+            return Facts.model_validate(values)
         except ValidationError as error:
             for problem in error.errors():
                 values.pop(str(problem["loc"][0]), None)
-
-
-def _with_tuple(values: Mapping[str, object]) -> Mapping[str, object]:
-    notes = values.get("corpus_notes")
-    return {**values, "corpus_notes": tuple(notes)} if isinstance(notes, list) else values

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from rnnlm_tui.errors import ConfigError, Place, Problem, did_you_mean
+from rnnlm_tui.errors import ConfigError, InputError, Place, Problem, did_you_mean
 from rnnlm_tui.schema.config import RunConfig, value_of
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.presets import preset as find_preset
@@ -121,10 +121,13 @@ def resolve_config(
         base, below = run[1], Origin("run", Place(run[0]))
     else:
         named = preset if preset is not None else written.get("preset", "demo")
-        if preset is None and isinstance(named, str) and named not in PRESETS:
-            problems.append(_unknown_preset(named))
-            named = "demo"
-        base = find_preset(named if isinstance(named, str) else "demo")
+        try:
+            base = find_preset(named if isinstance(named, str) else "demo")
+        except InputError as error:
+            if preset is not None:
+                raise
+            problems.append(Problem("preset", error.message, error.hint))
+            base = RunConfig()
         below = Origin("preset", Place(base.preset))
     raw = overlay(base, written)
     if preset is not None:
@@ -206,14 +209,6 @@ def _located(problem: Problem, origins: Mapping[str, Origin], file: ConfigText |
     if written is not None:
         return replace(problem, place=written.place)
     return problem if file is None else file.located(problem)
-
-
-def _unknown_preset(name: str) -> Problem:
-    return Problem(
-        "preset",
-        f'unknown preset "{name}", must be one of {", ".join(PRESETS)}',
-        did_you_mean(name, PRESETS),
-    )
 
 
 def _file_origins(file: ConfigText) -> dict[str, Origin]:
