@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rnnlm_tui.errors import ConfigError
-from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.config import RunConfig, value_of
 from rnnlm_tui.schema.validation import (
     OTHER_NAMES,
     allowed_range,
@@ -25,12 +27,45 @@ def problems_of(changes: dict[str, object]) -> dict[str, str]:
     return {problem.path: str(problem) for problem in caught.value.problems}
 
 
-@pytest.mark.parametrize("path", field_paths())
-def test_every_field_has_a_title_and_a_description(path: str) -> None:
-    field = fields()[path]
-    assert field.title
-    assert field.description
-    assert field.description.endswith((".", "?"))
+def test_every_field_has_a_title_and_a_description() -> None:
+    for info in fields().values():
+        assert info.title
+        assert info.description
+        assert info.description.endswith((".", "?"))
+
+
+NUMBERS = st.integers() | st.floats() | st.sampled_from([10**30, 10**400, -1e-9])
+VALUES = st.none() | st.booleans() | NUMBERS | st.text() | st.sampled_from(["\udcff", "x" * 10_000])
+ANYTHING = VALUES | st.lists(VALUES, max_size=3) | st.dictionaries(st.text(), VALUES, max_size=2)
+
+
+@given(st.sampled_from(field_paths()), ANYTHING)
+def test_any_value_of_a_field_is_taken_unchanged_or_rejected_by_its_path(
+    path: str, value: object
+) -> None:
+    section, _, name = path.partition(".")
+    try:
+        taken = value_of(parse_config({section: {name: value}}), path)
+    except ConfigError as error:
+        problems = error.problems
+        assert any(problem.path.startswith((path, f"{section}.")) for problem in problems)
+        assert all(
+            problem.message and "validation error" not in problem.message for problem in problems
+        )
+    else:
+        assert taken == value
+        assert isinstance(taken, bool) == isinstance(value, bool)
+
+
+@pytest.mark.parametrize("path", [path for path in field_paths() if allowed_range(path)])
+def test_a_number_out_of_range_is_rejected_with_the_range(path: str) -> None:
+    kind = float if fields()[path].annotation is float else int
+    for value in (kind(-(10**30)), kind(10**30)):
+        section, _, name = path.partition(".")
+        with pytest.raises(ConfigError) as caught:
+            parse_config({section: {name: value}})
+        (hint,) = [problem.hint for problem in caught.value.problems if problem.path == path]
+        assert hint.partition(";")[0] == allowed_range(path, {})
 
 
 def test_an_invalid_section_is_one_problem() -> None:
@@ -177,13 +212,10 @@ def refused(path: str, text: str, wanted: str, hint: str) -> None:
 
 
 def test_a_quoted_number_in_a_file_is_rejected() -> None:
-    assert problems_of({"training.epochs": "5"})["training.epochs"].endswith(
-        "is '5', must be a whole number (write 5 without quotes)"
-    )
-    assert (
-        "must be a number (write 0.5 without quotes)"
-        in problems_of({"sampling.temperature": "0.5"})["sampling.temperature"]
-    )
+    epochs = problems_of({"training.epochs": "5"})["training.epochs"]
+    assert epochs.endswith("is '5', must be a whole number (write 5 without quotes)")
+    temperature = problems_of({"sampling.temperature": "0.5"})["sampling.temperature"]
+    assert "must be a number (write 0.5 without quotes)" in temperature
 
 
 def test_assignments_name_every_unknown_key() -> None:
