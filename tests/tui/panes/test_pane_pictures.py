@@ -18,6 +18,7 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.folders import Entry
 from rnnlm_tui.tui.screens.config import ConfigScreen
 from rnnlm_tui.tui.screens.config_files import edited_question
+from rnnlm_tui.tui.views.form import FIELDS
 from rnnlm_tui.tui.views.sample_tree import SampleTree
 from tests.homes import LOSSES
 from tests.tui.demo_run import demo_run
@@ -114,7 +115,7 @@ CODE = Preview(
 
 OVERLAYS = {
     "config-of-code": ("", "raw: 12 of 12 files", "→heap.append(item)··↵"),
-    "config-find": ("slash r a t e", "Find a field", " of 73"),
+    "config-find": ("slash r a t e", "Find a field", f" of {len(FIELDS)}"),
     "config-begin": ("P", "Begin from", "Presets"),
     "config-errors": ("", "The edited text can't be used"),
     "config-browse": ("b", "Choose a text", "first lines as tokens"),
