@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from rnnlm_tui.client.steering import SteeringState
-    from rnnlm_tui.schema.protocol import CommandResult, Setting, StopMark
+    from rnnlm_tui.schema.protocol import CommandResult, Setting
+    from rnnlm_tui.schema.status import StopMark
     from rnnlm_tui.schema.steering import JournalledChange
     from rnnlm_tui.store.paths import RunDirectory
 
@@ -218,7 +219,7 @@ def parse_settings(assignments: list[str]) -> dict[str, JsonValue]:
 
 def complete_mark(incomplete: str) -> list[str]:
     """Complete, for the shell, what a run may complete before it stops."""
-    from rnnlm_tui.schema.protocol import StopMark
+    from rnnlm_tui.schema.status import StopMark
 
     return [mark for mark in get_args(StopMark) if mark.startswith(incomplete)]
 
@@ -230,7 +231,7 @@ def plan_stops(names: list[str], after: str | None, *, json: bool) -> None:
         InputError: an unknown mark.
     """
     from rnnlm_tui.client.control import send
-    from rnnlm_tui.schema.protocol import StopMark
+    from rnnlm_tui.schema.status import StopMark
     from rnnlm_tui.store.runs import find_run
 
     marks = get_args(StopMark)

@@ -11,7 +11,7 @@ from functools import partial
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic_core import ValidationError
 
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.filters import ConfigOf, in_order, parse_filter, parse_order

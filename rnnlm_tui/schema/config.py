@@ -1,4 +1,4 @@
-"""RunConfig: all settings of a run, one frozen pydantic model per section.
+"""RunConfig: all settings of a run, one record per section.
 
 The form, `--set`, `config show` and the guide are made from the fields. The defaults are the preset
 `demo`.
@@ -6,15 +6,17 @@ The form, `--set`, `config show` and the guide are made from the fields. The def
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from operator import attrgetter
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
-from pydantic.fields import FieldInfo
 from pydantic_core import PydanticKnownError
 
 from rnnlm_tui.schema.cells import CellType
+from rnnlm_tui.schema.record import Bounds, Declared, Record
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 DataMode = Literal["stream", "sentences"]
 Layout = Literal["auto", "sentences", "lines", "raw"]
@@ -25,19 +27,13 @@ Precision = Literal["float32", "bf16"]
 UnknownTokens = Literal["auto", "avoid", "allow"]
 MatmulMode = Literal["auto", "float32", "medium"]
 
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Size = Annotated[int, Field(ge=1, le=65_536)]
-Steps = Annotated[int, Field(ge=0, le=10**9)]
-Count = Annotated[int, Field(ge=0, le=1_000_000)]
-Dropout = Annotated[float, Field(ge=0, le=0.99)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-PositiveFraction = Annotated[float, Field(gt=0, le=1)]
-
-
-def unit_of(info: FieldInfo) -> str:
-    """The unit of a field's number; empty for other fields."""
-    extra = info.json_schema_extra
-    return str(extra["unit"]) if isinstance(extra, dict) else ""
+Seed = Annotated[int, Bounds(ge=0, lt=2**63)]
+Size = Annotated[int, Bounds(ge=1, le=65_536)]
+Steps = Annotated[int, Bounds(ge=0, le=10**9)]
+Count = Annotated[int, Bounds(ge=0, le=1_000_000)]
+Dropout = Annotated[float, Bounds(ge=0, le=0.99)]
+Fraction = Annotated[float, Bounds(ge=0, le=1)]
+PositiveFraction = Annotated[float, Bounds(gt=0, le=1)]
 
 
 def field(
@@ -48,7 +44,8 @@ def field(
     unit: str = "",
     off: float | None = None,
     idle_when_greedy: bool = False,
-    **checks: Any,
+    check: Callable[[Any], Any] | None = None,
+    **bounds: Any,
 ) -> Any:
     """A config field. The form, the options, `config show` and the guide are made from it.
 
@@ -57,16 +54,18 @@ def field(
         help: what it means, in one or two sentences.
         off: the value that turns a sampling setting off; in the app also written `off`.
         idle_when_greedy: whether a sampling setting has no effect on greedy sampling.
-        checks: bounds, a pattern or a length, as pydantic's `Field` takes them.
+        check: returns a value that is allowed; raises pydantic's error for another.
+        bounds: `ge`, `gt`, `le`, `lt`, `min_length`, `max_length` or `pattern`.
     """
-    extra: dict[str, JsonValue] = {"unit": unit, "off": off, "idle_when_greedy": idle_when_greedy}
-    return Field(default, title=title, description=help, json_schema_extra=extra, **checks)
+    about = {"title": title, "description": help, "unit": unit, "off": off, "check": check}
+    about["idle_when_greedy"] = idle_when_greedy
+    return Declared(default, {**about, **bounds})
 
 
-class Section(BaseModel):
-    """A frozen config section. Unknown keys are errors, and text is never converted to numbers."""
+class Section(Record):
+    """A config section."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    FINITE = True
 
 
 class CorpusConfig(Section):
@@ -358,12 +357,11 @@ class EvaluationConfig(Section):
         "split",
         "Set to evaluate during the run; use test only to reproduce the book's run.",
     )
-    prompts: tuple[Annotated[str, Field(max_length=2_000)], ...] = field(
+    prompts: tuple[Annotated[str, Bounds(max_length=2_000)], ...] = field(
         ("The state of the Union", "My fellow Americans,", "We must"),
         "prompts",
         "Prompts to continue at every evaluation; a preset's for its own text only: another text's"
         " are its beginnings.",
-        strict=False,
         max_length=32,
     )
 
@@ -400,11 +398,21 @@ MIN_TEMPERATURE, MIN_PENALTY = 0.01, 0.1
 """Dividing logits by less than this could overflow float32; a temperature of 0 means greedy."""
 
 
+def _divides_without_overflow(temperature: float) -> float:
+    if temperature != 0 and temperature < MIN_TEMPERATURE:
+        raise PydanticKnownError("greater_than_equal", {"ge": MIN_TEMPERATURE})
+    return temperature
+
+
 class SamplingConfig(Section):
     """Sampling at evaluations, and the defaults of the prompt."""
 
     temperature: float = field(
-        0.8, "temperature", "Below 1: safer, above 1: wilder; 0: greedy.", le=100
+        0.8,
+        "temperature",
+        "Below 1: safer, above 1: wilder; 0: greedy.",
+        check=_divides_without_overflow,
+        le=100,
     )
     top_p: PositiveFraction = field(
         0.95,
@@ -452,11 +460,10 @@ class SamplingConfig(Section):
         "avoid: never generate <unk>, the token for unknown words; allow: like any token; auto:"
         " avoid for word tokenizers, else allow.",
     )
-    stop: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = field(
+    stop: tuple[Annotated[str, Bounds(min_length=1, max_length=100)], ...] = field(
         (),
         "stop",
         "Stop before the first of these texts; \\n is a line break.",
-        strict=False,
         max_length=8,
     )
     max_new_tokens: int = field(
@@ -469,29 +476,19 @@ class SamplingConfig(Section):
         "Always take the most likely token; ignores the temperature, the filters and the seed.",
     )
 
-    @field_validator("temperature")
-    @classmethod
-    def _divides_without_overflow(cls, value: float) -> float:
-        if value != 0 and value < MIN_TEMPERATURE:
-            raise PydanticKnownError("greater_than_equal", {"ge": MIN_TEMPERATURE})
-        return value
-
     @property
     def is_greedy(self) -> bool:
         """Whether sampling always takes the most likely token: `greedy`, or a temperature of 0."""
         return self.greedy or self.temperature == 0
 
 
+_SAMPLING = {name: declared.about for name, declared in SamplingConfig.DECLARED.items()}
 SAMPLING_OFF: Mapping[str, object] = {
-    name: info.json_schema_extra["off"]
-    for name, info in SamplingConfig.model_fields.items()
-    if isinstance(info.json_schema_extra, dict) and info.json_schema_extra["off"] is not None
+    name: about["off"] for name, about in _SAMPLING.items() if about["off"] is not None
 }
 """The values of sampling settings that turn them off; in the app also written `off`."""
 IDLE_WHEN_GREEDY: tuple[str, ...] = tuple(
-    name
-    for name, info in SamplingConfig.model_fields.items()
-    if isinstance(info.json_schema_extra, dict) and info.json_schema_extra["idle_when_greedy"]
+    name for name, about in _SAMPLING.items() if about["idle_when_greedy"]
 )
 """Sampling settings without effect on greedy sampling, beside the temperature."""
 FILTERS: tuple[str, ...] = tuple(name for name in IDLE_WHEN_GREEDY if name in SAMPLING_OFF)
@@ -520,5 +517,5 @@ def value_of(config: RunConfig, path: str) -> JsonValue:
     return found
 
 
-SECTIONS: tuple[str, ...] = tuple(name for name in RunConfig.model_fields if name != "preset")
+SECTIONS: tuple[str, ...] = tuple(name for name in RunConfig.DECLARED if name != "preset")
 """Section names in the order of the form and of config files."""

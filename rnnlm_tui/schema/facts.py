@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic_core import ValidationError
 
-from rnnlm_tui.schema.protocol import StopMark
+from rnnlm_tui.schema.record import Record
+from rnnlm_tui.schema.status import StopMark
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 
-class Facts(BaseModel):
+class Facts(Record):
     """What is known of a run beside its rows; an attempt's facts replace those of earlier ones.
 
     A log has only the facts that were set, and readers merge them in order.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    EXTRA = "ignore"
 
     device: str = ""
     """The name of the device; empty before it is known."""
@@ -33,7 +38,7 @@ class Facts(BaseModel):
     vocab_size: int | None = None
     corpus_title: str = ""
     corpus_hash: str = ""
-    corpus_notes: tuple[str, ...] = Field(default=(), strict=False)
+    corpus_notes: tuple[str, ...] = ()
     corpus_layout: str = "sentences"
     eos_text: str = ""
     baseline_loss: float | None = None
@@ -55,7 +60,7 @@ class Facts(BaseModel):
     """The UUID of the GPU that the run trains on, without `GPU-`; empty: not on one."""
     stop_after: StopMark | None = None
     """What the run may still complete before it stops; None: no stop is planned."""
-    settings: dict[str, JsonValue] = {}
+    settings: dict[str, JsonValue] = {}  # noqa: RUF012 (records don't change)
     """The settings changed while the run trained, dotted path to value."""
     socket: str = ""
     """The path of the worker's control socket."""

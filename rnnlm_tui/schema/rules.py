@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic_core import ValidationError
 
 from rnnlm_tui.errors import Adjustment, Problem
 from rnnlm_tui.schema.cells import HEADED_CELLS, RECURRENT_WEIGHT_CELLS
@@ -26,6 +26,7 @@ from rnnlm_tui.schema.config import (
 from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.schema.estimates import smallest_training_split
 from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.record import Record
 
 RATE = "optimizer.learning_rate"
 ADAMW_MAX_RATE = 1
@@ -35,7 +36,7 @@ SMALLEST_BPE = 260
 """256 bytes and the special tokens."""
 BATCH = "training.batch_size"
 
-SectionT = TypeVar("SectionT", bound=BaseModel)
+SectionT = TypeVar("SectionT", bound=Record)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from rnnlm_tui.errors import InputError, Place, Problem
-from rnnlm_tui.schema.config import SECTIONS, RunConfig, unit_of
+from rnnlm_tui.schema.config import SECTIONS, RunConfig
 from rnnlm_tui.schema.formatting import UNSAFE, counted
+from rnnlm_tui.schema.record import fields_of
 from rnnlm_tui.schema.validation import (
     Raw,
     allowed_range,
@@ -215,7 +216,7 @@ def explained_toml(config: RunConfig) -> str:
         values = raw.get(section)
         known = values if isinstance(values, dict) else {}
         lines = [f"[{section}]  # {(section_model(section).__doc__ or '').partition(chr(10))[0]}"]
-        for name in section_model(section).model_fields:
+        for name in fields_of(section_model(section)):
             lines.append(f"# {field_help(f'{section}.{name}')}")
             lines.append(
                 toml_text({name: known[name]}).rstrip("\n") if name in known else f"# {name} ="
@@ -227,8 +228,8 @@ def explained_toml(config: RunConfig) -> str:
 def field_help(path: str) -> str:
     """Return a field's description, range and unit: `Sequences per step. (1 … 512 sequences)`."""
     info = fields()[path]
-    limits = " ".join(part for part in (allowed_range(path), unit_of(info)) if part)
-    return f"{info.description or ''} ({limits})" if limits else info.description or ""
+    limits = " ".join(part for part in (allowed_range(path), info.about["unit"]) if part)
+    return f"{info.description} ({limits})" if limits else info.description
 
 
 def updated_toml(text: str, raw: Mapping[str, object]) -> str:

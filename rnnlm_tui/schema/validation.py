@@ -8,9 +8,7 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Literal, cast, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, ValidationError
 
 from rnnlm_tui.errors import ConfigError, Problem, did_you_mean
 from rnnlm_tui.schema.config import (
@@ -20,6 +18,7 @@ from rnnlm_tui.schema.config import (
     RunConfig,
 )
 from rnnlm_tui.schema.formatting import counted, is_infinite, number_hint, read_number
+from rnnlm_tui.schema.record import FieldInfo, Record, fields_of
 from rnnlm_tui.schema.rules import ADAMW_MAX_RATE, RATE, rate_too_high, rule_problems
 
 Raw = dict[str, object]
@@ -65,8 +64,6 @@ _WANTED = {
     "bool_type": "true or false",
     "string_type": "text",
     "tuple_type": "a list of texts",
-    "model_type": "a section of keys",
-    "model_attributes_type": "a section of keys",
     "dict_type": "a section of keys",
     "finite_number": "a finite number",
 }
@@ -75,9 +72,9 @@ LIST_AS_WRITTEN = r'["\n", "The end"]'
 """An example of a TOML list of strings; the first one is a line break."""
 
 
-def section_model(section: str) -> type[BaseModel]:
-    """The pydantic model of a section."""
-    return cast(type[BaseModel], RunConfig.model_fields[section].annotation)
+def section_model(section: str) -> type[Record]:
+    """The class of a section."""
+    return cast(type[Record], fields_of(RunConfig)[section].annotation)
 
 
 @cache
@@ -86,7 +83,7 @@ def fields() -> Mapping[str, FieldInfo]:
     return {
         f"{section}.{name}": info
         for section in SECTIONS
-        for name, info in section_model(section).model_fields.items()
+        for name, info in fields_of(section_model(section)).items()
     }
 
 
@@ -349,12 +346,7 @@ def allowed_range(path: str, raw: Mapping[str, object] | None = None) -> str:
     if path in _RANGES:
         return _RANGES[path]
     words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-    found = {
-        key: getattr(item, key)
-        for item in fields()[path].metadata
-        for key in words
-        if getattr(item, key, None) is not None
-    }
+    found = {key: limit for key, limit in fields()[path].bounds.items() if key in words}
     if "ge" in found and "le" in found:
         return f"{_plain(found['ge'])} … {_plain(found['le'])}"
     if path == RATE and raw is None:

@@ -577,6 +577,16 @@ def reading_figures(columns: Sequence[Sequence[Any]], number: int) -> array[floa
     return figures
 
 
+def one_reading(values: Sequence[Any]) -> array[float]:
+    """The same for a single reading, in a third of the time."""
+    time, *others = values
+    figures = array("d", (0, 0, time))
+    for value in others:
+        known = value is not None and math.isfinite(value)
+        figures.extend((1, value, value, value) if known else (0, math.nan, math.nan, 0))
+    return figures
+
+
 def _is_of_unknown_kind(line: bytes) -> bool:
     """Whether a line is whole, but of a kind that only later versions know."""
     with suppress(ValueError, KeyError, TypeError):

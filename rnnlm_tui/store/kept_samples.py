@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from rnnlm_tui.schema.config import FILTERS, SAMPLING_OFF, SamplingConfig
 from rnnlm_tui.schema.formatting import LATEST, counted, escaped_list
+from rnnlm_tui.schema.record import fields_of
 from rnnlm_tui.schema.sampling import SampleDone, SampleRequest
 from rnnlm_tui.store.paths import samples_file
 from rnnlm_tui.system.json_files import JsonLines, Line, json_line
@@ -57,7 +58,7 @@ class KeptSample(BaseModel):
     def _leave_out_settings_of_newer_versions(cls, value: object) -> object:
         if not isinstance(value, dict):
             return value
-        return {name: item for name, item in value.items() if name in SamplingConfig.model_fields}
+        return {name: item for name, item in value.items() if name in fields_of(SamplingConfig)}
 
     @classmethod
     def of(

@@ -17,7 +17,7 @@ import secrets
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import MISSING, asdict, fields, is_dataclass
+from dataclasses import MISSING, asdict, fields
 from functools import cache, partial
 from itertools import chain
 from operator import attrgetter
@@ -42,6 +42,7 @@ from rnnlm_tui.schema.metrics import (
     StepRow,
     SummaryRow,
 )
+from rnnlm_tui.schema.record import Record
 from rnnlm_tui.system.files import (
     fsync_directory,
     make_private_directory,
@@ -91,6 +92,8 @@ SHORT: Mapping[type[Any], Mapping[str, str]] = {
 """Fields with another key in the log: a step should take less than 200 bytes, and `kind` is the
 line's."""
 
+_NO_GPU = GpuRow()
+_NO_CARD = asdict(_NO_GPU)
 _STEP_FIELDS = tuple(field.name for field in fields(StepRow) if field.name != "attempt")
 _STEP_LINE = (
     STEP_PREFIX.decode()
@@ -160,7 +163,7 @@ def encode(row: Row | Facts) -> bytes:
             return (_STEP_LINE % tuple(numbers)).replace("e-", "E-").encode()
     kind = KIND_OF.get(type(row), FACTS)
     values: dict[str, Any] = (
-        row.model_dump(exclude_unset=True) if not is_dataclass(row) else _set_fields(row)
+        row.model_dump(exclude_unset=True) if isinstance(row, Record) else _set_fields(row)
     )
     if isinstance(row, StepRow):
         values |= _rounded(row)
@@ -234,8 +237,8 @@ def decode(line: bytes, attempt: int) -> Row | dict[str, object] | None:
             )
         (found,) = _checker(kind).validate_python([values | {"attempt": attempt}])
         if kind == "machine":
-            gpu, *others = (GpuRow(**card) for card in (found["gpu"], *found["other_gpus"]))
-            found |= {"gpu": gpu, "other_gpus": tuple(others)}
+            found["gpu"] = _NO_GPU if found["gpu"] is _NO_CARD else GpuRow(**found["gpu"])
+            found["other_gpus"] = tuple(GpuRow(**card) for card in found["other_gpus"])
         row: Row = KINDS[kind](**found)
         return row
     except _DAMAGES:
@@ -313,9 +316,13 @@ def _values_schema(kind: type[Any], finite: bool) -> core_schema.CoreSchema:
         found["nonfinite"] = core_schema.typed_dict_field(nothing, required=False)
     for field in fields(kind):
         schema, is_given = _schema(hints[field.name], finite), field.default is MISSING
-        default = asdict(field.default) if isinstance(field.default, GpuRow) else field.default
+        if isinstance(field.default, GpuRow):
+            # a default would be copied for each row, in half of the time that reading takes
+            schema = core_schema.with_default_schema(schema, default_factory=lambda: _NO_CARD)
+        elif not is_given:
+            schema = core_schema.with_default_schema(schema, default=field.default)
         found[field.name] = core_schema.typed_dict_field(
-            schema if is_given else core_schema.with_default_schema(schema, default=default),
+            schema,
             required=is_given and field.name != "attempt",  # a file's name says it
             validation_alias=short.get(field.name, field.name),
         )

@@ -21,8 +21,8 @@ from rnnlm_tui.errors import CheckpointError, NewerCheckpointError, RunStateErro
 from rnnlm_tui.schema.config import FILTERS
 from rnnlm_tui.schema.estimates import FLOAT_BYTES, checkpoint_bytes
 from rnnlm_tui.schema.formatting import counted, memory
+from rnnlm_tui.schema.lineage import CHANGED_FACT
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
-from rnnlm_tui.schema.protocol import CHANGED_FACT
 from rnnlm_tui.store.checkpoints import (
     CheckpointEntry,
     checkpoint_rows,

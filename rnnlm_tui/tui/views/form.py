@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rnnlm_tui.errors import Adjustment, ConfigError, Problem
 from rnnlm_tui.schema.cells import HEADED_CELLS, RECURRENT_WEIGHT_CELLS
-from rnnlm_tui.schema.config import IDLE_WHEN_GREEDY, RunConfig, unit_of, value_of
+from rnnlm_tui.schema.config import IDLE_WHEN_GREEDY, RunConfig, value_of
 from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.schema.formatting import counted, escaped, unescaped
 from rnnlm_tui.schema.presets import PRESETS
@@ -121,8 +121,14 @@ def number_text(value: float) -> str:
 
 def _field(path: str) -> FormField:
     info, choices = fields()[path], field_choices(path)
-    kind: FieldKind = "choice" if choices else field_kind(path)
-    return FormField(path, info.title or path, info.description or "", kind, unit_of(info), choices)
+    return FormField(
+        path,
+        info.title,
+        info.description,
+        "choice" if choices else field_kind(path),
+        info.about["unit"],
+        choices,
+    )
 
 
 FIELDS: Mapping[str, FormField] = {path: _field(path) for path in field_paths()}
