@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -73,7 +72,13 @@ def config_show(
     if origin and json:
         print_json(
             {
-                path: {"value": value, **asdict(origin), "name": origin.name or None}
+                path: {
+                    "value": value,
+                    "layer": origin.layer,
+                    "name": origin.place.source or None,
+                    "line": origin.place.line,
+                    "column": origin.place.column,
+                }
                 for path, value, origin in _values(found)
             }
         )
@@ -88,7 +93,7 @@ def config_show(
 
 
 def _values(found: ResolvedConfig) -> list[tuple[str, object, Origin]]:
-    from rnnlm_tui.schema.steering import value_of
+    from rnnlm_tui.schema.config import value_of
 
     return [(path, value_of(found.config, path), origin) for path, origin in found.origins.items()]
 

@@ -11,10 +11,9 @@ from rnnlm_tui.schema.filters import best_perplexity
 from rnnlm_tui.schema.formatting import NOTHING, change, counted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from rnnlm_tui.schema.config import RunConfig
-    from rnnlm_tui.schema.filters import RunKey
+    from rnnlm_tui.schema.filters import ConfigOf, RunKey
     from rnnlm_tui.schema.summary import RunSummary
 
 _ASCII_LEADS = str.maketrans({"├": "|", "│": "|", "└": "`"})
@@ -37,14 +36,10 @@ def print_tree(runs: Sequence[RunSummary], *, json: bool) -> None:
 
 
 def print_groups(
-    runs: Sequence[RunSummary],
-    keys: Sequence[RunKey],
-    configs: Mapping[str, RunConfig],
-    *,
-    json: bool,
+    runs: Sequence[RunSummary], keys: Sequence[RunKey], config_of: ConfigOf, *, json: bool
 ) -> None:
     """Print the groups, each with its best run and the others below."""
-    groups = group_runs(runs, keys, configs)
+    groups = group_runs(runs, keys, config_of)
     if json:
         print_json(
             [

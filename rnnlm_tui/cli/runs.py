@@ -91,9 +91,7 @@ def runs(
     """
     check_exclusive("", tree=tree, **{"group-by": bool(group_by)})
     keys = client.arrangement.parse_group_keys(group_by) if group_by else ()
-    listing = client.listing.listed_runs(
-        filters, sort, reverse=reverse, with_configs=any(key.needs_config for key in keys)
-    )
+    listing = client.listing.listed_runs(filters, sort, reverse=reverse)
     found = listing.runs
     if (tree or keys) and (found or json):
         from rnnlm_tui.cli.run_layouts import print_groups, print_tree
@@ -101,7 +99,7 @@ def runs(
         if tree:
             print_tree(found, json=json)
         else:
-            print_groups(found, keys, listing.configs, json=json)
+            print_groups(found, keys, listing.config_of, json=json)
     elif json:
         print_json(found)
     elif found:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
     from rnnlm_tui.client.steering import SteeringState
-    from rnnlm_tui.schema.protocol import Setting, StopMark
+    from rnnlm_tui.schema.protocol import Setting
+    from rnnlm_tui.schema.status import StopMark
     from rnnlm_tui.store.paths import RunDirectory
 
 FIGURES = ("status", "step", "max_steps", "stop_after", "requests")
@@ -111,7 +112,8 @@ def _consequence(state: SteeringState, one: Setting, step: int) -> str:
 
 def _list(run: RunDirectory, *, json: bool) -> None:
     """Print the keys that can change, their values, and the journal."""
-    from rnnlm_tui.schema.steering import STEERABLE, value_of, value_text
+    from rnnlm_tui.schema.config import value_of
+    from rnnlm_tui.schema.steering import STEERABLE, value_text
     from rnnlm_tui.schema.validation import allowed_range
 
     state, start = client.steering.read_steering(run), run.read_config()

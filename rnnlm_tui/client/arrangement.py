@@ -9,10 +9,9 @@ from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.filters import RunKey, Value, best_perplexity, find_key
+from rnnlm_tui.schema.filters import ConfigOf, RunKey, Value, best_perplexity, find_key
 
 if TYPE_CHECKING:
-    from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.summary import LineageFigures, RunSummary
 
 SAME_SECONDS = 1.0
@@ -147,17 +146,12 @@ def parse_group_keys(text: str) -> tuple[RunKey, ...]:
 
 
 def group_runs(
-    runs: Iterable[RunSummary], keys: Sequence[RunKey], configs: Mapping[str, RunConfig]
+    runs: Iterable[RunSummary], keys: Sequence[RunKey], config_of: ConfigOf
 ) -> list[RunGroup]:
-    """Group runs by the values of keys, the group with the best run first.
-
-    Args:
-        configs: by run, for keys of the config; without one, it has no value.
-    """
+    """Group runs by the values of keys, the group with the best run first."""
     found: dict[tuple[str, ...], list[RunSummary]] = {}
     for run in runs:
-        config = configs.get(run.run)
-        values = tuple(_value_words(key, key.read(run, config)) for key in keys)
+        values = tuple(_value_words(key, key.read(run, config_of)) for key in keys)
         found.setdefault(values, []).append(run)
     names = [key.name.rpartition(".")[2] for key in keys]
     groups = [
@@ -222,9 +216,7 @@ def _rank(run: RunSummary) -> float:
 def _value_words(key: RunKey, value: Value) -> str:
     if isinstance(value, tuple):
         texts = [text for text in value if text]
-        if value[:1] in (("true",), ("false",)) and key.needs_config:
-            return "yes" if value[0] == "true" else "no"
-        if key.needs_config or key.name == "tag":
+        if key.name == "tag" or "." in key.name:  # a list of the config
             return "; ".join(texts) or _EMPTY
         return texts[-1] if texts else _EMPTY  # of one thing's names, the shortest is the last
     return _words(value)

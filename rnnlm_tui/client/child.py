@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from rnnlm_tui.errors import DeviceError, InputError, RnnlmError, WorkerError, error_kind
 from rnnlm_tui.schema.protocol import TaskFailed, TaskProgress, decode_line
+from rnnlm_tui.schema.record import Record
 from rnnlm_tui.system.processes import dependent_environment, python_command
 
 DoneT = TypeVar("DoneT", bound=BaseModel)
@@ -28,7 +29,7 @@ KILLED = -9
 
 def run_child(
     task: str,
-    request: BaseModel,
+    request: BaseModel | Record,
     done: type[DoneT],
     report: Callable[[TaskProgress], None] = lambda _: None,
     *,

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from rnnlm_tui.client.monitor import RunMonitor
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.config import RunConfig, value_of
 from rnnlm_tui.schema.formatting import (
     NOTHING,
     TEXT_NOT_KEPT,
@@ -29,7 +29,7 @@ from rnnlm_tui.schema.formatting import (
     short,
 )
 from rnnlm_tui.schema.metrics import MAX_UNKNOWN_SHARE
-from rnnlm_tui.schema.steering import JournalledChange, config_in_effect, kept_changes, value_of
+from rnnlm_tui.schema.steering import JournalledChange, config_in_effect, kept_changes
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.schema.validation import field_paths
 from rnnlm_tui.store.paths import RunDirectory

@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from rnnlm_tui.client.estimate import planned_steps
 from rnnlm_tui.client.pretrained import SIZE_PATH, with_tokenizer_size
-from rnnlm_tui.errors import ConfigError, InputError, UnknownRunError, did_you_mean
+from rnnlm_tui.errors import InputError, UnknownRunError, did_you_mean
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.estimates import WARMUP, warmup_problem
 from rnnlm_tui.schema.formatting import user_path
-from rnnlm_tui.schema.precedence import Origin, ResolvedConfig, located, resolve_config
+from rnnlm_tui.schema.precedence import Origin, ResolvedConfig, resolve_config
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.toml import ConfigText, read_toml
 from rnnlm_tui.store.runs import find_run, list_runs
@@ -29,10 +27,8 @@ def layered_config(
     environment: Mapping[str, str] | None = None,
     assignments: Sequence[str] = (),
 ) -> ResolvedConfig:
-    """Merge a config's layers as `resolve_config` does, and check it with what this machine knows.
-
-    A pretrained tokenizer sets its own vocabulary size. A warm-up that the user chose is checked
-    against the steps of a text whose length is known.
+    """Merge a config's layers as `resolve_config` does; a pretrained tokenizer sets its own
+    vocabulary size.
 
     Raises:
         InputError: unknown preset.
@@ -43,14 +39,6 @@ def layered_config(
         preset=preset, run=run, file=file, environment=environment, assignments=assignments
     )
     config = found.config
-    steps = planned_steps(config) if WARMUP in found.chosen else None
-    if steps is not None:
-        # A preset's warm-up is shortened. It was chosen if it is on the command line or in a
-        # variable, not in a file: `config show` and the editor write all fields.
-        preset = config.preset if found.origins[WARMUP].layer == "file" else ""
-        problem = warmup_problem(config.schedule.warmup_steps, preset, steps)
-        if problem is not None:
-            raise ConfigError(located([problem], found.origins, file))
     sized = with_tokenizer_size(config, found.chosen, found.base)
     if sized is config:
         return found

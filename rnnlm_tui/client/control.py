@@ -32,12 +32,11 @@ from rnnlm_tui.schema.protocol import (
     MAX_REQUEST_BYTES,
     Command,
     CommandResult,
-    StopMark,
     Verb,
     decode_line,
     encode_line,
 )
-from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.schema.status import LIVING, StopMark
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.paths import RunDirectory

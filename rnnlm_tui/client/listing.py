@@ -6,15 +6,15 @@ import math
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
+from pydantic_core import ValidationError
 
 from rnnlm_tui.errors import RnnlmError
-from rnnlm_tui.schema.filters import parse_filter, parse_order
+from rnnlm_tui.schema.filters import ConfigOf, in_order, parse_filter, parse_order
 from rnnlm_tui.schema.metrics import SUMMARY_VERSION, SummaryRow
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.labels import RunLabels, labels_file
@@ -141,42 +141,41 @@ class Listing:
     runs: tuple[RunSummary, ...]
     known: int
     """Number of all runs."""
-    configs: Mapping[str, RunConfig] = field(default_factory=dict)
-    """Of these runs by name, if they were asked for."""
+    config_of: ConfigOf
+    """Reads a run's config."""
 
 
-def listed_runs(
-    wanted: str = "", order: str = "", *, reverse: bool = False, with_configs: bool = False
-) -> Listing:
+def listed_runs(wanted: str = "", order: str = "", *, reverse: bool = False) -> Listing:
     """The runs that match a filter, pinned ones first, by default newest first.
 
     Args:
         wanted: a filter for `parse_filter`.
         order: an order for `parse_order`.
-        with_configs: read the configs of all runs.
 
     Raises:
         InputError: the filter or the order is invalid.
         StorageError: the data home can't be read.
     """
-    filtered, sorting = parse_filter(wanted), parse_order(order) if order else None
+    matches, sorting = parse_filter(wanted), parse_order(order) if order else None
     known = RunList()
     try:
         summaries = known.look()
     finally:
         known.close()
-    needs_config = (
-        with_configs or filtered.needs_config or (sorting is not None and sorting.needs_config)
-    )
-    configs = known.configs(run.run for run in summaries) if needs_config else {}
-    runs = [(run, configs.get(run.run)) for run in summaries]
-    runs = [run for run in runs if filtered.matches(*run)]
+
+    def config_of(run: str) -> RunConfig | None:
+        return known.configs([run]).get(run)
+
+    runs = [run for run in summaries if matches(run, config_of)]
     if sorting is not None:
-        runs = sorting.turned().sorted(runs) if reverse else sorting.sorted(runs)
+        key, descending = sorting
+        runs = in_order(
+            runs, lambda run: key.read(run, config_of), descending=descending != reverse
+        )
     elif reverse:
         runs.reverse()
-    pinned_first = sorted((run for run, _ in runs), key=lambda run: not run.pinned)
-    return Listing(tuple(pinned_first), len(summaries), configs)
+    pinned_first = sorted(runs, key=lambda run: not run.pinned)
+    return Listing(tuple(pinned_first), len(summaries), config_of)
 
 
 _SOURCES = (

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from rnnlm_tui.client.remaining import estimate_remaining
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, SampleRow
-from rnnlm_tui.schema.steering import JournalledChange
 from rnnlm_tui.schema.summary import ModelFigures, RunSummary
 from rnnlm_tui.store.averages import list_averages
 from rnnlm_tui.store.labels import RunLabels, labels_file
@@ -22,6 +22,9 @@ from rnnlm_tui.store.summary import RunState, summarize_state
 from rnnlm_tui.system.files import stamp
 from rnnlm_tui.system.locks import LockState, read_lock
 from rnnlm_tui.system.processes import last_lines
+
+if TYPE_CHECKING:
+    from rnnlm_tui.schema.steering import JournalledChange
 
 EVENTS = 200
 SAMPLES = 48

@@ -90,8 +90,7 @@ def check_before_start(config: RunConfig) -> None:
         CorpusError: the source is missing or not text, or files of the Penn Treebank are missing
             for its preset.
         TokenizerError: the tokenizer's folder is missing, or its size differs from the config's.
-        ConfigError: the text's length is known, and the batch is larger, or a warm-up set by the
-            user is as long as the whole run.
+        ConfigError: the text's length is known, and the batch is larger.
         InputError: RNNLM_TUI_NICENESS is invalid.
     """
     wanted_niceness()

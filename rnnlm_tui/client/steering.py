@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from rnnlm_tui.client.control import check_live, send
 from rnnlm_tui.client.monitor import RunMonitor
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.estimates import planned_warmup, schedule_of, total_steps
+from rnnlm_tui.schema.estimates import Schedule, planned_warmup, total_steps
 from rnnlm_tui.schema.protocol import CommandResult
 from rnnlm_tui.schema.steering import (
     JournalledChange,
@@ -50,7 +50,8 @@ class SteeringState:
     def rates(self, config: RunConfig, steps: Sequence[int]) -> list[float]:
         """The planned learning rate at each of these steps with this config."""
         total = self.steps(config) or max(steps, default=1)
-        schedule = schedule_of(config, warmup_steps=self.position.warmup_steps)
+        peak, warmup = config.optimizer.learning_rate, self.position.warmup_steps
+        schedule = Schedule(peak, warmup, config.schedule)
         per_epoch = self.position.steps_per_epoch or total
         return [
             schedule.rate(min(step, total), total_steps=total, steps_per_epoch=per_epoch)

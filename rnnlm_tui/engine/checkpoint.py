@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from pydantic import ValidationError
+from pydantic_core import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor

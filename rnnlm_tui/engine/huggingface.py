@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rnnlm_tui.engine.checkpoint import MODEL_TYPE, WEIGHTS_NAME
+from rnnlm_tui.schema.config import FILTERS
 
 CODE = Path(__file__).with_name("modeling_rnnlm.py")
 """The code that the folder brings along."""
@@ -64,7 +65,7 @@ def _settings(generation: Mapping[str, object]) -> dict[str, object]:
     strings), and for greedy text without those that only sampling has."""
     names = ["max_new_tokens", "repetition_penalty", "do_sample"]
     if generation.get("do_sample"):
-        names += ["temperature", "top_k", "top_p", "min_p", "typical_p"]
+        names += ["temperature", *FILTERS]
     off = {"min_p": 0.0}
     return {
         name: generation[name]

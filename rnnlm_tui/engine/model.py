@@ -9,10 +9,9 @@ import math
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from types import MappingProxyType
-from typing import cast
+from typing import Annotated, cast
 
 import torch
-from pydantic import ConfigDict, Field
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
 from torch.nn import functional as F
@@ -23,6 +22,7 @@ from rnnlm_tui.engine.loss import mean_loss
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.cells import RECURRENT_WEIGHT_CELLS
 from rnnlm_tui.schema.config import ModelConfig
+from rnnlm_tui.schema.record import Bounds
 
 GAINS: Mapping[str, float] = MappingProxyType(
     {"embedding": 2.0, "weight_ih": 4.0, "weight_hh": 0.5}
@@ -41,10 +41,10 @@ State = tuple[LayerState, ...]
 class ModelShape(ModelConfig):
     """All that a model is built from: a config's section, its vocabulary and its padding."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
+    EXTRA = "ignore"
 
-    vocab_size: int = Field(ge=1)
-    pad_id: int | None = Field(default=None, ge=0)
+    vocab_size: Annotated[int, Bounds(ge=1)]
+    pad_id: Annotated[int, Bounds(ge=0)] | None = None
     """The padding token, whose embedding gets no gradient; None: no padding."""
 
 

@@ -219,8 +219,8 @@ class Filtered:
     """The name of each filter in order, and which tokens it removed."""
 
     def removed_by(self, token: int) -> str:
-        """The filter that removed a token (`excluded`, `greedy`, `top-k`, `top-p`, `min-p`,
-        `typical-p`); empty if it can be sampled."""
+        """The filter that removed a token, such as `top-p`; `excluded`, `greedy`; empty if it can
+        be sampled."""
         return next((name for name, removed_V in self.stages if bool(removed_V[token])), "")
 
 

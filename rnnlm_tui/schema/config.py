@@ -1,19 +1,22 @@
-"""RunConfig: all settings of a run, one frozen pydantic model per section.
+"""RunConfig: all settings of a run, one record per section.
 
-Each field has a title (its label), a description (its help), bounds and, in `json_schema_extra`, a
-unit. The form, `--set` and `config show` are generated from them. The defaults are the preset
+The form, `--set`, `config show` and the guide are made from the fields. The defaults are the preset
 `demo`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 from pydantic_core import PydanticKnownError
 
 from rnnlm_tui.schema.cells import CellType
+from rnnlm_tui.schema.record import Bounds, Declared, Record
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 DataMode = Literal["stream", "sentences"]
 Layout = Literal["auto", "sentences", "lines", "raw"]
@@ -24,506 +27,364 @@ Precision = Literal["float32", "bf16"]
 UnknownTokens = Literal["auto", "avoid", "allow"]
 MatmulMode = Literal["auto", "float32", "medium"]
 
+Seed = Annotated[int, Bounds(ge=0, lt=2**63)]
+Size = Annotated[int, Bounds(ge=1, le=65_536)]
+Steps = Annotated[int, Bounds(ge=0, le=10**9)]
+Count = Annotated[int, Bounds(ge=0, le=1_000_000)]
+Dropout = Annotated[float, Bounds(ge=0, le=0.99)]
+Fraction = Annotated[float, Bounds(ge=0, le=1)]
+PositiveFraction = Annotated[float, Bounds(gt=0, le=1)]
 
-def _unit(unit: str) -> dict[str, JsonValue]:
-    return {"unit": unit}
+
+def field(
+    default: object,
+    title: str,
+    help: str,
+    *,
+    unit: str = "",
+    off: float | None = None,
+    idle_when_greedy: bool = False,
+    check: Callable[[Any], Any] | None = None,
+    **bounds: Any,
+) -> Any:
+    """A config field. The form, the options, `config show` and the guide are made from it.
+
+    Args:
+        title: its label.
+        help: what it means, in one or two sentences.
+        off: the value that turns a sampling setting off; in the app also written `off`.
+        idle_when_greedy: whether a sampling setting has no effect on greedy sampling.
+        check: returns a value that is allowed; raises pydantic's error for another.
+        bounds: `ge`, `gt`, `le`, `lt`, `min_length`, `max_length` or `pattern`.
+    """
+    about = {"title": title, "description": help, "unit": unit, "off": off, "check": check}
+    about["idle_when_greedy"] = idle_when_greedy
+    return Declared(default, {**about, **bounds})
 
 
-class Section(BaseModel):
-    """A frozen config section. Unknown keys are errors, and text is never converted to numbers."""
+class Section(Record):
+    """A config section."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    FINITE = True
 
 
 class CorpusConfig(Section):
     """The training text."""
 
-    source: str = Field(
-        default="presidents",
+    source: str = field(
+        "presidents",
+        "source",
+        "A built-in corpus (presidents, python-docs, elman; news is downloaded), a path: text,"
+        " code, records (.jsonl, .csv, .tsv, .json), a folder or a pattern (src/**/*.py), or a"
+        " dataset (python:module:name).",
         min_length=1,
-        title="source",
-        description=(
-            "A built-in corpus (presidents, python-docs, elman; news is downloaded), a path: text,"
-            " code, records (.jsonl, .csv, .tsv, .json), a folder or a pattern (src/**/*.py), or a"
-            " dataset (python:module:name)."
-        ),
     )
-    url: str = Field(
-        default="https://www.thelmbook.com/data/news",
+    url: str = field(
+        "https://www.thelmbook.com/data/news",
+        "address",
+        "Download address of the news archive (news only).",
         pattern=r"^https?://[!-~]+$",
-        title="address",
-        description="Download address of the news archive (news only).",
     )
-    test_source: str | None = Field(
-        default=None,
+    test_source: str | None = field(
+        None,
+        "test source",
+        "File or folder with the test set; without it, the test fraction of your text is used.",
         min_length=1,
-        title="test source",
-        description=(
-            "File or folder with the test set; without it, the test fraction of your text is used."
-        ),
     )
-    text_field: str = Field(
-        default="text",
+    text_field: str = field(
+        "text",
+        "text field",
+        "Field or column that contains the text (JSONL, CSV, TSV and JSON only).",
         min_length=1,
-        title="text field",
-        description="Field or column that contains the text (JSONL, CSV, TSV and JSON only).",
     )
-    layout: Layout = Field(
-        default="auto",
-        title="layout",
-        description=(
-            "sentences: one stripped line each; lines: with indentation; raw: every character, with"
-            " line breaks and white space; auto: raw for code and for text whose lines aren't"
-            " sentences."
-        ),
+    layout: Layout = field(
+        "auto",
+        "layout",
+        "sentences: one stripped line each; lines: with indentation; raw: every character, with"
+        " line breaks and white space; auto: raw for code and for text whose lines aren't"
+        " sentences.",
     )
-    validation_fraction: float = Field(
-        default=0.05,
+    validation_fraction: float = field(
+        0.05,
+        "validation",
+        "Fraction of the training set used for validation, by whole documents if possible.",
         gt=0,
         lt=0.5,
-        title="validation",
-        description=(
-            "Fraction of the training set used for validation, by whole documents if possible."
-        ),
     )
-    test_fraction: float = Field(
-        default=0.05,
-        gt=0,
-        lt=0.5,
-        title="test",
-        description="Fraction used as the test set if the source has none.",
+    test_fraction: float = field(
+        0.05, "test", "Fraction used as the test set if the source has none.", gt=0, lt=0.5
     )
-    lowercase: bool = Field(
-        default=False, title="lower case", description="Convert the text to lower case."
+    lowercase: bool = field(False, "lower case", "Convert the text to lower case.")
+    mask_digits: bool = field(
+        False,
+        "mask digits",
+        "Replace each sequence of digits by ###, as in the book's news corpus.",
     )
-    mask_digits: bool = Field(
-        default=False,
-        title="mask digits",
-        description="Replace each sequence of digits by ###, as in the book's news corpus.",
-    )
-    sentences: int = Field(
-        default=20_000,
+    sentences: int = field(
+        20_000,
+        "sentences",
+        "Sentences to generate (elman only).",
         ge=100,
         le=10_000_000,
-        title="sentences",
-        description="Sentences to generate (elman only).",
-        json_schema_extra=_unit("sentences"),
+        unit="sentences",
     )
-    seed: int = Field(
-        default=1990,
-        ge=0,
-        lt=2**63,
-        title="grammar seed",
-        description="Seed of the generated sentences (elman only).",
-    )
+    seed: Seed = field(1990, "grammar seed", "Seed of the generated sentences (elman only).")
 
 
 class TokenizerConfig(Section):
     """The tokenizer."""
 
-    kind: TokenizerKind = Field(
-        default="bpe",
-        title="kind",
-        description=(
-            "byte, character, word, bpe (byte-level, trained on the training split) or pretrained."
-        ),
+    kind: TokenizerKind = field(
+        "bpe",
+        "kind",
+        "byte, character, word, bpe (byte-level, trained on the training split) or pretrained.",
     )
-    vocab_size: int = Field(
-        default=2_048,
+    vocab_size: int = field(
+        2_048,
+        "vocabulary",
+        "Vocabulary size: exact for bpe and pretrained, the maximum for word and character,"
+        " ignored for byte.",
         ge=2,
         le=1_000_000,
-        title="vocabulary",
-        description=(
-            "Vocabulary size: exact for bpe and pretrained, the maximum for word and character,"
-            " ignored for byte."
-        ),
-        json_schema_extra=_unit("types"),
+        unit="types",
     )
-    name: str | None = Field(
-        default=None,
-        min_length=1,
-        title="name",
-        description="Local folder or Hugging Face name (pretrained only).",
+    name: str | None = field(
+        None, "name", "Local folder or Hugging Face name (pretrained only).", min_length=1
     )
-    end_of_sentence: bool = Field(
-        default=True,
-        title="<eos>",
-        description=(
-            "End each sentence (raw text: each document) with an <eos> token, which the model"
-            " learns to predict."
-        ),
+    end_of_sentence: bool = field(
+        True,
+        "<eos>",
+        "End each sentence (raw text: each document) with an <eos> token, which the model learns"
+        " to predict.",
     )
 
 
 class ModelConfig(Section):
     """The model."""
 
-    cell_type: CellType = Field(
-        default="elman",
-        title="cell",
-        description=(
-            "Recurrent cell. elman is the textbook RNN, h_t = tanh(x_t W + h_(t-1) U + b); slstm"
-            " and mlstm are xLSTM's cells alone, without convolution, norms or projections."
-        ),
+    cell_type: CellType = field(
+        "elman",
+        "cell",
+        "Recurrent cell. elman is the textbook RNN, h_t = tanh(x_t W + h_(t-1) U + b); slstm and"
+        " mlstm are xLSTM's cells alone, without convolution, norms or projections.",
     )
-    embedding_dim: int = Field(
-        default=192,
-        ge=1,
-        le=65_536,
-        title="embedding",
-        description="Size of the token embeddings.",
-        json_schema_extra=_unit("units"),
+    embedding_dim: Size = field(192, "embedding", "Size of the token embeddings.", unit="units")
+    hidden_size: Size = field(
+        192, "hidden size", "Size of the hidden state of each layer.", unit="units"
     )
-    hidden_size: int = Field(
-        default=192,
-        ge=1,
-        le=65_536,
-        title="hidden size",
-        description="Size of the hidden state of each layer.",
-        json_schema_extra=_unit("units"),
+    num_layers: int = field(2, "layers", "Number of stacked recurrent layers.", ge=1, le=64)
+    num_heads: int = field(
+        4, "heads", "Number of memory heads (slstm, mlstm only).", ge=1, le=1_024
     )
-    num_layers: int = Field(
-        default=2, ge=1, le=64, title="layers", description="Number of stacked recurrent layers."
+    dropout: Dropout = field(
+        0.1, "dropout", "Dropout after the embedding, between layers and before the output."
     )
-    num_heads: int = Field(
-        default=4,
-        ge=1,
-        le=1_024,
-        title="heads",
-        description="Number of memory heads (slstm, mlstm only).",
+    variational_dropout: bool = field(
+        False,
+        "variational",
+        "Use one dropout mask for all time steps of a training step (stream mode).",
     )
-    dropout: float = Field(
-        default=0.1,
-        ge=0,
-        le=0.99,
-        title="dropout",
-        description="Dropout after the embedding, between layers and before the output.",
+    embedding_dropout: Dropout = field(
+        0.0,
+        "word dropout",
+        "Fraction of the vocabulary whose embeddings are dropped in each step (stream mode).",
     )
-    variational_dropout: bool = Field(
-        default=False,
-        title="variational",
-        description="Use one dropout mask for all time steps of a training step (stream mode).",
+    weight_dropout: Dropout = field(
+        0.0,
+        "weight dropout",
+        "Fraction of the recurrent weights dropped in each step (stream mode).",
     )
-    embedding_dropout: float = Field(
-        default=0.0,
-        ge=0,
-        le=0.99,
-        title="word dropout",
-        description=(
-            "Fraction of the vocabulary whose embeddings are dropped in each step (stream mode)."
-        ),
+    tie_weights: bool = field(
+        True,
+        "tied embedding",
+        "Share the weights of embedding and output; requires embedding = hidden size.",
     )
-    weight_dropout: float = Field(
-        default=0.0,
-        ge=0,
-        le=0.99,
-        title="weight dropout",
-        description="Fraction of the recurrent weights dropped in each step (stream mode).",
+    initialization: Initialization = field(
+        "default",
+        "initial weights",
+        "default: scaled uniform, zero output bias; book: Xavier for matrices, U(0, 1) for"
+        " vectors; uniform: all in ± initial scale.",
     )
-    tie_weights: bool = Field(
-        default=True,
-        title="tied embedding",
-        description="Share the weights of embedding and output; requires embedding = hidden size.",
-    )
-    initialization: Initialization = Field(
-        default="default",
-        title="initial weights",
-        description=(
-            "default: scaled uniform, zero output bias; book: Xavier for matrices, U(0, 1) for"
-            " vectors; uniform: all in ± initial scale."
-        ),
-    )
-    init_scale: float = Field(
-        default=0.1,
+    init_scale: float = field(
+        0.1,
+        "initial scale",
+        "Largest absolute value of the initial weights (uniform only).",
         gt=0,
         le=10,
-        title="initial scale",
-        description="Largest absolute value of the initial weights (uniform only).",
     )
 
 
 class OptimizerConfig(Section):
     """The optimizer."""
 
-    algorithm: Literal["adamw", "sgd"] = Field(
-        default="adamw",
-        title="algorithm",
-        description="adamw: Adam with decoupled weight decay; sgd: without momentum.",
+    algorithm: Literal["adamw", "sgd"] = field(
+        "adamw", "algorithm", "adamw: Adam with decoupled weight decay; sgd: without momentum."
     )
-    learning_rate: float = Field(
-        default=3e-3,
-        gt=0,
-        le=1_000,
-        title="peak rate",
-        description="Highest learning rate, reached after the warm-up.",
+    learning_rate: float = field(
+        3e-3, "peak rate", "Highest learning rate, reached after the warm-up.", gt=0, le=1_000
     )
-    weight_decay: float = Field(
-        default=0.01,
-        ge=0,
-        le=1,
-        title="weight decay",
-        description="Decoupled weight decay, applied to all weights.",
+    weight_decay: Fraction = field(
+        0.01, "weight decay", "Decoupled weight decay, applied to all weights."
     )
-    beta1: float = Field(
-        default=0.9,
-        ge=0,
-        lt=1,
-        title="beta 1",
-        description="Decay rate of the gradient average (adamw only).",
+    beta1: float = field(
+        0.9, "beta 1", "Decay rate of the gradient average (adamw only).", ge=0, lt=1
     )
-    beta2: float = Field(
-        default=0.999,
-        ge=0,
-        lt=1,
-        title="beta 2",
-        description="Decay rate of the squared-gradient average (adamw only).",
+    beta2: float = field(
+        0.999, "beta 2", "Decay rate of the squared-gradient average (adamw only).", ge=0, lt=1
     )
-    eps: float = Field(
-        default=1e-8,
-        gt=0,
-        le=1,
-        title="epsilon",
-        description="Added to the denominator for numerical stability (adamw only).",
+    eps: PositiveFraction = field(
+        1e-8, "epsilon", "Added to the denominator for numerical stability (adamw only)."
     )
-    max_grad_norm: float = Field(
-        default=1.0,
-        ge=0,
-        le=1e6,
-        title="clip norm",
-        description="Clip gradients to this L2 norm; 0: no clipping.",
+    max_grad_norm: float = field(
+        1.0, "clip norm", "Clip gradients to this L2 norm; 0: no clipping.", ge=0, le=1e6
     )
 
 
 class ScheduleConfig(Section):
     """The learning-rate schedule."""
 
-    kind: ScheduleKind = Field(
-        default="cosine",
-        title="schedule",
-        description=(
-            "constant; cosine: from the peak to the final rate; decay: by a factor each epoch."
-        ),
+    kind: ScheduleKind = field(
+        "cosine",
+        "schedule",
+        "constant; cosine: from the peak to the final rate; decay: by a factor each epoch.",
     )
-    warmup_steps: int = Field(
-        default=100,
-        ge=0,
-        le=10**9,
-        title="warm-up",
-        description=(
-            "Steps to increase the rate linearly from 0 to the peak. In a shorter run, a preset's"
-            " default becomes a tenth of the run."
-        ),
-        json_schema_extra=_unit("steps"),
+    warmup_steps: Steps = field(
+        100,
+        "warm-up",
+        "Steps to increase the rate linearly from 0 to the peak; in a shorter run, a tenth of it.",
+        unit="steps",
     )
-    final_fraction: float = Field(
-        default=0.02,
-        ge=0,
-        le=1,
-        title="final rate",
-        description="Learning rate at the last step as a fraction of the peak (cosine only).",
+    final_fraction: Fraction = field(
+        0.02,
+        "final rate",
+        "Learning rate at the last step as a fraction of the peak (cosine only).",
     )
-    decay_after: int = Field(
-        default=4,
-        ge=0,
-        le=1_000_000,
-        title="decay after",
-        description="Epochs at the peak rate before the decay (decay only).",
-        json_schema_extra=_unit("epochs"),
+    decay_after: Count = field(
+        4, "decay after", "Epochs at the peak rate before the decay (decay only).", unit="epochs"
     )
-    decay_factor: float = Field(
-        default=0.5,
-        gt=0,
-        le=1,
-        title="decay factor",
-        description="Multiplies the rate after each further epoch (decay only).",
+    decay_factor: PositiveFraction = field(
+        0.5, "decay factor", "Multiplies the rate after each further epoch (decay only)."
     )
 
 
 class TrainingConfig(Section):
     """The training loop."""
 
-    epochs: int = Field(
-        default=5,
-        ge=1,
-        le=1_000_000,
-        title="epochs",
-        description="Epochs to train; max steps overrides it.",
-    )
-    max_steps: int | None = Field(
-        default=None,
+    epochs: int = field(5, "epochs", "Epochs to train; max steps overrides it.", ge=1, le=1_000_000)
+    max_steps: int | None = field(
+        None,
+        "max steps",
+        "Exact number of optimizer steps; empty: given by the epochs.",
         ge=1,
         le=10**9,
-        title="max steps",
-        description="Exact number of optimizer steps; empty: given by the epochs.",
     )
-    data_mode: DataMode = Field(
-        default="stream",
-        title="data",
-        description=(
-            "stream: contiguous text, state carried from step to step; sentences: one padded"
-            " sentence per row, starting from a zero state."
-        ),
+    data_mode: DataMode = field(
+        "stream",
+        "data",
+        "stream: contiguous text, state carried from step to step; sentences: one padded sentence"
+        " per row, starting from a zero state.",
     )
-    batch_size: int = Field(
-        default=20,
-        ge=1,
-        le=65_536,
-        title="batch",
-        description="Streams or sentences per step.",
-        json_schema_extra=_unit("sequences"),
-    )
-    bptt: int = Field(
-        default=35,
-        ge=1,
-        le=65_536,
-        title="length",
-        description="Tokens per stream per step (stream mode).",
-        json_schema_extra=_unit("tokens"),
-    )
-    context_length: int = Field(
-        default=30,
+    batch_size: Size = field(20, "batch", "Streams or sentences per step.", unit="sequences")
+    bptt: Size = field(35, "length", "Tokens per stream per step (stream mode).", unit="tokens")
+    context_length: int = field(
+        30,
+        "context",
+        "Tokens to keep of each sentence (sentence mode).",
         ge=2,
         le=65_536,
-        title="context",
-        description="Tokens to keep of each sentence (sentence mode).",
-        json_schema_extra=_unit("tokens"),
+        unit="tokens",
     )
-    shuffle: bool = Field(
-        default=True,
-        title="shuffle",
-        description="Shuffle the sentences each epoch (sentence mode); off: file order.",
+    shuffle: bool = field(
+        True, "shuffle", "Shuffle the sentences each epoch (sentence mode); off: file order."
     )
-    seed: int = Field(
-        default=42,
-        ge=0,
-        lt=2**63,
-        title="seed",
-        description="Seed for weights, shuffling and dropout.",
+    seed: Seed = field(42, "seed", "Seed for weights, shuffling and dropout.")
+    deterministic: bool = field(
+        False,
+        "exact mode",
+        "Bit-identical results when repeated or resumed on this machine; may be slower.",
     )
-    deterministic: bool = Field(
-        default=False,
-        title="exact mode",
-        description=(
-            "Bit-identical results when repeated or resumed on this machine; may be slower."
-        ),
+    device: str = field(
+        "auto", "device", "auto, cuda, cuda:1, mps or cpu.", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$"
     )
-    device: str = Field(
-        default="auto",
-        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
-        title="device",
-        description="auto, cuda, cuda:1, mps or cpu.",
+    precision: Precision = field(
+        "float32",
+        "precision",
+        "Output layer's matmul: float32, or bf16 (GPU only); layers, weights, loss and optimizer"
+        " stay float32.",
     )
-    precision: Precision = Field(
-        default="float32",
-        title="precision",
-        description=(
-            "Output layer's matmul: float32, or bf16 (GPU only); layers, weights, loss and"
-            " optimizer stay float32."
-        ),
+    matmul: MatmulMode = field(
+        "auto",
+        "matmul",
+        "float32; medium: inputs rounded to bf16 (TF32 on a GPU); auto: the fastest, measured at"
+        " the start, on a GPU also bf16 for the output layer.",
     )
-    matmul: MatmulMode = Field(
-        default="auto",
-        title="matmul",
-        description=(
-            "float32; medium: inputs rounded to bf16 (TF32 on a GPU); auto: the fastest, measured"
-            " at the start, on a GPU also bf16 for the output layer."
-        ),
+    threads: int = field(
+        0, "threads", "CPU threads; 0: all cores available to this process.", ge=0, le=1024
     )
-    threads: int = Field(
-        default=0,
-        ge=0,
-        le=1024,
-        title="threads",
-        description="CPU threads; 0: all cores available to this process.",
-    )
-    max_bad_steps: int = Field(
-        default=20,
+    max_bad_steps: int = field(
+        20,
+        "bad steps",
+        "Stop after this many consecutive non-finite steps (loss or gradient); these steps don't"
+        " change the weights.",
         ge=1,
         le=1_000_000,
-        title="bad steps",
-        description=(
-            "Stop after this many consecutive non-finite steps (loss or gradient); these steps"
-            " don't change the weights."
-        ),
-        json_schema_extra=_unit("steps"),
+        unit="steps",
     )
-    patience: int = Field(
-        default=0,
-        ge=0,
-        le=1_000_000,
-        title="patience",
-        description=(
-            "Early stopping: evaluations without a better validation loss before the run ends; 0:"
-            " off."
-        ),
-        json_schema_extra=_unit("evaluations"),
+    patience: Count = field(
+        0,
+        "patience",
+        "Early stopping: evaluations without a better validation loss before the run ends; 0: off.",
+        unit="evaluations",
     )
 
 
 class EvaluationConfig(Section):
     """Evaluation during the run: perplexity on held-out text, and samples."""
 
-    every: int = Field(
-        default=500,
+    every: Steps = field(
+        500, "every", "Steps between evaluations; 0: only at the end.", unit="steps"
+    )
+    max_sentences: int = field(
+        0,
+        "sentences",
+        "Sentences used in evaluations during the run, from the first on; 0: all.",
         ge=0,
         le=10**9,
-        title="every",
-        description="Steps between evaluations; 0: only at the end.",
-        json_schema_extra=_unit("steps"),
+        unit="sentences",
     )
-    max_sentences: int = Field(
-        default=0,
-        ge=0,
-        le=10**9,
-        title="sentences",
-        description="Sentences used in evaluations during the run, from the first on; 0: all.",
-        json_schema_extra=_unit("sentences"),
+    split: Literal["validation", "test"] = field(
+        "validation",
+        "split",
+        "Set to evaluate during the run; use test only to reproduce the book's run.",
     )
-    split: Literal["validation", "test"] = Field(
-        default="validation",
-        title="split",
-        description="Set to evaluate during the run; use test only to reproduce the book's run.",
-    )
-    prompts: tuple[Annotated[str, Field(max_length=2_000)], ...] = Field(
-        default=("The state of the Union", "My fellow Americans,", "We must"),
-        strict=False,
+    prompts: tuple[Annotated[str, Bounds(max_length=2_000)], ...] = field(
+        ("The state of the Union", "My fellow Americans,", "We must"),
+        "prompts",
+        "Prompts to continue at every evaluation; a preset's for its own text only: another text's"
+        " are its beginnings.",
         max_length=32,
-        title="prompts",
-        description="Prompts to continue at every evaluation; a preset's for its own text only:"
-        " another text's are its beginnings.",
     )
 
 
 class CheckpointConfig(Section):
     """Which checkpoints are saved and kept."""
 
-    every: int = Field(
-        default=500,
-        ge=0,
-        le=10**9,
-        title="every",
-        description=(
-            "Steps between checkpoints; 0: only at the end. Each new best evaluation saves one too."
-        ),
-        json_schema_extra=_unit("steps"),
+    every: Steps = field(
+        500,
+        "every",
+        "Steps between checkpoints; 0: only at the end. Each new best evaluation saves one too.",
+        unit="steps",
     )
-    keep_last: int = Field(
-        default=2,
+    keep_last: int = field(
+        2,
+        "keep",
+        "Number of newest checkpoints to keep; the best and pinned ones are always kept.",
         ge=2,
         le=10_000,
-        title="keep",
-        description=(
-            "Number of newest checkpoints to keep; the best and pinned ones are always kept."
-        ),
-        json_schema_extra=_unit("files"),
+        unit="files",
     )
-    keep_every: int = Field(
-        default=0,
-        ge=0,
-        le=10**9,
-        title="keep every",
-        description="Always keep checkpoints at multiples of this step; 0: off.",
-        json_schema_extra=_unit("steps"),
+    keep_every: Steps = field(
+        0, "keep every", "Always keep checkpoints at multiples of this step; 0: off.", unit="steps"
     )
 
     def stays(self, step: int) -> str:
@@ -537,104 +398,83 @@ MIN_TEMPERATURE, MIN_PENALTY = 0.01, 0.1
 """Dividing logits by less than this could overflow float32; a temperature of 0 means greedy."""
 
 
+def _divides_without_overflow(temperature: float) -> float:
+    if temperature != 0 and temperature < MIN_TEMPERATURE:
+        raise PydanticKnownError("greater_than_equal", {"ge": MIN_TEMPERATURE})
+    return temperature
+
+
 class SamplingConfig(Section):
     """Sampling at evaluations, and the defaults of the prompt."""
 
-    temperature: float = Field(
-        default=0.8,
+    temperature: float = field(
+        0.8,
+        "temperature",
+        "Below 1: safer, above 1: wilder; 0: greedy.",
+        check=_divides_without_overflow,
         le=100,
-        title="temperature",
-        description="Below 1: safer, above 1: wilder; 0: greedy.",
     )
-    top_k: int = Field(
-        default=0,
-        ge=0,
-        le=1_000_000,
-        title="top-k",
-        description="Sample from the k most likely tokens; 0: off.",
+    top_p: PositiveFraction = field(
+        0.95,
+        "top-p",
+        "Sample from the most likely tokens up to this total probability; 1: off.",
+        off=1.0,
+        idle_when_greedy=True,
     )
-    top_p: float = Field(
-        default=0.95,
-        gt=0,
-        le=1,
-        title="top-p",
-        description="Sample from the most likely tokens up to this total probability; 1: off.",
+    top_k: Count = field(
+        0, "top-k", "Sample from the k most likely tokens; 0: off.", off=0, idle_when_greedy=True
     )
-    min_p: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        title="min-p",
-        description=(
-            "Sample from tokens with at least this fraction of the top token's probability; 0: off."
-        ),
+    min_p: Fraction = field(
+        0.0,
+        "min-p",
+        "Sample from tokens with at least this fraction of the top token's probability; 0: off.",
+        off=0.0,
+        idle_when_greedy=True,
     )
-    typical_p: float = Field(
-        default=1.0,
-        gt=0,
-        le=1,
-        title="typical-p",
-        description=(
-            "Sample from the tokens whose surprise is nearest to the average, up to this total"
-            " probability; 1: off."
-        ),
+    typical_p: PositiveFraction = field(
+        1.0,
+        "typical-p",
+        "Sample from the tokens whose surprise is nearest to the average, up to this total"
+        " probability; 1: off.",
+        off=1.0,
+        idle_when_greedy=True,
     )
-    repetition_penalty: float = Field(
-        default=1.0,
+    repetition_penalty: float = field(
+        1.0,
+        "penalty",
+        "Above 1: tokens already in the prompt or the text become less likely; 1: off.",
         ge=MIN_PENALTY,
         le=100,
-        title="penalty",
-        description="Above 1: tokens already in the prompt or the text become less likely; 1: off.",
+        off=1.0,
     )
-    penalty_window: int = Field(
-        default=0,
-        ge=0,
-        le=1_000_000,
-        title="window",
-        description="Only the last tokens count for the penalty, this many; 0: the whole text.",
-        json_schema_extra=_unit("tokens"),
+    penalty_window: Count = field(
+        0,
+        "window",
+        "Only the last tokens count for the penalty, this many; 0: the whole text.",
+        unit="tokens",
+        off=0,
     )
-    unknown: UnknownTokens = Field(
-        default="auto",
-        title="<unk>",
-        description=(
-            "avoid: never generate <unk>, the token for unknown words; allow: like any token; auto:"
-            " avoid for word tokenizers, else allow."
-        ),
+    unknown: UnknownTokens = field(
+        "auto",
+        "<unk>",
+        "avoid: never generate <unk>, the token for unknown words; allow: like any token; auto:"
+        " avoid for word tokenizers, else allow.",
     )
-    stop: tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] = Field(
-        default=(),
-        strict=False,
+    stop: tuple[Annotated[str, Bounds(min_length=1, max_length=100)], ...] = field(
+        (),
+        "stop",
+        "Stop before the first of these texts; \\n is a line break.",
         max_length=8,
-        title="stop",
-        description="Stop before the first of these texts; \\n is a line break.",
     )
-    max_new_tokens: int = Field(
-        default=100,
-        ge=1,
-        le=1_000_000,
-        title="max",
-        description="Tokens to generate.",
-        json_schema_extra=_unit("tokens"),
+    max_new_tokens: int = field(
+        100, "max", "Tokens to generate.", ge=1, le=1_000_000, unit="tokens"
     )
-    seed: int = Field(
-        default=7, ge=0, lt=2**63, title="seed", description="Random seed for sampling."
+    seed: Seed = field(7, "seed", "Random seed for sampling.", idle_when_greedy=True)
+    greedy: bool = field(
+        False,
+        "greedy",
+        "Always take the most likely token; ignores the temperature, the filters and the seed.",
     )
-    greedy: bool = Field(
-        default=False,
-        title="greedy",
-        description=(
-            "Always take the most likely token; ignores temperature, top-k, top-p, min-p, typical-p"
-            " and seed."
-        ),
-    )
-
-    @field_validator("temperature")
-    @classmethod
-    def _divides_without_overflow(cls, value: float) -> float:
-        if value != 0 and value < MIN_TEMPERATURE:
-            raise PydanticKnownError("greater_than_equal", {"ge": MIN_TEMPERATURE})
-        return value
 
     @property
     def is_greedy(self) -> bool:
@@ -642,19 +482,23 @@ class SamplingConfig(Section):
         return self.greedy or self.temperature == 0
 
 
+_SAMPLING = {name: declared.about for name, declared in SamplingConfig.DECLARED.items()}
 SAMPLING_OFF: Mapping[str, object] = {
-    "top_k": 0, "top_p": 1.0, "min_p": 0.0, "typical_p": 1.0, "repetition_penalty": 1.0,
-    "penalty_window": 0,
-}  # fmt: skip
+    name: about["off"] for name, about in _SAMPLING.items() if about["off"] is not None
+}
 """The values of sampling settings that turn them off; in the app also written `off`."""
+IDLE_WHEN_GREEDY: tuple[str, ...] = tuple(
+    name for name, about in _SAMPLING.items() if about["idle_when_greedy"]
+)
+"""Sampling settings without effect on greedy sampling, beside the temperature."""
+FILTERS: tuple[str, ...] = tuple(name for name in IDLE_WHEN_GREEDY if name in SAMPLING_OFF)
+"""Sampling settings that exclude unlikely tokens, in the order in which they are shown."""
 
 
 class RunConfig(Section):
     """The config of a run. Immutable: changing it makes a new object."""
 
-    preset: str = Field(
-        default="demo", title="preset", description="The preset that this config is based on."
-    )
+    preset: str = field("demo", "preset", "The preset that this config is based on.")
     corpus: CorpusConfig = CorpusConfig()
     tokenizer: TokenizerConfig = TokenizerConfig()
     model: ModelConfig = ModelConfig()
@@ -666,5 +510,12 @@ class RunConfig(Section):
     sampling: SamplingConfig = SamplingConfig()
 
 
-SECTIONS: tuple[str, ...] = tuple(name for name in RunConfig.model_fields if name != "preset")
+def value_of(config: RunConfig, path: str) -> JsonValue:
+    """The value at a dotted path, or of `preset`, as JSON."""
+    value = attrgetter(path)(config)
+    found: JsonValue = list(value) if isinstance(value, tuple) else value
+    return found
+
+
+SECTIONS: tuple[str, ...] = tuple(name for name in RunConfig.DECLARED if name != "preset")
 """Section names in the order of the form and of config files."""

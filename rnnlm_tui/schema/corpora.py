@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.schema.config import CorpusConfig, DataMode, TokenizerConfig
 from rnnlm_tui.schema.formatting import counted, user_path
+from rnnlm_tui.schema.record import Record
 
 MANIFEST_NAME = "manifest.json"
 CORPUS_FORMAT = 1
@@ -107,10 +106,8 @@ def dataset_names(corpus: CorpusConfig) -> list[DatasetName]:
     return [DatasetName.parse(one) for one in sources if one and one.startswith(PYTHON_SOURCE)]
 
 
-class SplitFacts(BaseModel):
+class SplitFacts(Record):
     """One split of a prepared corpus."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     documents: int
     sentences: int
@@ -119,19 +116,15 @@ class SplitFacts(BaseModel):
     """UTF-8 bytes of the text, plus one for each sentence or line that gets an end token."""
 
 
-class PreparedFrom(BaseModel):
+class PreparedFrom(Record):
     """Other settings that lead to the same prepared corpus, such as another path of the text."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     corpus: CorpusConfig
     tokenizer: TokenizerConfig
 
 
-class CorpusManifest(BaseModel):
+class CorpusManifest(Record):
     """A prepared corpus. The manifest is written last: a folder without it is unfinished."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int = CORPUS_FORMAT
     hash: str

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil, lcm
 
-from rnnlm_tui.errors import Adjustment, Problem
 from rnnlm_tui.schema.cells import CELLS, LayerSize
-from rnnlm_tui.schema.config import ModelConfig, RunConfig, TrainingConfig
+from rnnlm_tui.schema.config import ModelConfig, RunConfig, ScheduleConfig, TrainingConfig
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.presets import PRESETS
 
 WARMUP = "schedule.warmup_steps"
 
@@ -114,41 +112,22 @@ def total_steps(config: RunConfig, per_epoch: int) -> int:
 
 
 def planned_warmup(config: RunConfig, steps: int) -> int:
-    """Warm-up steps in a run of `steps`.
-
-    As configured, or a tenth of the run if the preset's default is too long.
-    """
-    return _warmup(config.schedule.warmup_steps, config.preset, steps)
+    """Warm-up steps in a run of `steps`: a tenth of it, if as many as configured are too many."""
+    warmup = config.schedule.warmup_steps
+    return warmup if warmup < max(steps, 1) else steps // 10
 
 
 def warmup_note(config: RunConfig, steps: int | None) -> str:
     """A note if the warm-up was shortened; empty if it wasn't, or if `steps` is unknown."""
-    preset = config.schedule.warmup_steps
-    if steps is None or (planned := planned_warmup(config, steps)) == preset:
+    configured = config.schedule.warmup_steps
+    if steps is None or (planned := planned_warmup(config, steps)) == configured:
         return ""
     if not planned:
-        return f"no warm-up: the run has {counted(steps, 'step')}, the preset's warm-up {preset:,}"
+        return f"no warm-up: the run has {counted(steps, 'step')}, {WARMUP} is {configured:,}"
     return (
-        f"warm-up shortened to {counted(planned, 'step')}, a tenth of the run: the preset's warm-up"
-        f" has {counted(preset, 'step')}, the run {steps:,}"
+        f"warm-up shortened to {counted(planned, 'step')}, a tenth of the run: {WARMUP} is"
+        f" {configured:,}, the run has {counted(steps, 'step')}"
     )
-
-
-def warmup_problem(warmup: int, preset: str, steps: int) -> Problem | None:
-    """The problem with a warm-up in a run of `steps`; None if it fits or is the preset's."""
-    if _warmup(warmup, preset, steps) < max(steps, 1):
-        return None
-    return Problem(
-        WARMUP,
-        f"is {warmup:,}, must be below the run's {counted(steps, 'step')}",
-        f"a tenth would be {steps // 10:,}",
-        adjustments=(Adjustment.of({WARMUP: steps // 10}),),
-    )
-
-
-def _warmup(warmup: int, preset: str, steps: int) -> int:
-    default = PRESETS[preset].schedule.warmup_steps if preset in PRESETS else None
-    return steps // 10 if warmup >= steps and warmup == default else warmup
 
 
 def checkpoint_bytes(model: ModelConfig, vocab_size: int, algorithm: str = "adamw") -> int:
@@ -191,51 +170,37 @@ def _multiples(up_to: int, one: int, other: int) -> int:
     )
 
 
+CONSTANT = ScheduleConfig(kind="constant")
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """The learning rate over a run."""
 
     peak: float
-    kind: str = "constant"
-    """`constant`, `cosine` or `decay`."""
     warmup_steps: int = 0
-    final_fraction: float = 0.0
-    """`cosine`: the final rate as a share of the peak."""
-    decay_after: int = 0
-    """`decay`: epochs at the peak."""
-    decay_factor: float = 1.0
-    """`decay`: factor at the start of each later epoch."""
+    """As planned, which may be fewer than configured."""
+    config: ScheduleConfig = CONSTANT
 
     def rate(self, step: int, *, total_steps: int, steps_per_epoch: int = 1) -> float:
         """The rate of update `step` (1-based)."""
+        config, kind = self.config, self.config.kind
         # 1. Warm-up: linear, so the last warm-up step has the peak.
         if step <= self.warmup_steps:
             return self.peak * step / self.warmup_steps
         # 2. Constant.
-        if self.kind == "constant":
+        if kind == "constant":
             return self.peak
         # 3. Decay: epoch e (1-based) has peak x decay_factor ** max(0, e - decay_after), as in
         # Zaremba, Sutskever and Vinyals, "Recurrent Neural Network Regularization" (2014), 4.1.
-        if self.kind == "decay":
+        if kind == "decay":
             epoch = (step - 1) // steps_per_epoch + 1
-            return float(self.peak * self.decay_factor ** max(0, epoch - self.decay_after))
+            return float(self.peak * config.decay_factor ** max(0, epoch - config.decay_after))
         # 4. Cosine: from the peak (at the last warm-up step, or at step 1) down to
         # peak x final_fraction, reached exactly at the last step and kept afterwards.
         if step >= total_steps:
-            return self.peak * self.final_fraction if total_steps > 1 else self.peak
+            return self.peak * config.final_fraction if total_steps > 1 else self.peak
         start = max(self.warmup_steps, 1)
         progress = (step - start) / (total_steps - start)
         share = (1 + math.cos(math.pi * progress)) / 2
-        return self.peak * (self.final_fraction + (1 - self.final_fraction) * share)
-
-
-def schedule_of(config: RunConfig, *, warmup_steps: int, peak: float | None = None) -> Schedule:
-    """The schedule of a config; `peak` None: the config's learning rate."""
-    return Schedule(
-        peak=config.optimizer.learning_rate if peak is None else peak,
-        kind=config.schedule.kind,
-        warmup_steps=warmup_steps,
-        final_fraction=config.schedule.final_fraction,
-        decay_after=config.schedule.decay_after,
-        decay_factor=config.schedule.decay_factor,
-    )
+        return self.peak * (config.final_fraction + (1 - config.final_fraction) * share)

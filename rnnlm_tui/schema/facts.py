@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic_core import ValidationError
 
-from rnnlm_tui.schema.protocol import StopMark
+from rnnlm_tui.schema.record import Record
+from rnnlm_tui.schema.status import StopMark
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 
-class Facts(BaseModel):
+class Facts(Record):
     """What is known of a run beside its rows; an attempt's facts replace those of earlier ones.
 
     A log has only the facts that were set, and readers merge them in order.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+    EXTRA = "ignore"
 
     device: str = ""
     """The name of the device; empty before it is known."""
@@ -55,7 +60,7 @@ class Facts(BaseModel):
     """The UUID of the GPU that the run trains on, without `GPU-`; empty: not on one."""
     stop_after: StopMark | None = None
     """What the run may still complete before it stops; None: no stop is planned."""
-    settings: dict[str, JsonValue] = {}
+    settings: dict[str, JsonValue] = {}  # noqa: RUF012 (records don't change)
     """The settings changed while the run trained, dotted path to value."""
     socket: str = ""
     """The path of the worker's control socket."""
@@ -70,12 +75,7 @@ def merged_facts(found: Mapping[str, object]) -> Facts:
     values = dict(found)
     while True:
         try:
-            return Facts.model_validate(_with_tuple(values))
+            return Facts.model_validate(values)
         except ValidationError as error:
             for problem in error.errors():
                 values.pop(str(problem["loc"][0]), None)
-
-
-def _with_tuple(values: Mapping[str, object]) -> Mapping[str, object]:
-    notes = values.get("corpus_notes")
-    return {**values, "corpus_notes": tuple(notes)} if isinstance(notes, list) else values

@@ -8,8 +8,9 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
+from operator import attrgetter, itemgetter
 from time import time
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.cells import CELL_NAMES
@@ -29,10 +30,15 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.summary import RunSummary
 
 
-Value = float | str | tuple[str, ...] | None
-"""A number, a text, or several texts of which one has to match; None if there is no value (yet)."""
+Value = bool | float | str | tuple[str, ...] | None
+"""A switch, a number, a text, or several texts of which one has to match; None if there is no value
+(yet)."""
 Quantity = Literal["number", "seconds", "bytes", "words"]
-"""The units of a key's values; "words" are texts, compared with = and != only."""
+"""The units of a key's values; "words" are texts and switches, compared with = and != only."""
+ConfigOf = Callable[[str], "RunConfig | None"]
+"""The config of a run by its name; None: it is unreadable, or not read yet."""
+Condition = Callable[["RunSummary", ConfigOf], bool]
+"""Whether a run matches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +48,9 @@ class RunKey:
     name: str
     """The dotted path for config keys."""
     quantity: Quantity
-    read: Callable[[RunSummary, RunConfig | None], Value]
-    """Returns the value for a run, given its config if `needs_config` (None if unreadable)."""
+    read: Callable[[RunSummary, ConfigOf], Value]
+    """Returns the value for a run; only keys of the config call the function."""
     aliases: tuple[str, ...] = ()
-    needs_config: bool = False
 
 
 def _figure(
@@ -54,13 +59,13 @@ def _figure(
     *aliases: str,
     quantity: Quantity = "number",
 ) -> RunKey:
-    return RunKey(name, quantity, lambda summary, _config: read(summary), aliases)
+    return RunKey(name, quantity, lambda summary, _: read(summary), aliases)
 
 
 def _words(
-    name: str, read: Callable[[RunSummary], str | tuple[str, ...] | None], *aliases: str
+    name: str, read: Callable[[RunSummary], bool | str | tuple[str, ...] | None], *aliases: str
 ) -> RunKey:
-    return RunKey(name, "words", lambda summary, _config: read(summary), aliases)
+    return RunKey(name, "words", lambda summary, _: read(summary), aliases)
 
 
 def best_perplexity(summary: RunSummary) -> float | None:
@@ -119,7 +124,7 @@ FIGURES: tuple[RunKey, ...] = (
     _words("preset", lambda run: run.preset),
     _words("device", lambda run: run.device),
     _words("parent", lambda run: run.parent),
-    _words("pinned", lambda run: ("yes", "true") if run.pinned else ("no", "false")),
+    _words("pinned", lambda run: run.pinned),
 )
 """The metrics and texts of a summary."""
 
@@ -166,7 +171,7 @@ def _by_name() -> dict[str, RunKey]:
     last_words = [path.rpartition(".")[2] for path in paths]
     by_name = {}
     for path, word in zip(paths, last_words, strict=True):
-        key = RunKey(path, _quantity(path), partial(_config_value, path), needs_config=True)
+        key = RunKey(path, _quantity(path), partial(_config_value, path))
         by_name[path] = key
         if last_words.count(word) == 1:
             by_name[word] = key
@@ -176,69 +181,44 @@ def _by_name() -> dict[str, RunKey]:
 
 
 def _quantity(path: str) -> Quantity:
-    from rnnlm_tui.schema.validation import section_model
+    from rnnlm_tui.schema.validation import field_kind
 
-    section, _, name = path.partition(".")
-    return (
-        "number"
-        if section_model(section).model_fields[name].annotation in (int, float, int | None)
-        else "words"
-    )
+    return "number" if field_kind(path) in ("whole", "number") else "words"
 
 
-def _config_value(path: str, _summary: RunSummary, config: RunConfig | None) -> Value:
-    if config is None:
-        return None
-    section, _, name = path.partition(".")
-    value: object = getattr(getattr(config, section), name)
-    if isinstance(value, bool):
-        return ("true", "yes", "on") if value else ("false", "no", "off")
-    if value is None or isinstance(value, int | float):
-        return value
-    return tuple(map(str, value)) if isinstance(value, tuple) else str(value)
+def _config_value(path: str, summary: RunSummary, config_of: ConfigOf) -> Value:
+    config = config_of(summary.run)
+    return None if config is None else cast(Value, attrgetter(path)(config))
 
 
-@dataclass(frozen=True, slots=True)
-class RunOrder:
-    """A sort order of runs by one key; runs without a value always come last."""
-
-    key: RunKey
-    descending: bool = False
-
-    @property
-    def needs_config(self) -> bool:
-        """Whether `sorted` needs the runs' configs."""
-        return self.key.needs_config
-
-    def turned(self) -> RunOrder:
-        """The reverse order."""
-        return RunOrder(self.key, not self.descending)
-
-    def sorted(
-        self, runs: Iterable[tuple[RunSummary, RunConfig | None]]
-    ) -> list[tuple[RunSummary, RunConfig | None]]:
-        """Sort the runs; the sort is stable and ignores pins."""
-        known: list[tuple[float | str, tuple[RunSummary, RunConfig | None]]] = []
-        unknown = []
-        for run in runs:
-            value = self.key.read(*run)
-            value = " ".join(value) if isinstance(value, tuple) else value
-            value = value.lower() if isinstance(value, str) else value
-            if value in (None, "") or (isinstance(value, float) and math.isnan(value)):
-                unknown.append(run)
-            elif value is not None:
-                known.append((value, run))
-        known.sort(key=lambda item: item[0], reverse=self.descending)
-        return [run for _, run in known] + unknown
+_Item = TypeVar("_Item")
 
 
-def parse_order(text: str) -> RunOrder:
-    """Parse `ppl`, or `-ppl` for descending order.
+def in_order(
+    items: Iterable[_Item], read: Callable[[_Item], Value], *, descending: bool = False
+) -> list[_Item]:
+    """Sort by a value; the sort is stable, and what has no value comes last."""
+    known: list[tuple[float | str, _Item]] = []
+    unknown = []
+    for item in items:
+        value = read(item)
+        value = " ".join(value) if isinstance(value, tuple) else value
+        value = value.lower() if isinstance(value, str) else value
+        if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+            unknown.append(item)
+        else:
+            known.append((value, item))
+    known.sort(key=itemgetter(0), reverse=descending)
+    return [item for _, item in known] + unknown
+
+
+def parse_order(text: str) -> tuple[RunKey, bool]:
+    """Parse `ppl`, or `-ppl` for descending order: the key, and whether values decrease.
 
     Raises:
         InputError: unknown key.
     """
-    return RunOrder(find_key(text.removeprefix("-")), descending=text.startswith("-"))
+    return find_key(text.removeprefix("-")), text.startswith("-")
 
 
 MAX_FILTER_CHARACTERS = 1_000
@@ -252,23 +232,15 @@ _QUOTED = re.compile(r""""([^"]*)(?:"|$)|'([^']*)(?:'|$)""")
 _COMPARISON = re.compile(r"""(?P<key>[^<>=!"']+)(?P<sign><=|>=|!=|<|>|=)(?P<value>.*)""", re.DOTALL)
 _NUMBER = re.compile(r"(.*?)\s*([a-z%]*)", re.IGNORECASE)
 _SIGNS: dict[str, Callable[[float, float], bool]] = {
-    "<": operator.lt, "<=": operator.le, ">": operator.gt,
-    ">=": operator.ge, "=": operator.eq, "!=": operator.ne,
+    "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
 _UNITS: dict[Quantity, dict[str, float]] = {
     "number": {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1e9, "%": 1},
     "seconds": {"": 1, "s": 1, "sec": 1, "min": MINUTE, "m": MINUTE, "h": HOUR, "d": DAY},
     "bytes": {
-        "": 1,
-        "b": 1,
-        "k": 1e3,
-        "kb": 1e3,
-        "m": 1e6,
-        "mb": 1e6,
-        "g": 1e9,
-        "gb": 1e9,
-        "t": 1e12,
-        "tb": 1e12,
+        f"{letter}{unit}": 1000.0**power
+        for power, letter in enumerate(("", "k", "m", "g", "t"))
+        for unit in ("", "b")
     },
 }
 _EXAMPLES: dict[Quantity, str] = {
@@ -278,36 +250,7 @@ _EXAMPLES: dict[Quantity, str] = {
 }
 
 
-class Condition(Protocol):
-    """One word of a filter."""
-
-    @property
-    def needs_config(self) -> bool:
-        """Whether `holds` needs the run's config."""
-        ...
-
-    def holds(self, summary: RunSummary, config: RunConfig | None) -> bool:
-        """Whether the run matches."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class RunFilter:
-    """Conditions that must all hold; without conditions every run matches."""
-
-    conditions: tuple[Condition, ...] = ()
-
-    @property
-    def needs_config(self) -> bool:
-        """Whether `matches` needs the runs' configs."""
-        return any(condition.needs_config for condition in self.conditions)
-
-    def matches(self, summary: RunSummary, config: RunConfig | None = None) -> bool:
-        """Whether a run matches; without its config, config keys have no value."""
-        return all(condition.holds(summary, config) for condition in self.conditions)
-
-
-def parse_filter(text: str) -> RunFilter:
+def parse_filter(text: str) -> Condition:
     """Parse a filter: words that must all match.
 
     A plain word is searched in the run's name, tags, note, corpus, cell and preset, or is the
@@ -326,92 +269,52 @@ def parse_filter(text: str) -> RunFilter:
             f" {MAX_FILTER_CHARACTERS:,}",
             hint="use a shorter filter",
         )
-    return RunFilter(tuple(_condition(word) for word in _WORD.findall(text)))
+    conditions = [_condition(word) for word in _WORD.findall(text)]
+    return lambda run, config_of: all(holds(run, config_of) for holds in conditions)
 
 
-@dataclass(frozen=True, slots=True)
-class _Word:
-    """A plain word."""
-
-    word: str
-    """In lower case."""
-    needs_config: bool = False
-
-    def holds(self, summary: RunSummary, config: RunConfig | None) -> bool:  # noqa: ARG002 (the signature of conditions)
-        states = {
-            summary.status: True,
-            "living": summary.status in LIVING,
-            "ended": summary.status in ENDED_STATUSES,
-            "pinned": summary.pinned,
-        }
-        found = len(self.word) >= SHORTEST_STATUS and any(
-            holds and state.startswith(self.word) for state, holds in states.items()
-        )
-        cell = summary.model.cell_type
-        texts = (
-            summary.run,
-            summary.note,
-            summary.corpus,
-            summary.preset,
-            cell,
-            CELL_NAMES.get(cell, ""),
-            *summary.tags,
-        )
-        return found or any(self.word in text.lower() for text in texts)
+def _has_word(word: str, run: RunSummary, _: ConfigOf) -> bool:
+    """Whether a run's texts contain a word in lower case, or its status begins with it."""
+    states = {
+        run.status: True,
+        "living": run.status in LIVING,
+        "ended": run.status in ENDED_STATUSES,
+        "pinned": run.pinned,
+    }
+    found = len(word) >= SHORTEST_STATUS and any(
+        holds and state.startswith(word) for state, holds in states.items()
+    )
+    cell = run.model.cell_type
+    texts = (run.run, run.note, run.corpus, run.preset, cell, CELL_NAMES.get(cell, ""), *run.tags)
+    return found or any(word in text.lower() for text in texts)
 
 
-@dataclass(frozen=True, slots=True)
-class _Not:
-    """The opposite of a condition."""
-
-    condition: Condition
-
-    @property
-    def needs_config(self) -> bool:
-        return self.condition.needs_config
-
-    def holds(self, summary: RunSummary, config: RunConfig | None) -> bool:
-        return not self.condition.holds(summary, config)
+def _has_text(key: RunKey, wanted: str, run: RunSummary, config_of: ConfigOf) -> bool:
+    """Whether one of a key's texts is this one, in lower case."""
+    found = key.read(run, config_of)
+    if isinstance(found, bool):
+        return wanted in (("true", "yes", "on") if found else ("false", "no", "off"))
+    words = found if isinstance(found, tuple) else () if found is None else (str(found),)
+    return wanted in map(str.lower, words) or (wanted in ("", NO_VALUE) and not any(words))
 
 
-@dataclass(frozen=True, slots=True)
-class _Comparison:
-    """`key<value`."""
+def _compares(key: RunKey, sign: str, wanted: float, run: RunSummary, config_of: ConfigOf) -> bool:
+    found = key.read(run, config_of)
+    if not isinstance(found, int | float):
+        return sign == "!="
+    same = math.isclose(found, wanted, rel_tol=1e-9)
+    return same == (sign == "=") if sign in ("=", "!=") else _SIGNS[sign](found, wanted)
 
-    key: RunKey
-    sign: str
-    value: float | str
-    """A number, or text in lower case."""
 
-    @property
-    def needs_config(self) -> bool:
-        return self.key.needs_config
-
-    def holds(self, summary: RunSummary, config: RunConfig | None) -> bool:
-        found = self.key.read(summary, config)
-        if isinstance(self.value, str):
-            words = found if isinstance(found, tuple) else () if found is None else (str(found),)
-            same = any(self.value == word.lower() for word in words) or (
-                self.value in ("", NO_VALUE) and not any(words)
-            )
-            return same if self.sign == "=" else not same
-        if not isinstance(found, int | float):
-            return self.sign == "!="
-        same = math.isclose(found, self.value, rel_tol=1e-9)
-        return (
-            same
-            if self.sign == "="
-            else not same
-            if self.sign == "!="
-            else _SIGNS[self.sign](found, self.value)
-        )
+def _negated(condition: Condition) -> Condition:
+    return lambda run, config_of: not condition(run, config_of)
 
 
 def _condition(word: str) -> Condition:
     bare = word.lstrip("!")
     negations = len(word) - len(bare)
     if negations and bare and bare[0] not in "=<>":
-        return _Not(_condition(bare)) if negations % 2 else _condition(bare)
+        return _negated(_condition(bare)) if negations % 2 else _condition(bare)
     match = _COMPARISON.fullmatch(word)
     if match is None:
         if word[:1] in "<>=!":
@@ -426,7 +329,7 @@ def _condition(word: str) -> Condition:
                 hint=f"write {key_name}={safe(rest[:64], keep='')}, or put it in quotes to search"
                 " for it",
             )
-        return _Word(_plain(word).lower())
+        return partial(_has_word, _plain(word).lower())
     key, sign = find_key(match["key"]), match["sign"]
     written = _plain(match["value"]).strip()
     if key.quantity == "words":
@@ -435,10 +338,10 @@ def _condition(word: str) -> Condition:
                 f"{key.name} is text, but {sign} compares numbers",
                 hint=f"use {key.name}= or {key.name}!=",
             )
-        return _Comparison(key, sign, written.lower())
-    if written.lower() == NO_VALUE and sign in ("=", "!="):
-        return _Comparison(key, sign, NO_VALUE)
-    return _Comparison(key, sign, _number(written, key, sign))
+    elif written.lower() != NO_VALUE or sign not in ("=", "!="):
+        return partial(_compares, key, sign, _number(written, key, sign))
+    equal = partial(_has_text, key, written.lower())
+    return equal if sign == "=" else _negated(equal)
 
 
 def _plain(word: str) -> str:

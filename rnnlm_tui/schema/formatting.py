@@ -320,46 +320,39 @@ def is_infinite(text: str) -> bool:
     )
 
 
+_GROUPED = "thousands are separated in groups of three, as in 1,000"
+_MISWRITTEN = (
+    (r"[+-]?0+\d+(\.\d*)?", r"(?<!\d)0+(?=\d)", ""),
+    (r"[+-]?\d+([,_]\d+)+", "[,_]", _GROUPED),
+    (
+        r"[+-]?\d{1,3}([ '’\u00a0\u2009\u202f]\d{3})+|[+-]?[1-9]\d{0,2}(\.\d{3})+",
+        r"[^\d+-]",
+        "thousands are separated by a comma, as in 1,000",
+    ),
+)
+"""How numbers are written in other ways: the whole, what is too much of it, and why."""
+
+
 def number_hint(text: str, *, whole: bool) -> str:
     """What to write instead of an invalid number; empty if that isn't clear."""
     text = text.strip()
     if len(text) > _MOST_DIGITS:
         return ""
-    if re.fullmatch(r"[+-]?0[xob][0-9a-f_]+", text, re.ASCII | re.IGNORECASE):
-        try:
-            return f"write {int(text, 0)}: only decimal numbers are supported"
-        except ValueError:
-            return ""
-    if (plain := text.replace("\u2212", "-")) != text:
-        return _suggestion(plain, "the minus sign is -")
-    if (
-        not text.isascii()
-        and (
-            plain := "".join(
-                str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in text
-            )
-        )
-        != text
-    ):
-        return _suggestion(plain, "only the digits 0 to 9 are supported")
-    if re.fullmatch(r"[+-]?0+\d+(\.\d*)?", text, re.ASCII):
-        return _suggestion(re.sub(r"0+(?=\d)", "", text, count=1), "")
-    if re.fullmatch(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+", text, re.ASCII) and not (
-        whole and "." not in text
-    ):
-        return _suggestion(text.replace(".", "").replace(",", "."), "use a decimal point")
-    if whole and re.fullmatch(r"[+-]?\d+,\d{1,2}", text, re.ASCII):  # 3,5 may be 3.5 or 35
-        return "thousands are separated in groups of three, as in 1,000"
-    if re.fullmatch(r"[+-]?\d+([,_]\d+)+", text, re.ASCII):
-        return _suggestion(
-            re.sub("[,_]", "", text), "thousands are separated in groups of three, as in 1,000"
-        )
-    if re.fullmatch(
-        r"[+-]?\d{1,3}([ '’\u00a0\u2009\u202f]\d{3})+|[+-]?[1-9]\d{0,2}(\.\d{3})+", text
-    ):
-        return _suggestion(
-            re.sub(r"[^\d+-]", "", text), "thousands are separated by a comma, as in 1,000"
-        )
+    if re.fullmatch(r"[+-]?0(x[0-9a-f]+|o[0-7]+|b[01]+)", text, re.ASCII | re.IGNORECASE):
+        return f"write {int(text, 0)}: only decimal numbers are supported"
+    plain = "".join(
+        "-" if sign == "\u2212" else str(unicodedata.decimal(sign, sign)) for sign in text
+    )
+    if plain != text:
+        return _suggestion(plain, "only the signs 0 to 9 and - are supported")
+    if re.fullmatch(r"[+-]?(\d+|\d{1,3}(\.\d{3})+),\d+", text, re.ASCII):
+        if not whole or "." in text:
+            return _suggestion(text.replace(".", "").replace(",", "."), "use a decimal point")
+        if len(text.partition(",")[2]) < 3:  # 3,5 may be 3.5 or 35
+            return _GROUPED
+    for written, superfluous, why in _MISWRITTEN:
+        if re.fullmatch(written, text):
+            return _suggestion(re.sub(superfluous, "", text), why)
     number = read_number(text)
     if whole and isinstance(number, float):
         return f"write {int(number)}" if number.is_integer() and abs(number) < 1e15 else ""

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from rnnlm_tui.schema.record import Bounds, Record
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 OptimizerStart = Literal["fresh", "keep"]
 """Whether a new run begins with an empty optimizer state, or with that of the checkpoint."""
 
+CHANGED_FACT = "changed"
+"""In a checkpoint's manifest: the values changed by `set` that are in effect, by dotted path."""
 
-class Parent(BaseModel):
+
+class Parent(Record):
     """What a run remembers of the checkpoint that it started from."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    EXTRA = "ignore"
 
     run: str
     """The parent run's name then. It may have been renamed since: `run_named` follows that."""
     checkpoint: str
     """The step, or `average-1500` for averaged weights."""
-    step: int = Field(ge=0)
+    step: Annotated[int, Bounds(ge=0)]
     hash: str
     """SHA-256 of the checkpoint's manifest, which names the hashes of its files."""
     created: float
@@ -29,7 +35,7 @@ class Parent(BaseModel):
     """Of that checkpoint, in nats per token."""
     corpus_hash: str | None = None
     """Of the corpus that the parent was trained on."""
-    changed: dict[str, tuple[JsonValue, JsonValue]] = {}
+    changed: dict[str, tuple[JsonValue, JsonValue]] = {}  # noqa: RUF012 (records don't change)
     """The config fields that differ from the parent's at the checkpoint: the parent's value and the
     run's own."""
 

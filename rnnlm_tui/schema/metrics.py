@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from operator import attrgetter
 from typing import Literal
@@ -38,9 +38,6 @@ Phase = Literal[
 
 In the last three, it builds the model and tests the largest step and the largest evaluation.
 """
-
-METRIC_COLUMNS: tuple[str, ...] = ("loss", "grad_norm", "learning_rate", "tokens_per_second")
-"""The columns of a step shown in charts; roll-ups store their n, min, max and sum."""
 
 MACHINE_COLUMNS: tuple[str, ...] = (
     "cpu_percent", "process_cpu_percent", "memory_used", "process_memory", "disk_free",
@@ -120,7 +117,7 @@ class SummaryRow:
 
 @dataclass(frozen=True, slots=True)
 class StepRow:
-    """One optimizer step."""
+    """One optimizer step: its place in the run, and its metrics."""
 
     attempt: int
     step: int
@@ -140,6 +137,14 @@ class StepRow:
     """Training time of the run so far, without evaluations, checkpoints and pauses."""
     time: float
     """Unix seconds."""
+
+
+STEP_PLACE = ("step", "tokens_seen", "epoch", "active_seconds", "time")
+"""The fields of a step that say where it is in the run."""
+METRIC_COLUMNS: tuple[str, ...] = tuple(
+    field.name for field in fields(StepRow) if field.name not in ("attempt", *STEP_PLACE)
+)
+"""The metrics of a step, shown in charts; roll-ups store their n, min, max and sum."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,14 +114,14 @@ PTB_TRAINING_TOKENS = 929_589
 
 def _zaremba(
     name: str,
-    *,
     hidden_size: int,
     dropout: float,
     init_scale: float,
     bptt: int,
     max_norm: float,
     epochs: int,
-    decay: tuple[int, float],
+    decay_after: int,
+    divisor: float,
 ) -> RunConfig:
     """A model from Zaremba et al., "Recurrent Neural Network Regularization" (2014), on PTB.
 
@@ -130,9 +130,8 @@ def _zaremba(
     norm divided by bptt. Each epoch ends with an evaluation.
 
     Args:
-        decay: epochs at the full learning rate, and its divisor after each later epoch.
+        decay_after: epochs at the full learning rate, which is then divided by `divisor` in each.
     """
-    decay_after, divisor = decay
     per_epoch = math.ceil((PTB_TRAINING_TOKENS - 1) // 20 / bptt)
     return RunConfig(
         preset=name,
@@ -167,45 +166,19 @@ def _zaremba(
     )
 
 
-PTB_SMALL = _zaremba(
-    "ptb-small",
-    hidden_size=200,
-    dropout=0.0,
-    init_scale=0.1,
-    bptt=20,
-    max_norm=5.0,
-    epochs=13,
-    decay=(4, 2.0),
+TREEBANK = tuple(
+    _zaremba(*numbers)
+    for numbers in (
+        ("ptb-small", 200, 0.0, 0.1, 20, 5.0, 13, 4, 2.0),
+        ("ptb-medium", 650, 0.5, 0.05, 35, 5.0, 39, 6, 1.2),
+        ("ptb-large", 1_500, 0.65, 0.04, 35, 10.0, 55, 14, 1.15),
+    )
 )
-"""The non-regularized LSTM, 2x200: published test perplexity 114."""
-
-PTB_MEDIUM = _zaremba(
-    "ptb-medium",
-    hidden_size=650,
-    dropout=0.5,
-    init_scale=0.05,
-    bptt=35,
-    max_norm=5.0,
-    epochs=39,
-    decay=(6, 1.2),
-)
-"""The medium regularized LSTM, 2x650: published test perplexity 82.7."""
-
-PTB_LARGE = _zaremba(
-    "ptb-large",
-    hidden_size=1_500,
-    dropout=0.65,
-    init_scale=0.04,
-    bptt=35,
-    max_norm=10.0,
-    epochs=55,
-    decay=(14, 1.15),
-)
-"""The large regularized LSTM, 2x1500: published test perplexity 78.4."""
+"""The LSTMs of the paper, 2x200 without dropout to 2x1500: published test perplexities 114, 82.7
+and 78.4."""
 
 PRESETS: dict[str, RunConfig] = {
-    config.preset: config
-    for config in (DEMO, LSTM, GRU, ELMAN, BOOK, PTB_SMALL, PTB_MEDIUM, PTB_LARGE, CHARS)
+    config.preset: config for config in (DEMO, LSTM, GRU, ELMAN, BOOK, *TREEBANK, CHARS)
 }
 
 PRESET_SUMMARIES: dict[str, str] = {

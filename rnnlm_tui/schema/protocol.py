@@ -7,7 +7,7 @@ Commands to a worker's control socket, and the results of a probe; those of a sa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic_core import from_json
@@ -15,6 +15,8 @@ from pydantic_core import from_json
 from rnnlm_tui.errors import InputError, Problem
 from rnnlm_tui.schema.corpora import TextLayout
 from rnnlm_tui.schema.formatting import LATEST
+from rnnlm_tui.schema.record import Record
+from rnnlm_tui.schema.status import StopMark
 
 Verb = Literal[
     "status",
@@ -29,11 +31,7 @@ Verb = Literal[
     "undo",
     "snapshot",
 ]
-StopMark = Literal["epoch", "evaluation"]
-"""What a run may still complete before it stops."""
 
-CHANGED_FACT = "changed"
-"""In a checkpoint's manifest: the values changed by `set` that are in effect, by dotted path."""
 
 MAX_REQUEST_BYTES = 65_536
 """The connection is closed if a line is longer."""
@@ -121,7 +119,7 @@ class CommandResult(Message):
     """set, undo: all problems with the values, by field."""
 
 
-MessageT = TypeVar("MessageT", bound=BaseModel)
+MessageT = TypeVar("MessageT", bound=BaseModel | Record)
 
 
 def encode_line(message: BaseModel) -> bytes:
@@ -138,7 +136,7 @@ def decode_line(line: bytes, *models: type[MessageT]) -> MessageT:
     problem = "no message expected"
     for model in _of_kind(line, models) if len(models) > 1 else models:
         try:
-            return model.model_validate_json(line)
+            return cast(MessageT, model.model_validate_json(line))
         except ValidationError as error:
             details = error.errors(include_url=False, include_input=False)[0]
             problem = (
@@ -147,7 +145,7 @@ def decode_line(line: bytes, *models: type[MessageT]) -> MessageT:
     raise InputError(f"not a valid message: {problem}")
 
 
-def _of_kind(line: bytes, models: Sequence[type[MessageT]]) -> Sequence[type[MessageT]]:
+def _of_kind(line: bytes, models: Sequence[type[Any]]) -> Sequence[type[Any]]:
     """The models of the line's `kind`, all if there are none: so the error is about the message
     that was meant, and a long line isn't validated many times."""
     try:

@@ -1,7 +1,7 @@
 """Fields that depend on each other: which combinations are refused, and what would be accepted.
 
-`RULES` checks fields of a config against each other. `TEXT_RULES` checks them against the prepared
-or counted text, whose length decides how long an epoch is. Each problem comes with adjustments that
+`RULES` checks fields of a config against each other, `text_problems` the batch against the prepared
+or counted text. Each problem comes with adjustments that
 solve it, best first: the form applies one on request, the command line prints them as `--set …`.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic_core import ValidationError
 
 from rnnlm_tui.errors import Adjustment, Problem
 from rnnlm_tui.schema.cells import HEADED_CELLS, RECURRENT_WEIGHT_CELLS
@@ -20,19 +20,13 @@ from rnnlm_tui.schema.config import (
     ModelConfig,
     OptimizerConfig,
     RunConfig,
-    ScheduleConfig,
     TokenizerConfig,
     TrainingConfig,
 )
 from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
-from rnnlm_tui.schema.estimates import (
-    WARMUP,
-    smallest_training_split,
-    steps_per_epoch,
-    total_steps,
-    warmup_problem,
-)
+from rnnlm_tui.schema.estimates import smallest_training_split
 from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.record import Record
 
 RATE = "optimizer.learning_rate"
 ADAMW_MAX_RATE = 1
@@ -42,7 +36,7 @@ SMALLEST_BPE = 260
 """256 bytes and the special tokens."""
 BATCH = "training.batch_size"
 
-SectionT = TypeVar("SectionT", bound=BaseModel)
+SectionT = TypeVar("SectionT", bound=Record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +48,6 @@ class Sections:
     tokenizer: TokenizerConfig | None
     model: ModelConfig | None
     optimizer: OptimizerConfig | None
-    schedule: ScheduleConfig | None
     training: TrainingConfig | None
 
 
@@ -88,7 +81,6 @@ def rule_problems(raw: Mapping[str, object]) -> Iterator[Problem]:
         tokenizer=valid("tokenizer", TokenizerConfig),
         model=valid("model", ModelConfig),
         optimizer=valid("optimizer", OptimizerConfig),
-        schedule=valid("schedule", ScheduleConfig),
         training=valid("training", TrainingConfig),
     )
     for rule in RULES:
@@ -99,7 +91,7 @@ def dependent_fields(path: str) -> tuple[str, ...]:
     """The fields that restrict a field or are restricted by it, in the order of the rules."""
     related = (
         field
-        for fields in (*(rule.fields for rule in RULES), *TEXT_RULES)
+        for fields in (*(rule.fields for rule in RULES), TEXT_RULE)
         if path in fields
         for field in fields
         if field != path
@@ -253,14 +245,6 @@ def _exact(sections: Sections) -> Iterator[Problem]:
         )
 
 
-def _warmup(sections: Sections) -> Iterator[Problem]:
-    schedule, training = sections.schedule, sections.training
-    if schedule and training and training.max_steps is not None:
-        problem = warmup_problem(schedule.warmup_steps, sections.preset, training.max_steps)
-        if problem is not None:
-            yield problem
-
-
 def _tokenizer_name(sections: Sections) -> Iterator[Problem]:
     tokenizer = sections.tokenizer
     if tokenizer and tokenizer.kind == "pretrained" and tokenizer.name is None:
@@ -321,7 +305,6 @@ RULES: tuple[FieldRule, ...] = (
     FieldRule((RATE, "optimizer.algorithm"), _rate),
     FieldRule(("corpus.layout", "corpus.source", "corpus.test_source"), _layout),
     FieldRule(("training.matmul", "training.deterministic"), _exact),
-    FieldRule((WARMUP, "training.max_steps"), _warmup),
     FieldRule(("tokenizer.name", "tokenizer.kind"), _tokenizer_name),
     FieldRule(("tokenizer.vocab_size", "tokenizer.kind"), _vocabulary),
     FieldRule(("training.precision", "training.device"), _precision),
@@ -329,11 +312,8 @@ RULES: tuple[FieldRule, ...] = (
 """Rules that a config alone decides, in the order in which their problems are reported."""
 
 
-TEXT_RULES: tuple[tuple[str, ...], ...] = (
-    (BATCH, "training.data_mode", "corpus.source"),
-    (WARMUP, "training.epochs", BATCH, "training.bptt"),
-)
-"""The fields of the rules that also need the length of the text."""
+TEXT_RULE = (BATCH, "training.data_mode", "corpus.source")
+"""The fields of the rule that also needs the length of the text."""
 
 
 def text_problems(
@@ -348,11 +328,9 @@ def text_problems(
     have = tokens if training.data_mode == "stream" else sentences
     if have is None:
         return ()
-    if have < smallest_training_split(training):
-        return (_batch_problem(training, have),)
-    steps = total_steps(config, steps_per_epoch(config, tokens or 0, sentences or 0))
-    warmup = warmup_problem(config.schedule.warmup_steps, config.preset, steps)
-    return () if warmup is None else (warmup,)
+    if have >= smallest_training_split(training):
+        return ()
+    return (_batch_problem(training, have),)
 
 
 def _batch_problem(training: TrainingConfig, have: int) -> Problem:

@@ -38,18 +38,19 @@ class CancelRequest(_SamplerMessage):
     id: str
 
 
-class LoadRequest(_SamplerMessage):
-    """Load a checkpoint in advance, so that the first sample starts immediately."""
-
-    kind: Literal["load"] = "load"
-    id: str
-    checkpoint: str
-
-
-class _TextRequest(_SamplerMessage):
+class _Request(_SamplerMessage):
     id: str
     checkpoint: str
     """Absolute path of a checkpoint or snapshot directory."""
+
+
+class LoadRequest(_Request):
+    """Load a checkpoint in advance, so that the first sample starts immediately."""
+
+    kind: Literal["load"] = "load"
+
+
+class _TextRequest(_Request):
     prompt: str = Field(default="", max_length=MAX_PROMPT_CHARACTERS)
     ids: tuple[int, ...] = ()
     """Generated tokens that follow the prompt."""
@@ -140,27 +141,22 @@ class KeepStateRequest(_TextRequest):
     note: str = ""
 
 
-class ScoreRequest(_SamplerMessage):
+class ScoreRequest(_Request):
     """Score a text file, read in parts."""
 
     kind: Literal["score"] = "score"
-    id: str
-    checkpoint: str
     path: str
     """Absolute path of a UTF-8 file."""
     tokens: bool = False
     """Report every token, in `ScorePiece`."""
 
 
-class WeightChangeRequest(_SamplerMessage):
-    """How much the weights changed between two checkpoints of a run."""
+class WeightChangeRequest(_Request):
+    """How much the weights changed since an earlier checkpoint of the run."""
 
     kind: Literal["weight_change"] = "weight_change"
-    id: str
-    checkpoint: str
-    """Absolute path of the later checkpoint."""
     before: str
-    """Absolute path of the earlier one."""
+    """Absolute path of the earlier checkpoint."""
 
 
 SamplerRequest = (
@@ -178,6 +174,11 @@ SamplerRequest = (
 REQUESTS: tuple[type[SamplerRequest], ...] = get_args(SamplerRequest)
 
 
+class _Answer(_SamplerMessage):
+    id: str
+    """Of the request."""
+
+
 class SamplerReady(_SamplerMessage):
     """Sent at the start, and as the answer to a load request."""
 
@@ -186,21 +187,19 @@ class SamplerReady(_SamplerMessage):
     device: str = "cpu"
 
 
-class SampleFailed(_SamplerMessage):
+class SampleFailed(_Answer):
     """The answer to a request that can't be done."""
 
     kind: Literal["failed"] = "failed"
-    id: str
     message: str
     hint: str = ""
     exit_code: int = 1
 
 
-class SamplePiece(_SamplerMessage):
+class SamplePiece(_Answer):
     """The text of one sample since its last piece, in whole characters."""
 
     kind: Literal["piece"] = "piece"
-    id: str
     sample: int = 0
     """Which sample of the request, from 0."""
     text: str
@@ -223,8 +222,8 @@ class Alternative(_SamplerMessage):
     filtered: float
     """After penalty, temperature and filters: the probability with which it is sampled."""
     removed_by: str = ""
-    """The filter that removed it (`top-k`, `top-p`, `min-p`, `typical-p`, `excluded`, `greedy`);
-    empty: it can be sampled."""
+    """The filter that removed it, such as `top-p`; `excluded`, `greedy`; empty: it can be
+    sampled."""
 
 
 class TokenChoice(_SamplerMessage):
@@ -235,11 +234,10 @@ class TokenChoice(_SamplerMessage):
     """The most likely tokens, the most likely first."""
 
 
-class SampleDone(_SamplerMessage):
+class SampleDone(_Answer):
     """The end of one sample of a request; a request with `count` n ends with n of them."""
 
     kind: Literal["done"] = "done"
-    id: str
     sample: int = 0
     reason: Literal["length", "stop", "cancelled"]
     stop: str = ""
@@ -284,11 +282,10 @@ class InspectedToken(_SamplerMessage):
     character; 0 for the end token that a text starts from."""
 
 
-class Inspection(_SamplerMessage):
+class Inspection(_Answer):
     """The answer to an inspect request."""
 
     kind: Literal["inspection"] = "inspection"
-    id: str
     tokens: tuple[InspectedToken, ...]
     prompt_tokens: int
     """How many of them are the prompt's."""
@@ -304,11 +301,10 @@ class Inspection(_SamplerMessage):
     unknown: tuple[str, ...] = ()
 
 
-class Alternatives(_SamplerMessage):
+class Alternatives(_Answer):
     """The answer to an alternatives request."""
 
     kind: Literal["alternatives"] = "alternatives"
-    id: str
     position: int
     rows: tuple[Alternative, ...]
     """The most likely tokens, the most likely first."""
@@ -321,11 +317,10 @@ class Alternatives(_SamplerMessage):
     vocab_size: int
 
 
-class StateMap(_SamplerMessage):
+class StateMap(_Answer):
     """The answer to a states request: activations of one layer's units at each token."""
 
     kind: Literal["state_map"] = "state_map"
-    id: str
     layer: int
     num_layers: int
     units: tuple[int, ...]
@@ -350,22 +345,20 @@ class StateMap(_SamplerMessage):
     """For each gate of a gated cell: its mean over the units at each token."""
 
 
-class GradientReach(_SamplerMessage):
+class GradientReach(_Answer):
     """The answer to a reach request."""
 
     kind: Literal["gradient_reach"] = "gradient_reach"
-    id: str
     position: int
     norms: tuple[float, ...]
     """By lag: L2 norm of the gradient of the token's loss with respect to what the layers pass on
     at the token `lag` before the last one read. Lag 0 is the state that predicts the token."""
 
 
-class StateKept(_SamplerMessage):
+class StateKept(_Answer):
     """The answer to a keep request."""
 
     kind: Literal["state_kept"] = "state_kept"
-    id: str
     name: str
     path: str
     tokens: int
@@ -374,11 +367,10 @@ class StateKept(_SamplerMessage):
     """Words or characters of the prompt outside the vocabulary, the first few."""
 
 
-class ScoreProgress(_SamplerMessage):
+class ScoreProgress(_Answer):
     """How far a file is scored; sent every now and then."""
 
     kind: Literal["score_progress"] = "score_progress"
-    id: str
     phase: Literal["reading", "scoring"]
     """A model of streams reads the whole file before it scores it."""
     done: int
@@ -387,19 +379,17 @@ class ScoreProgress(_SamplerMessage):
     """0: not known yet."""
 
 
-class ScorePiece(_SamplerMessage):
+class ScorePiece(_Answer):
     """Scored tokens of a file."""
 
     kind: Literal["score_piece"] = "score_piece"
-    id: str
     tokens: tuple[InspectedToken, ...]
 
 
-class ScoreDone(_SamplerMessage):
+class ScoreDone(_Answer):
     """The answer to a score request."""
 
     kind: Literal["score"] = "score"
-    id: str
     loss: float
     """Mean cross-entropy per predicted token in nats, computed as the trainer's evaluation does."""
     tokens: int
@@ -433,11 +423,10 @@ class TensorChange(_SamplerMessage):
     """L2 norm of the later tensor."""
 
 
-class WeightChange(_SamplerMessage):
+class WeightChange(_Answer):
     """The answer to a weight change request."""
 
     kind: Literal["weight_changes"] = "weight_changes"
-    id: str
     tensors: tuple[TensorChange, ...]
     """By name."""
 

@@ -25,6 +25,9 @@ RunStatus = Literal[
     "lost",
 ]
 
+StopMark = Literal["epoch", "evaluation"]
+"""What a run may still complete before it stops."""
+
 LIVING: frozenset[RunStatus] = frozenset({"preparing", "running", "paused", "stalled", "degraded"})
 """Statuses in which a worker runs."""
 

@@ -12,11 +12,11 @@ from operator import attrgetter
 from pydantic import JsonValue
 
 from rnnlm_tui.errors import ConfigError, InputError, Problem
-from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.estimates import WARMUP, total_steps
+from rnnlm_tui.schema.config import RunConfig, value_of
+from rnnlm_tui.schema.estimates import total_steps
 from rnnlm_tui.schema.formatting import counted, exact
 from rnnlm_tui.schema.metrics import CommandRow
-from rnnlm_tui.schema.protocol import CommandResult, Setting
+from rnnlm_tui.schema.protocol import CommandResult, Setting, SettingsChange
 from rnnlm_tui.schema.validation import did_you_mean_key, field_paths, merge, parse_config
 
 STEERABLE: tuple[str, ...] = (
@@ -47,30 +47,13 @@ class Position:
     """Those that the run started with."""
 
 
-@dataclass(frozen=True, slots=True)
-class JournalledChange:
-    """A change of settings as the run's journal has it: one or several keys at once."""
+class JournalledChange(SettingsChange):
+    """A change of settings as the run's journal has it."""
 
-    number: int
-    """Counted from 1."""
-    step: int
-    """Updates that were done when it was made: it acts from the next step on."""
     time: float
     """Unix seconds."""
-    who: str
+    who: str = ""
     """The user and terminal that asked for it; empty: unknown."""
-    settings: tuple[Setting, ...]
-    undoes: int = 0
-    """Number of the change that this one undoes; 0: none."""
-    discards: tuple[int, ...] = ()
-    """Numbers of changes at later steps, made before a resume from an earlier checkpoint."""
-
-
-def value_of(config: RunConfig, path: str) -> JsonValue:
-    """The value at a dotted path, or of `preset`, as JSON."""
-    value = attrgetter(path)(config)
-    found: JsonValue = list(value) if isinstance(value, tuple) else value
-    return found
 
 
 def value_text(path: str, value: JsonValue) -> str:
@@ -130,13 +113,8 @@ def changed_config(
     try:
         changed = parse_config(merge(config, whole))
     except ConfigError as error:
-        raise ConfigError(
-            _too_short("training.max_steps", whole["training.max_steps"], position)
-            or replace(problem, path="training.max_steps")
-            if problem.path == WARMUP and isinstance(whole.get("training.max_steps"), int)
-            else replace(problem, adjustments=())  # options of a command that starts a run
-            for problem in error.problems
-        ) from error
+        # adjustments are options of a command that starts a run
+        raise ConfigError(replace(problem, adjustments=()) for problem in error.problems) from error
     if problem := _length_problem(changed, changes, position):
         raise ConfigError([problem])
     return changed
@@ -166,10 +144,6 @@ def _whole(value: JsonValue) -> JsonValue:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _length_key(changes: Mapping[str, JsonValue]) -> str:
-    return next((path for path in LENGTH_KEYS if path in changes), LENGTH_KEYS[0])
-
-
 def _length_problem(
     config: RunConfig, changes: Mapping[str, JsonValue], position: Position
 ) -> Problem | None:
@@ -185,31 +159,14 @@ def _length_problem(
         )
     if most is None and position.steps_per_epoch is None:
         return None
-    path = _length_key(changes)
-    return _too_short(
-        path, value_of(config, path), position, total_steps(config, position.steps_per_epoch or 1)
-    )
-
-
-def _too_short(
-    path: str, value: JsonValue, position: Position, steps: int | None = None
-) -> Problem | None:
-    """The problem with a run that would end before its step or its warm-up; None: it is longer.
-
-    Args:
-        steps: of the whole run; None: the value itself.
-    """
+    path = next(path for path in LENGTH_KEYS if path in changes)
+    value, steps = value_of(config, path), total_steps(config, position.steps_per_epoch or 1)
     shown = f"is {value_text(path, value)}"
-    if steps is None:
-        steps = int(str(value))
-    elif steps != value:
+    if steps != value:
         shown += f", which makes {counted(steps, 'step')}"
     if steps <= position.step:
-        return Problem(
-            path,
-            f"{shown}, must be above step {position.step:,}, where the run is",
-            "or stop the run",
-        )
+        message = f"{shown}, must be above step {position.step:,}, where the run is"
+        return Problem(path, message, "or stop the run")
     if steps <= position.warmup_steps:
         warmup = counted(position.warmup_steps, "step")
         return Problem(path, f"{shown}, must be above the warm-up's {warmup}")
@@ -241,15 +198,8 @@ def journalled_change(row: CommandRow) -> JournalledChange | None:
     change = answer.change
     if not answer.ok or change is None:
         return None
-    return JournalledChange(
-        change.number,
-        change.step,
-        row.time,
-        str(row.arguments.get("who", "")),
-        change.settings,
-        change.undoes,
-        change.discards,
-    )
+    who = str(row.arguments.get("who", ""))
+    return JournalledChange(**dict(change), time=row.time, who=who)
 
 
 def kept_changes(changes: Sequence[JournalledChange]) -> list[JournalledChange]:

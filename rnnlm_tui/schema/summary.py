@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from rnnlm_tui.schema.record import Record
 from rnnlm_tui.schema.status import RunStatus
 
 
-class Figures(BaseModel):
-    """A frozen group of fields in the JSON output."""
+class Figures(Record):
+    """A group of fields in the JSON output."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+    STRICT = False  # a log has `inf` and `nan` as text
 
 
 class TrainFigures(Figures):

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from rnnlm_tui.errors import InputError, Place, Problem
 from rnnlm_tui.schema.config import SECTIONS, RunConfig
 from rnnlm_tui.schema.formatting import UNSAFE, counted
-from rnnlm_tui.schema.validation import Raw, allowed_range, config_to_raw, section_model
+from rnnlm_tui.schema.record import fields_of
+from rnnlm_tui.schema.validation import (
+    Raw,
+    allowed_range,
+    config_to_raw,
+    fields,
+    is_same,
+    section_model,
+)
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
@@ -38,6 +46,19 @@ class TomlError(InputError):
         super().__init__(f"{place}: not valid TOML: {reason}{shown}", hint=hint)
 
 
+_OPAQUE = re.compile(
+    r"""'{3}(?s:.*?)'{3,5}|"{3}(?s:\\.|[^\\])*?"{3,5}|'[^'\n]*'|"(?:\\.|[^"\\])*"|\#[^\n]*"""
+)
+"""A string or a comment of a valid text."""
+_KEY = r"[\w-]+(?:[ \t]*\.[ \t]*[\w-]+)*"
+_WRITTEN = re.compile(
+    rf"(?:^|(?P<inline>[{{,]))[ \t]*"
+    rf"(?:(?P<table>\[+[ \t]*(?P<name>{_KEY}))|(?P<key>{_KEY})[ \t]*=[ \t]*)",
+    re.MULTILINE,
+)
+"""The head of a table, or a key up to its value, where strings and comments are masked."""
+
+
 @dataclass(frozen=True, slots=True)
 class ConfigText:
     """The values of a config file and where they were written."""
@@ -45,30 +66,26 @@ class ConfigText:
     name: str
     """The file's path, as errors show it."""
     raw: Raw
-    keys: Mapping[str, Place] = field(default_factory=dict)
-    """The place of each key and section, by dotted path."""
-    values: Mapping[str, Place] = field(default_factory=dict)
-    """The place of each value, by dotted path; of a list's items, too: `evaluation.prompts.0`."""
+    text: str = ""
+    keys: Mapping[str, int] = field(default_factory=dict)
+    """Where in the text each key and section is, by dotted path."""
+    values: Mapping[str, int] = field(default_factory=dict)
+    """Where each value is."""
 
     def place_of(self, path: str, *, key: bool = False) -> Place | None:
         """The place of a value, or of its key; of what contains it, if it has no place itself."""
         while path:
-            if key and path in self.keys:
-                return self.keys[path]
-            place = self.values.get(path) or self.keys.get(path)
-            if place is not None:
-                return place
+            if path in self.keys:
+                at = self.keys[path] if key else self.values.get(path, self.keys[path])
+                line = self.text.count("\n", 0, at) + 1
+                return Place(self.name, line, at - self.text.rfind("\n", 0, at))
             path = path.rpartition(".")[0]
         return None
 
     def located(self, problem: Problem) -> Problem:
         """The problem with the place of its value, or of its key if that is unknown."""
         place = self.place_of(problem.path, key=problem.message == "unknown config key")
-        return (
-            problem
-            if place is None
-            else Problem(problem.path, problem.message, problem.hint, problem.adjustments, place)
-        )
+        return replace(problem, place=place)
 
 
 def parse_toml(text: str, name: str) -> ConfigText:
@@ -86,9 +103,25 @@ def parse_toml(text: str, name: str) -> ConfigText:
         raw = cast(Raw, tomllib.loads(text))
     except (ValueError, RecursionError) as error:  # also for integers of thousands of digits
         raise _syntax_error(text, name, error) from None
-    finder = _Places(text, name)
-    finder.find()
-    return ConfigText(name, raw, finder.keys, finder.values)
+    keys: dict[str, int] = {}
+    values: dict[str, int] = {}
+    table: list[str] = []
+    line: list[str] = []
+    masked = _OPAQUE.sub(lambda found: "x" * len(found[0]), text)
+    for found in _WRITTEN.finditer(masked):
+        is_table = found["table"] is not None
+        parts = text[slice(*found.span("name" if is_table else "key"))].split(".")
+        above = [] if is_table else line if found["inline"] else table
+        path = [*above, *(part.strip(" \t\"'") for part in parts)]
+        for length in range(1, len(path) + 1):
+            at = found.start("table" if is_table else "key")
+            keys.setdefault(".".join(path[:length]), at)
+        if is_table:
+            table = path
+        else:
+            values.setdefault(".".join(path), found.end())
+        line = line if found["inline"] else path
+    return ConfigText(name, raw, text, keys, values)
 
 
 def read_toml(path: Path) -> ConfigText:
@@ -158,112 +191,12 @@ def _excerpt(line: str, column: int | None) -> str:
     return f"\n  {shown}\n  {' ' * (column - 1 - first)}^"
 
 
-class _Places:
-    """Finds the line and column of keys and values in a text that is valid TOML."""
-
-    def __init__(self, text: str, name: str) -> None:
-        self._text, self._name, self._at = text, name, 0
-        self._starts = [0, *(match.end() for match in re.finditer("\n", text))]
-        self._line = 0
-        self.keys: dict[str, Place] = {}
-        self.values: dict[str, Place] = {}
-
-    def find(self) -> None:
-        table: tuple[str, ...] = ()
-        while self._skip("[ \t\r\n]*(?:#[^\n]*[ \t\r\n]*)*"):
-            place = self._place()
-            if self._peek("["):
-                self._skip(r"\[\[?[ \t]*")
-                table = tuple(self._key())
-                self._skip(r"[ \t]*\]\]?")
-                self.keys.setdefault(".".join(table), place)
-            else:
-                self._pair(table)
-
-    def _pair(self, table: tuple[str, ...]) -> None:
-        place = self._place()
-        key = (*table, *self._key())
-        for length in range(len(table) + 1, len(key) + 1):
-            self.keys.setdefault(".".join(key[:length]), place)
-        self._skip("[ \t]*=[ \t]*")
-        self._value(key)
-
-    def _key(self) -> list[str]:
-        parts = []
-        while True:
-            self._skip("[ \t]*")
-            quote = self._text[self._at : self._at + 1]
-            start = self._at
-            if quote in ('"', "'") and quote:
-                self._string()
-                parts.append(_unquoted(self._text[start : self._at]))
-            else:
-                self._skip(r"[A-Za-z0-9_-]+")
-                parts.append(self._text[start : self._at])
-            self._skip("[ \t]*")
-            if not self._peek("."):
-                return parts
-            self._at += 1
-
-    def _value(self, key: tuple[str, ...]) -> None:
-        self.values.setdefault(".".join(key), self._place())
-        first = self._text[self._at : self._at + 1]
-        if first in ('"', "'"):
-            self._string()
-        elif first == "[":
-            self._at += 1
-            item = 0
-            while self._skip("(?:[ \t\r\n,]+|#[^\n]*)*") and not self._peek("]"):
-                self._value((*key, str(item)))
-                item += 1
-            self._at += 1
-        elif first == "{":
-            self._at += 1
-            while self._skip("(?:[ \t\r\n,]+|#[^\n]*)*") and not self._peek("}"):
-                self._pair(key)
-            self._at += 1
-        else:
-            self._skip(r"[^,\]}#\r\n]*")
-
-    def _string(self) -> None:
-        quote = self._text[self._at]
-        if self._text.startswith(quote * 3, self._at):
-            # The quotes that end it may follow one or two quotes of the text.
-            sign = r"[^\\]|\\." if quote == '"' else "."
-            self._skip(f"(?s:{quote * 3}(?:{sign})*?{quote * 3}){quote}{{0,2}}")
-        elif quote == '"':
-            self._skip(r'"(?:[^"\\]|\\.)*"')
-        else:
-            self._skip(r"'[^']*'")
-
-    def _skip(self, pattern: str) -> bool:
-        """Move behind a pattern; False at the end of the text."""
-        match = re.compile(pattern).match(self._text, self._at)
-        if match is not None:
-            self._at = match.end()
-        return self._at < len(self._text)
-
-    def _peek(self, sign: str) -> bool:
-        return self._text.startswith(sign, self._at)
-
-    def _place(self) -> Place:
-        while self._line + 1 < len(self._starts) and self._starts[self._line + 1] <= self._at:
-            self._line += 1
-        return Place(self._name, self._line + 1, self._at - self._starts[self._line] + 1)
-
-
-def _unquoted(quoted: str) -> str:
-    import tomllib
-
-    return cast(str, tomllib.loads(f"key = {quoted}")["key"])
-
-
 def toml_text(raw: Mapping[str, object]) -> str:
     """A config's values as TOML that `train --config` accepts; None is left out."""
     import tomlkit
 
     document = tomlkit.document()
-    _fill(document, raw)
+    _fill(document, _written(raw))
     return tomlkit.dumps(document)
 
 
@@ -283,7 +216,7 @@ def explained_toml(config: RunConfig) -> str:
         values = raw.get(section)
         known = values if isinstance(values, dict) else {}
         lines = [f"[{section}]  # {(section_model(section).__doc__ or '').partition(chr(10))[0]}"]
-        for name in section_model(section).model_fields:
+        for name in fields_of(section_model(section)):
             lines.append(f"# {field_help(f'{section}.{name}')}")
             lines.append(
                 toml_text({name: known[name]}).rstrip("\n") if name in known else f"# {name} ="
@@ -294,11 +227,9 @@ def explained_toml(config: RunConfig) -> str:
 
 def field_help(path: str) -> str:
     """Return a field's description, range and unit: `Sequences per step. (1 … 512 sequences)`."""
-    section, _, name = path.partition(".")
-    info = section_model(section).model_fields[name]
-    extra = info.json_schema_extra if isinstance(info.json_schema_extra, dict) else {}
-    limits = " ".join(part for part in (allowed_range(path), str(extra.get("unit", ""))) if part)
-    return f"{info.description or ''} ({limits})" if limits else info.description or ""
+    info = fields()[path]
+    limits = " ".join(part for part in (allowed_range(path), info.about["unit"]) if part)
+    return f"{info.description} ({limits})" if limits else info.description
 
 
 def updated_toml(text: str, raw: Mapping[str, object]) -> str:
@@ -316,12 +247,12 @@ def updated_toml(text: str, raw: Mapping[str, object]) -> str:
     """
     import tomlkit
 
-    wanted = _without_none(raw)
+    wanted = _written(raw)
     if parse_toml(text, "config").raw == wanted:
         return text
     try:
         document = tomlkit.parse(text if text.endswith("\n") else f"{text}\n")
-        _update(document, raw)
+        _update(document, wanted)
         updated = tomlkit.dumps(document)
     except (AttributeError, LookupError, ValueError):
         updated = ""
@@ -332,9 +263,10 @@ def updated_toml(text: str, raw: Mapping[str, object]) -> str:
     return "".join(f"{comment.strip()}\n" for comment in comments) + toml_text(raw)
 
 
-def _without_none(raw: Mapping[str, object]) -> Raw:
+def _written(raw: Mapping[str, object]) -> Raw:
+    """Values as TOML has them: without None, and with lists instead of tuples."""
     return {
-        name: _without_none(value)
+        name: _written(value)
         if isinstance(value, Mapping)
         else list(value)
         if isinstance(value, tuple)
@@ -353,29 +285,24 @@ def _readable(text: str) -> Raw | None:
         return None
 
 
-def _update(table: TOMLDocument | Table, raw: Mapping[str, object]) -> None:
-    from tomlkit.items import Item
-
-    for name in list(table):
-        if raw.get(name) is None:
-            table.remove(name)
+def _update(table: TOMLDocument | Table, raw: Raw) -> None:
+    before = table.unwrap()
+    for name in before.keys() - raw.keys():
+        table.remove(name)
     for name, value in raw.items():
-        if value is None:
-            continue
-        present = table.get(name)
-        if isinstance(value, Mapping) and isinstance(present, Mapping):
-            _update(cast("Table", present), value)
-        elif present is None:
+        if name not in before:
             _append(table, {name: value})
-        elif not _equal(_plain(present), value):
+        elif isinstance(value, dict) and isinstance(before[name], dict):
+            _update(cast("Table", table[name]), value)
+        elif not is_same(before[name], value):
             item, old = _item(value), table.item(name)
-            if isinstance(old, Item):
+            if not isinstance(old, Mapping):
                 item.trivia.comment_ws = old.trivia.comment_ws
                 item.trivia.comment = old.trivia.comment
             table[name] = item
 
 
-def _append(table: TOMLDocument | Table, raw: Mapping[str, object]) -> None:
+def _append(table: TOMLDocument | Table, raw: Raw) -> None:
     """Add values before the comments at the end of a section, which belong to the next one."""
     from tomlkit.items import Table
 
@@ -389,18 +316,17 @@ def _append(table: TOMLDocument | Table, raw: Mapping[str, object]) -> None:
     body.extend(after)
 
 
-def _fill(table: TOMLDocument | Table | Container, raw: Mapping[str, object]) -> None:
+def _fill(table: TOMLDocument | Table | Container, raw: Raw) -> None:
     """Append values, then tables, which end the values of what contains them."""
     import tomlkit
 
-    for name, value in raw.items():
-        if value is not None and not isinstance(value, Mapping):
-            table.add(name, _item(value))
-    for name, value in raw.items():
-        if isinstance(value, Mapping):
+    for name, value in sorted(raw.items(), key=lambda item: isinstance(item[1], dict)):
+        if isinstance(value, dict):
             inner = tomlkit.table()
             _fill(inner, value)
             table.add(name, inner)
+        else:
+            table.add(name, _item(value))
 
 
 def _item(value: object) -> Item:
@@ -414,19 +340,6 @@ def _item(value: object) -> Item:
         items.extend(_item(item) for item in value)
         return items.multiline(len(value) > 1)
     return tomlkit.item(value)
-
-
-def _plain(value: object) -> object:
-    return value.unwrap() if hasattr(value, "unwrap") else value
-
-
-def _equal(one: object, other: object) -> bool:
-    """Whether TOML values are equal; 1 and 1.0 are, true and 1 are not."""
-    if isinstance(one, bool) != isinstance(other, bool):
-        return False
-    if isinstance(other, tuple):
-        other = list(other)
-    return one == other
 
 
 def _visible(string: str) -> str:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
+from functools import cache
 from typing import Literal, cast, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, ValidationError
 
 from rnnlm_tui.errors import ConfigError, Problem, did_you_mean
 from rnnlm_tui.schema.config import (
-    MIN_PENALTY,
     MIN_TEMPERATURE,
     SECTIONS,
     OptimizerConfig,
     RunConfig,
 )
-from rnnlm_tui.schema.formatting import is_infinite, number_hint, read_number
+from rnnlm_tui.schema.formatting import counted, is_infinite, number_hint, read_number
+from rnnlm_tui.schema.record import FieldInfo, Record, fields_of
 from rnnlm_tui.schema.rules import ADAMW_MAX_RATE, RATE, rate_too_high, rule_problems
 
 Raw = dict[str, object]
@@ -64,30 +64,52 @@ _WANTED = {
     "bool_type": "true or false",
     "string_type": "text",
     "tuple_type": "a list of texts",
-    "model_type": "a section of keys",
-    "model_attributes_type": "a section of keys",
     "dict_type": "a section of keys",
+    "finite_number": "a finite number",
 }
 """What a value must be, by pydantic's type of error."""
 LIST_AS_WRITTEN = r'["\n", "The end"]'
 """An example of a TOML list of strings; the first one is a line break."""
 
 
-def section_model(section: str) -> type[BaseModel]:
-    """The pydantic model of a section."""
-    return cast(type[BaseModel], RunConfig.model_fields[section].annotation)
+def section_model(section: str) -> type[Record]:
+    """The class of a section."""
+    return cast(type[Record], fields_of(RunConfig)[section].annotation)
+
+
+@cache
+def fields() -> Mapping[str, FieldInfo]:
+    """All fields by dotted path, in the order of the form."""
+    return {
+        f"{section}.{name}": info
+        for section in SECTIONS
+        for name, info in fields_of(section_model(section)).items()
+    }
 
 
 def field_paths() -> tuple[str, ...]:
     """The dotted paths of all fields, in the order of the form."""
-    return tuple(
-        f"{section}.{name}" for section in SECTIONS for name in section_model(section).model_fields
-    )
+    return tuple(fields())
+
+
+def raw_value(raw: Mapping[str, object], path: str, default: object = None) -> object:
+    """The value at a dotted path of plain values; the default if there is none."""
+    found: object = raw
+    for name in path.split("."):
+        if not isinstance(found, Mapping) or name not in found:
+            return default
+        found = found[name]
+    return found
 
 
 def config_to_raw(config: RunConfig) -> Raw:
     """Convert a config to plain values, without None, which TOML doesn't have."""
     return cast(Raw, config.model_dump(mode="json", exclude_none=True))
+
+
+def is_same(value: object, base: object) -> bool:
+    """Whether a raw value means the same as another; true and 1 differ."""
+    return value == base and isinstance(value, bool) == isinstance(base, bool)
 
 
 def parse_config(raw: Mapping[str, object]) -> RunConfig:
@@ -106,31 +128,6 @@ def parse_config(raw: Mapping[str, object]) -> RunConfig:
     if problems or config is None:
         raise ConfigError(problems)
     return config
-
-
-def parse_stored_config(raw: Mapping[str, object]) -> RunConfig:
-    """Validate a config that this or an earlier version stored with a run.
-
-    Earlier versions allowed sampling settings so small that dividing by them overflows. They are
-    raised to the smallest allowed value, so that these runs can still be opened, resumed and
-    sampled. A config without `corpus.layout` gets the layout `sentences`.
-
-    Raises:
-        ConfigError: as `parse_config`.
-    """
-    sampling = raw.get("sampling")
-    if isinstance(sampling, Mapping):
-        least = {"temperature": MIN_TEMPERATURE, "repetition_penalty": MIN_PENALTY}
-        raised = {
-            name: limit
-            for name, limit in least.items()
-            if isinstance(value := sampling.get(name), float) and 0 < value < limit
-        }
-        raw = {**raw, "sampling": {**sampling, **raised}}
-    corpus = raw.get("corpus", {})
-    if isinstance(corpus, Mapping):
-        raw = {**raw, "corpus": {"layout": "sentences", **corpus}}
-    return parse_config(raw)
 
 
 def merge(base: RunConfig | Mapping[str, object], changes: Mapping[str, object]) -> Raw:
@@ -215,28 +212,23 @@ def parse_value(path: str, text: str) -> object:
 
 def field_choices(path: str) -> tuple[str, ...]:
     """The words of a field that has a choice of them; empty for other fields."""
-    section, _, name = path.partition(".")
-    annotation = section_model(section).model_fields[name].annotation
-    parts = (annotation, *get_args(annotation))  # an optional choice, too
-    return next(
-        (tuple(map(str, get_args(part))) for part in parts if get_origin(part) is Literal), ()
-    )
+    annotation = fields()[path].annotation
+    return tuple(map(str, get_args(annotation))) if get_origin(annotation) is Literal else ()
 
 
-def field_kind(path: str) -> Literal["whole", "number", "switch", "list", "text"]:
+FieldKind = Literal["whole", "number", "switch", "list", "text"]
+_KINDS: Mapping[object, FieldKind] = {
+    int: "whole", int | None: "whole", float: "number", bool: "switch", str: "text",
+    str | None: "text",
+}  # fmt: skip
+
+
+def field_kind(path: str) -> FieldKind:
     """The kind of a field's value; "text" for choices and unknown fields."""
-    section, _, name = path.partition(".")
-    if section not in SECTIONS or name not in section_model(section).model_fields:
+    if path not in fields():
         return "text"
-    annotation = section_model(section).model_fields[name].annotation
-    for kind, kinds in (
-        ("whole", (int, int | None)),
-        ("number", (float, float | None)),
-        ("switch", (bool,)),
-    ):
-        if annotation in kinds:
-            return cast(Literal["whole", "number", "switch"], kind)
-    return "list" if get_origin(annotation) is tuple else "text"
+    annotation = fields()[path].annotation
+    return "list" if get_origin(annotation) is tuple else _KINDS.get(annotation, "text")
 
 
 def _list_as_toml(text: str) -> object:
@@ -286,86 +278,46 @@ def _by_last_word(path: str, known: Iterable[str]) -> str:
     )
 
 
+_BOUNDS = {
+    "greater_than": "above",
+    "greater_than_equal": "at least",
+    "less_than": "below",
+    "less_than_equal": "at most",
+}
+
+
 def _problem(details: ErrorDetails, raw: Mapping[str, object]) -> Problem:
-    location = [str(part) for part in details["loc"]]
-    path = ".".join(location)
-    value = details.get("input")
-    kind = details["type"]
-    context = details.get("ctx", {})
+    path = ".".join(str(part) for part in details["loc"])
+    value, kind, context = details["input"], details["type"], details.get("ctx", {})
+    hint = allowed_range(path, raw)
+    wanted = _WANTED.get(kind, "")
     if kind == "extra_forbidden":
-        known = field_paths() if len(location) > 1 or path in OTHER_NAMES else SECTIONS
-        return Problem(
-            path,
-            "unknown config key",
-            did_you_mean_key(path, known) or _by_last_word(path, field_paths()),
-        )
-    bounds = {
-        "greater_than": "above",
-        "greater_than_equal": "at least",
-        "less_than": "below",
-        "less_than_equal": "at most",
-    }
-    if kind in bounds:
-        limit = next(iter(context.values()))
-        if path == RATE and kind == "less_than_equal":
-            return rate_too_high(value, _algorithm(raw))
-        return Problem(
-            path,
-            f"is {_shown(value)}, must be {bounds[kind]} {_plain(limit)}",
-            allowed_range(path, raw),
-        )
-    if kind == "literal_error":
-        allowed = (
-            str(context.get("expected", "")).replace(" or ", ", ").replace("'", "").split(", ")
-        )
-        return Problem(
-            path,
-            f"is {_shown(value)}, must be one of {', '.join(allowed)}",
-            did_you_mean(str(value), allowed),
-        )
-    if kind == "string_pattern_mismatch":
+        known = field_paths() if "." in path or path in OTHER_NAMES else SECTIONS
+        hint = did_you_mean_key(path, known) or _by_last_word(path, field_paths())
+        return Problem(path, "unknown config key", hint)
+    if path == RATE and kind == "less_than_equal":
+        return rate_too_high(value, _algorithm(raw))
+    if isinstance(value, str | Sequence) and kind.endswith(("too_short", "too_long")):
+        noun = "character" if isinstance(value, str) else "text"
+        most = f"has {counted(len(value), noun)}, must have at most {context.get('max_length')}"
+        return Problem(path, most if value else "is empty")
+    if kind in _BOUNDS:
+        wanted = f"{_BOUNDS[kind]} {_plain(next(iter(context.values())))}"
+    elif kind == "literal_error":
+        choices = field_choices(path)
+        wanted, hint = f"one of {', '.join(choices)}", did_you_mean(str(value), choices)
+    elif kind == "string_pattern_mismatch":
         return Problem(path, f"is {_shown(value)}, must {_PATTERNS[path]}")
-    if kind in ("string_too_short", "string_too_long", "too_long") and isinstance(
-        value, str | Sequence
-    ):
-        most = context.get("max_length", "")
-        return Problem(
-            path,
-            (
-                "is empty"
-                if not value
-                else (
-                    f"has {len(value):,} {'characters' if isinstance(value, str) else 'texts'},"
-                    f" must have at most {most:,}"
-                )
-            ),
-        )
-    if kind == "finite_number" or (
-        kind == "float_type" and isinstance(value, str) and is_infinite(value.strip())
-    ):
-        return Problem(
-            path, f"is {_shown(value)}, must be a finite number", allowed_range(path, raw)
-        )
-    wanted = _WANTED.get(kind)
-    meant = (
-        number_hint(value, whole=kind == "int_type")
-        if isinstance(value, str) and kind in ("int_type", "float_type")
-        else ""
-    )
-    hint = (
-        f"write {LIST_AS_WRITTEN}, in single quotes on the command line"
-        if kind == "tuple_type"
-        else meant or allowed_range(path, raw)
-    )
-    if value is None:
-        return Problem(path, f"has no value, must be {wanted}" if wanted else "has no value", hint)
-    if wanted:
-        return Problem(path, f"is {_shown(value)}, must be {wanted}", hint)
-    return Problem(
-        path,
-        f"is {_shown(value)}: {details['msg'][:1].lower()}{details['msg'][1:]}",
-        allowed_range(path, raw),
-    )
+    elif kind == "tuple_type":
+        hint = f"write {LIST_AS_WRITTEN}, in single quotes on the command line"
+    elif isinstance(value, str) and kind in ("int_type", "float_type"):
+        if kind == "float_type" and is_infinite(value.strip()):
+            wanted = "a finite number"
+        else:
+            hint = number_hint(value, whole=kind == "int_type") or hint
+    message = details["msg"]
+    must = f", must be {wanted}" if wanted else f": {message[:1].lower()}{message[1:]}"
+    return Problem(path, ("has no value" if value is None else f"is {_shown(value)}") + must, hint)
 
 
 def _shown(value: object) -> str:
@@ -389,18 +341,12 @@ def allowed_range(path: str, raw: Mapping[str, object] | None = None) -> str:
     Args:
         raw: the config whose optimizer decides the limit of the learning rate.
     """
-    section, _, name = path.partition(".")
-    if section not in SECTIONS or name not in section_model(section).model_fields:
+    if path not in fields():
         return ""
     if path in _RANGES:
         return _RANGES[path]
     words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-    found = {
-        key: getattr(item, key)
-        for item in section_model(section).model_fields[name].metadata
-        for key in words
-        if getattr(item, key, None) is not None
-    }
+    found = {key: limit for key, limit in fields()[path].bounds.items() if key in words}
     if "ge" in found and "le" in found:
         return f"{_plain(found['ge'])} … {_plain(found['le'])}"
     if path == RATE and raw is None:
@@ -415,9 +361,4 @@ def allowed_range(path: str, raw: Mapping[str, object] | None = None) -> str:
 
 
 def _algorithm(raw: Mapping[str, object]) -> object:
-    section = raw.get("optimizer", {})
-    return (
-        section.get("algorithm", OptimizerConfig().algorithm)
-        if isinstance(section, Mapping)
-        else None
-    )
+    return raw_value(raw, "optimizer.algorithm", OptimizerConfig().algorithm)

@@ -10,8 +10,9 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from rnnlm_tui.schema.config import SAMPLING_OFF, SamplingConfig
+from rnnlm_tui.schema.config import FILTERS, SAMPLING_OFF, SamplingConfig
 from rnnlm_tui.schema.formatting import LATEST, counted, escaped_list
+from rnnlm_tui.schema.record import fields_of
 from rnnlm_tui.schema.sampling import SampleDone, SampleRequest
 from rnnlm_tui.store.paths import samples_file
 from rnnlm_tui.system.json_files import JsonLines, Line, json_line
@@ -57,7 +58,7 @@ class KeptSample(BaseModel):
     def _leave_out_settings_of_newer_versions(cls, value: object) -> object:
         if not isinstance(value, dict):
             return value
-        return {name: item for name, item in value.items() if name in SamplingConfig.model_fields}
+        return {name: item for name, item in value.items() if name in fields_of(SamplingConfig)}
 
     @classmethod
     def of(
@@ -102,7 +103,7 @@ class KeptSample(BaseModel):
             parts += [f"seed {self.seed}", f"temperature {settings.temperature:g}"]
             parts += [
                 f"{name.replace('_', '-')} {getattr(settings, name):g}"
-                for name in ("top_k", "top_p", "min_p", "typical_p")
+                for name in FILTERS
                 if getattr(settings, name) != SAMPLING_OFF[name]
             ]
         if settings.repetition_penalty != 1:

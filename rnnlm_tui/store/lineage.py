@@ -12,13 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import JsonValue
-
 from rnnlm_tui.errors import ConfigError, InputError, Problem, StorageError, UnknownCheckpointError
 from rnnlm_tui.schema.cells import HEADED_CELLS
 from rnnlm_tui.schema.config import ModelConfig
-from rnnlm_tui.schema.lineage import OptimizerStart, Parent
-from rnnlm_tui.schema.protocol import CHANGED_FACT
+from rnnlm_tui.schema.lineage import CHANGED_FACT, OptimizerStart, Parent
 from rnnlm_tui.store.manifest import MANIFEST_NAME, Manifest, read_manifest, verify_checkpoint
 from rnnlm_tui.store.paths import PARENT_NAME, RunDirectory, weights_name
 from rnnlm_tui.system.files import (
@@ -31,6 +28,8 @@ from rnnlm_tui.system.files import (
 from rnnlm_tui.system.json_files import JsonFile
 
 if TYPE_CHECKING:
+    from pydantic import JsonValue
+
     from rnnlm_tui.schema.config import RunConfig
 
 

@@ -17,8 +17,8 @@ import secrets
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import MISSING, asdict, fields, is_dataclass
-from functools import cache
+from dataclasses import MISSING, asdict, fields
+from functools import cache, partial
 from itertools import chain
 from operator import attrgetter
 from pathlib import Path
@@ -42,6 +42,7 @@ from rnnlm_tui.schema.metrics import (
     StepRow,
     SummaryRow,
 )
+from rnnlm_tui.schema.record import Record
 from rnnlm_tui.system.files import (
     fsync_directory,
     make_private_directory,
@@ -91,12 +92,23 @@ SHORT: Mapping[type[Any], Mapping[str, str]] = {
 """Fields with another key in the log: a step should take less than 200 bytes, and `kind` is the
 line's."""
 
+_NO_GPU = GpuRow()
+_NO_CARD = asdict(_NO_GPU)
 _STEP_FIELDS = tuple(field.name for field in fields(StepRow) if field.name != "attempt")
 _STEP_LINE = (
     STEP_PREFIX.decode()
     + ",".join(f'"{SHORT[StepRow].get(name, name)}":%r' for name in _STEP_FIELDS)
     + "}\n"
 )
+_ROUNDED: Mapping[str, Callable[[Any], float]] = {
+    "step": int,
+    "tokens_seen": int,
+    "epoch": partial(round, ndigits=4),
+    "tokens_per_second": lambda speed: float(f"{speed:.6g}"),
+    "active_seconds": partial(round, ndigits=3),
+    "time": partial(round, ndigits=3),
+}
+"""How the values of a step are rounded that aren't float32."""
 _STEP_WORDS = _STEP_LINE.replace("%r", "").rstrip().encode()
 _LETTERS = bytes({*_STEP_WORDS} - {*b"{,}"})
 _ONLY_NUMBERS = bytes.maketrans(b"{}" + _LETTERS, b"0," + b" " * len(_LETTERS))
@@ -151,7 +163,7 @@ def encode(row: Row | Facts) -> bytes:
             return (_STEP_LINE % tuple(numbers)).replace("e-", "E-").encode()
     kind = KIND_OF.get(type(row), FACTS)
     values: dict[str, Any] = (
-        row.model_dump(exclude_unset=True) if not is_dataclass(row) else _set_fields(row)
+        row.model_dump(exclude_unset=True) if isinstance(row, Record) else _set_fields(row)
     )
     if isinstance(row, StepRow):
         values |= _rounded(row)
@@ -171,17 +183,7 @@ def encode(row: Row | Facts) -> bytes:
 
 def _rounded(row: StepRow) -> dict[str, float]:
     """The values of a step as its line has them."""
-    return {
-        "step": row.step,
-        "tokens_seen": row.tokens_seen,
-        "epoch": round(row.epoch, 4),
-        "loss": shortest(row.loss),
-        "grad_norm": shortest(row.grad_norm),
-        "learning_rate": shortest(row.learning_rate),
-        "tokens_per_second": float(f"{row.tokens_per_second:.6g}"),
-        "active_seconds": round(row.active_seconds, 3),
-        "time": round(row.time, 3),
-    }
+    return {name: _ROUNDED.get(name, shortest)(getattr(row, name)) for name in _STEP_FIELDS}
 
 
 def _line(values: Mapping[str, object], most: int = MAX_TEXT) -> bytes:
@@ -235,8 +237,8 @@ def decode(line: bytes, attempt: int) -> Row | dict[str, object] | None:
             )
         (found,) = _checker(kind).validate_python([values | {"attempt": attempt}])
         if kind == "machine":
-            gpu, *others = (GpuRow(**card) for card in (found["gpu"], *found["other_gpus"]))
-            found |= {"gpu": gpu, "other_gpus": tuple(others)}
+            found["gpu"] = _NO_GPU if found["gpu"] is _NO_CARD else GpuRow(**found["gpu"])
+            found["other_gpus"] = tuple(GpuRow(**card) for card in found["other_gpus"])
         row: Row = KINDS[kind](**found)
         return row
     except _DAMAGES:
@@ -314,9 +316,13 @@ def _values_schema(kind: type[Any], finite: bool) -> core_schema.CoreSchema:
         found["nonfinite"] = core_schema.typed_dict_field(nothing, required=False)
     for field in fields(kind):
         schema, is_given = _schema(hints[field.name], finite), field.default is MISSING
-        default = asdict(field.default) if isinstance(field.default, GpuRow) else field.default
+        if isinstance(field.default, GpuRow):
+            # a default would be copied for each row, in half of the time that reading takes
+            schema = core_schema.with_default_schema(schema, default_factory=lambda: _NO_CARD)
+        elif not is_given:
+            schema = core_schema.with_default_schema(schema, default=field.default)
         found[field.name] = core_schema.typed_dict_field(
-            schema if is_given else core_schema.with_default_schema(schema, default=default),
+            schema,
             required=is_given and field.name != "attempt",  # a file's name says it
             validation_alias=short.get(field.name, field.name),
         )

@@ -12,13 +12,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic_core import ValidationError
 
 from rnnlm_tui import __version__
 from rnnlm_tui.errors import CheckpointError, NewerCheckpointError, StorageError
 from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.record import Bounds, Record
 from rnnlm_tui.system.files import (
     PRIVATE_FILE,
     folders_named,
@@ -26,6 +27,9 @@ from rnnlm_tui.system.files import (
     storage_errors,
     write_text_atomically,
 )
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 MANIFEST_NAME = "manifest.json"
 CHECKPOINT_FORMAT = 1
@@ -44,32 +48,28 @@ unopened."""
 _READ_SUFFIXES = frozenset({".json", ".safetensors", ".txt", ".model"})
 
 
-class ManifestFile(BaseModel):
+class ManifestFile(Record):
     """One file of a checkpoint."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    size: int = Field(ge=0)
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size: Annotated[int, Bounds(ge=0)]
+    sha256: Annotated[str, Bounds(pattern=r"^[0-9a-f]{64}$")]
 
 
-class Manifest(BaseModel):
+class Manifest(Record):
     """A finished checkpoint or snapshot. Written last: a folder without one is unfinished."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int = CHECKPOINT_FORMAT
     kind: Literal["checkpoint", "snapshot"]
     """A snapshot has only weights: it can't be resumed from."""
     run: str
-    step: int = Field(ge=0)
+    step: Annotated[int, Bounds(ge=0)]
     parent: str | None = None
     """The previous checkpoint (`step-000001000`), or the `run@step` that the run started from."""
     created: float
     """Unix seconds."""
     versions: dict[str, str]
     """Of rnnlm_tui and python; the whole environment is in the attempt's row."""
-    facts: dict[str, JsonValue] = {}
+    facts: dict[str, JsonValue] = {}  # noqa: RUF012 (records don't change)
     """From the worker: attempt, epoch, tokens_seen, train_loss, validation_loss and so on."""
     files: dict[str, ManifestFile]
     checksum: str = ""
@@ -119,7 +119,7 @@ def seal(
         parent=parent,
         created=time.time(),
         versions={"rnnlm_tui": __version__, "python": platform.python_version()},
-        facts=cast(dict[str, JsonValue], dict(facts)),
+        facts=cast("dict[str, JsonValue]", dict(facts)),
         files={
             path.name: ManifestFile(
                 size=_size_of_regular(path), sha256=hashes.get(path.name) or _sha256(path)

@@ -270,12 +270,12 @@ class RunDirectory:
         """
         import tomllib
 
-        from rnnlm_tui.schema.validation import parse_stored_config
+        from rnnlm_tui.schema.validation import parse_config
 
         with storage_errors("read", self.config_path):
             data = self.config_path.read_bytes()
         try:
-            return parse_stored_config(tomllib.loads(data.decode("utf-8")))
+            return parse_config(tomllib.loads(data.decode("utf-8")))
         except (ValueError, RecursionError) as error:
             # TOMLDecodeError is a ValueError; a number with thousands of digits raises one too
             raise StorageError(

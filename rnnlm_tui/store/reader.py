@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -34,7 +34,7 @@ from rnnlm_tui.store.index import (
     buckets_of,
     in_order,
     is_short,
-    reading_figures,
+    one_reading,
 )
 from rnnlm_tui.store.log import FACTS, KIND_OF, MAX_LINE, STEP_PREFIX, decode, decode_columns
 from rnnlm_tui.store.paths import RunDirectory
@@ -523,7 +523,7 @@ class RunReader:
             def read(begin: int, _end: int) -> Iterator[Figures]:
                 if raw:
                     rows = map(_reading_values, self._tail("machine")[begin * width :])
-                    found = (reading_figures(list(zip(row)), 0) for row in rows)
+                    found: Iterable[array[float]] = map(one_reading, rows)
                 else:
                     blobs = self._rows(
                         "SELECT figures FROM buckets WHERE series = 'machine'"

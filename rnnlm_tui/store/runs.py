@@ -326,7 +326,7 @@ def change_draft(run: RunDirectory, config: RunConfig, text: str) -> None:
     """
     import tomllib
 
-    from rnnlm_tui.schema.validation import parse_stored_config
+    from rnnlm_tui.schema.validation import parse_config
     from rnnlm_tui.store.lineage import record_changes
     from rnnlm_tui.store.reader import RunReader
 
@@ -339,7 +339,7 @@ def change_draft(run: RunDirectory, config: RunConfig, text: str) -> None:
                 )
         record_changes(run, run.read_config(), config)
         try:
-            valid = parse_stored_config(tomllib.loads(text)) == config
+            valid = parse_config(tomllib.loads(text)) == config
         except ConfigError:
             valid = False
         if valid:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import SUMMARY_VERSION, CheckpointRow, SummaryRow
 from rnnlm_tui.schema.status import (
     STALE_SECONDS,
@@ -20,7 +21,6 @@ from rnnlm_tui.schema.status import (
     derive_status,
     failure_prefix,
 )
-from rnnlm_tui.schema.steering import config_in_effect
 from rnnlm_tui.store.checkpoints import CheckpointEntry, checkpoint_rows
 from rnnlm_tui.store.labels import RunLabels, labels_file
 from rnnlm_tui.store.lineage import read_parent
@@ -94,7 +94,7 @@ class RunStates:
         facts, attempts, evaluations = reader.facts(), reader.attempts(), reader.evaluations()
         config = self._config.of(
             (settled(run.config_path), facts.settings),
-            lambda: config_in_effect(run.read_config(), facts.settings),
+            lambda: _config_in_effect(run, facts),
         )
         folder, parent = settled(run.checkpoints_path), None
         with suppress(StorageError):  # starting the run reports it
@@ -155,6 +155,16 @@ class RunStates:
                 degraded=lock.page.degraded != "",
             )
         )
+
+
+def _config_in_effect(run: RunDirectory, facts: Facts) -> RunConfig:
+    """The config with what was changed while the run trained."""
+    config = run.read_config()
+    if facts.settings:
+        from rnnlm_tui.schema.steering import config_in_effect  # not before the first paint
+
+        config = config_in_effect(config, facts.settings)
+    return config
 
 
 def _heartbeat(state: RunState, lock: LockState) -> float | None:

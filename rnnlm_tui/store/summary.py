@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
 from statistics import fmean, median
+from typing import Any, cast
 
-from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic_core import ValidationError
 
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.facts import Facts
@@ -33,6 +34,7 @@ from rnnlm_tui.schema.metrics import (
     evaluations_without_improvement,
     perplexity,
 )
+from rnnlm_tui.schema.record import fields_of
 from rnnlm_tui.schema.reference import (
     first_pass_sentences,
     follows_reference,
@@ -62,12 +64,11 @@ RECENT_STEPS = 400
 """Rates and the ETA are computed from at most this many newest steps."""
 
 _NONE = EvaluationFigures()
-_SHAPE = set(ModelFigures.model_fields)
+_SHAPE = {"cell_type", "num_layers", "hidden_size", "tie_weights"}
 _AS_THEY_ARE = {
     "precision", "matmul", "cores", "epochs", "corpus_hash", "corpus_notes", "corpus_layout",
 }  # fmt: skip
 """Facts in a summary, if they are known."""
-_REQUESTS = TypeAdapter(tuple[RequestFigures, ...])
 TIMED_EVALUATIONS = 10
 """Number of newest evaluations in the mean duration."""
 LOAD_READINGS = 10
@@ -181,12 +182,14 @@ def _figures(rows: Sequence[EvaluationRow]) -> EvaluationFigures:
     if not rows:
         return EvaluationFigures()
     newest = rows[-1]
-    found: dict[str, object] = {"perplexity": known_perplexity(newest.loss)}
+    found: dict[str, Any] = {"perplexity": known_perplexity(newest.loss)}
     finite = [row for row in rows if row.name == newest.name and math.isfinite(row.loss)]
     if finite:
         best = min(finite, key=lambda row: row.loss)
         found |= {"best_step": best.step, "best_perplexity": best.perplexity}
-    return EvaluationFigures.model_validate(newest, from_attributes=True).model_copy(update=found)
+    names = fields_of(EvaluationFigures).keys() - found.keys()
+    found |= {name: getattr(newest, name) for name in names if hasattr(newest, name)}
+    return EvaluationFigures(**found)
 
 
 def reference_figures(
@@ -321,7 +324,7 @@ def _preparing(state: RunState) -> PreparingFigures | None:
 def _requests(page: LockPage) -> tuple[RequestFigures, ...]:
     """The commands that wait; none if another version wrote them."""
     try:
-        return _REQUESTS.validate_python(page.requests)
+        return tuple(map(RequestFigures.model_validate, page.requests))
     except ValidationError:
         return ()
 
@@ -337,10 +340,10 @@ def _lineage(parent: Parent) -> LineageFigures:
     )
 
 
-def _plain(value: JsonValue) -> str | bool | int | float | None:
+def _plain(value: Any) -> str | bool | int | float | None:
     if isinstance(value, list):
         return "; ".join(map(str, value))
-    return str(value) if isinstance(value, dict) else value
+    return str(value) if isinstance(value, dict) else cast(str | bool | int | float | None, value)
 
 
 def _others(state: RunState) -> float | None:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from itertools import accumulate
-from operator import getitem
+from operator import getitem, methodcaller
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
@@ -293,7 +293,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 def _plain(value: object) -> object:
     from pydantic_core import to_jsonable_python
 
-    return to_jsonable_python(value)
+    return to_jsonable_python(value, fallback=methodcaller("model_dump", mode="json"))  # a record
 
 
 def _entry(place: tuple[int | str, ...]) -> tuple[int | str, ...]:

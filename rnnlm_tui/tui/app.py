@@ -550,7 +550,8 @@ class RnnlmApp(App[int]):
         """Return the sampler, started if necessary."""
         async with self._sampler_lock:
             if self.sampler is None:
-                sampler = client.sampler.SamplerClient(yields="computing")
+                kind = await to_thread(lambda: client.sampler.SamplerClient)
+                sampler = kind(yields="computing")
                 await sampler.start()
                 self.sampler = sampler
         return self.sampler

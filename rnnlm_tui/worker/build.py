@@ -10,7 +10,7 @@ from rnnlm_tui.engine.device import check_workspace, set_exactness, set_threads,
 from rnnlm_tui.engine.model import ModelShape, RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.estimates import planned_warmup, schedule_of, total_steps
+from rnnlm_tui.schema.estimates import Schedule, planned_warmup, total_steps
 
 
 def set_up_torch(config: RunConfig) -> torch.device:
@@ -69,8 +69,10 @@ def build_trainer(
         model,
         batches,
         max_steps=steps,
-        schedule=schedule_of(
-            config, warmup_steps=planned_warmup(config, steps) if warmup is None else warmup
+        schedule=Schedule(
+            config.optimizer.learning_rate,
+            planned_warmup(config, steps) if warmup is None else warmup,
+            config.schedule,
         ),
         optimizer=config.optimizer,
         matmul="float32" if exact else config.training.matmul,

@@ -18,10 +18,11 @@ from rnnlm_tui.engine.checkpoint import write_model, write_model_files, write_tr
 from rnnlm_tui.engine.device import is_out_of_memory
 from rnnlm_tui.engine.snapshot import Snapshot, SnapshotCopies, snapshot_of, weights_are_finite
 from rnnlm_tui.errors import CheckpointError, NewerCheckpointError, RunStateError, StorageError
+from rnnlm_tui.schema.config import FILTERS
 from rnnlm_tui.schema.estimates import FLOAT_BYTES, checkpoint_bytes
 from rnnlm_tui.schema.formatting import counted, memory
+from rnnlm_tui.schema.lineage import CHANGED_FACT
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
-from rnnlm_tui.schema.protocol import CHANGED_FACT
 from rnnlm_tui.store.checkpoints import (
     CheckpointEntry,
     checkpoint_rows,
@@ -43,9 +44,7 @@ DATA_MODE_KEY = "rnnlm_data_mode"
 """In generation_config.json: stream or sentences. Decides whether a prompt follows an end token."""
 CONTEXT_LENGTH_KEY = "rnnlm_context_length"
 """In generation_config.json, if the data mode is sentences: tokens of a sentence that are read."""
-TRANSFORMERS_SETTINGS = frozenset(
-    ["temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty", "max_new_tokens"]
-)
+TRANSFORMERS_SETTINGS = {"temperature", *FILTERS, "repetition_penalty", "max_new_tokens"}
 """Fields of the section `sampling` that transformers names alike."""
 RETRY_SECONDS = 60.0
 """A periodic checkpoint that failed is retried after this time, or when the next one is due."""
@@ -361,7 +360,7 @@ class Checkpointer:
         sampling, training = self._attempt.config.sampling, self._attempt.config.training
         return {
             "do_sample": not sampling.is_greedy,
-            **sampling.model_dump(include=set(TRANSFORMERS_SETTINGS)),
+            **sampling.model_dump(include=TRANSFORMERS_SETTINGS),
             **({"stop_strings": list(sampling.stop)} if sampling.stop else {}),
             DATA_MODE_KEY: training.data_mode,
             **(

@@ -12,7 +12,8 @@ from rnnlm_tui.engine.trainer import StepResult
 from rnnlm_tui.errors import DeviceError, InputError, RnnlmError, RunStateError, StorageError
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.protocol import Command, StopMark
+from rnnlm_tui.schema.protocol import Command
+from rnnlm_tui.schema.status import StopMark
 from rnnlm_tui.worker.checkpointing import RETRY_SECONDS, Checkpointer
 from rnnlm_tui.worker.commands import StopRequested
 from rnnlm_tui.worker.evaluation import Evaluator

@@ -10,9 +10,8 @@ from rnnlm_tui.engine.checkpoint import load_optimizer_state, load_training_stat
 from rnnlm_tui.engine.device import describe
 from rnnlm_tui.engine.padded_loss import kernel_note
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.errors import ConfigError
 from rnnlm_tui.schema.corpora import baseline_key
-from rnnlm_tui.schema.estimates import planned_warmup, total_steps, warmup_note, warmup_problem
+from rnnlm_tui.schema.estimates import planned_warmup, total_steps, warmup_note
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.presets import has_prompts_of_another_text
 from rnnlm_tui.store.lineage import PARENT_FOLDER
@@ -33,7 +32,7 @@ from rnnlm_tui.worker.steering import Steering
 from rnnlm_tui.worker.step_metrics import StepMetrics
 
 WARMUP_FACT = "warmup_steps"
-"""Manifest key of the run's warm-up steps, which may be fewer than the preset's."""
+"""Manifest key of the run's warm-up steps, which may be fewer than the config's."""
 
 
 def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> TrainingRun:
@@ -42,7 +41,6 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
     Raises:
         DeviceError: out of memory for the model or its largest step.
         InputError: in exact mode, the environment differs from the checkpoint's.
-        ConfigError: the warm-up is as long as the run.
         CheckpointError: the checkpoint or the parent's weights don't fit this config.
     """
     config, recorder = attempt.config, attempt.recorder
@@ -133,14 +131,11 @@ def _memory_budget(
 
 
 def _warmup(attempt: Attempt, saved: Manifest | None, steps: int) -> int:
-    """Warm-up steps, checked before the first step; a resumed run keeps those that it started
-    with."""
+    """Warm-up steps; a resumed run keeps those that it started with."""
     config = attempt.config
     if saved is not None:
         started_with = saved.facts.get(WARMUP_FACT)
         return started_with if isinstance(started_with, int) else config.schedule.warmup_steps
-    if problem := warmup_problem(config.schedule.warmup_steps, config.preset, steps):
-        raise ConfigError([problem])
     if words := warmup_note(config, steps):
         attempt.note(0, words)
     return planned_warmup(config, steps)

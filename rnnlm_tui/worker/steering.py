@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pydantic import JsonValue
 
 from rnnlm_tui.errors import RunStateError, StorageError
-from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.config import RunConfig, value_of
 from rnnlm_tui.schema.estimates import total_steps
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.formatting import counted
@@ -23,7 +23,6 @@ from rnnlm_tui.schema.steering import (
     next_to_undo,
     nothing_changed,
     settings_of,
-    value_of,
     value_text,
 )
 from rnnlm_tui.worker.checkpointing import Checkpointer
@@ -141,11 +140,7 @@ class Steering:
                 " longer count",
             )
             self._ahead.clear()
-        self._journal.append(
-            JournalledChange(
-                change.number, change.step, time.time(), "", settings, undoes, change.discards
-            )
-        )
+        self._journal.append(JournalledChange(**dict(change), time=time.time()))
         self._settings |= {one.path: one.new for one in settings}
         self._use(after, [one.path for one in settings])
         self._log(settings, " (undo)" if undoes else "")

@@ -9,7 +9,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 import torch
@@ -21,6 +21,8 @@ from rnnlm_tui.system.gpu import GpuProbe
 REPORT_SECONDS = 0.25
 """Rows are committed this often, unless one step takes longer: losses are read from a GPU a few
 times a second, not at every step."""
+_FIGURES = tuple(field.name for field in fields(StepResult) if field.type == "Tensor")
+"""The metrics of a step that stay on the device until then, named as in its row."""
 
 
 class StepMetrics:
@@ -92,24 +94,24 @@ class StepMetrics:
         block, self._waiting = self._waiting, []
         results = [result for result, _ in block]
         figures = torch.stack(
-            [torch.stack([result.loss, result.grad_norm]) for result in results]
+            [torch.stack([getattr(result, name) for name in _FIGURES]) for result in results]
         ).tolist()
         self._flushed_at = self._clock()
         rows = []
-        for (result, ended), (loss, grad_norm), spent in zip(
+        for (result, ended), values, spent in zip(
             block, figures, self._seconds(results), strict=True
         ):
             self.active_seconds += spent
-            if math.isfinite(loss) and math.isfinite(grad_norm):
-                self._recent.append(loss)
+            measured = dict(zip(_FIGURES, values, strict=True))
+            if math.isfinite(measured["loss"]) and math.isfinite(measured["grad_norm"]):
+                self._recent.append(measured["loss"])
             rows.append(
                 StepRow(
                     attempt=self._attempt,
                     step=result.step,
                     tokens_seen=result.tokens_seen,
                     epoch=result.epoch,
-                    loss=loss,
-                    grad_norm=grad_norm,
+                    **measured,
                     learning_rate=result.learning_rate,
                     tokens_per_second=result.tokens / spent if spent > 0 else math.nan,
                     active_seconds=self.active_seconds,

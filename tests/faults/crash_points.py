@@ -19,7 +19,7 @@ from typing import Any
 
 from rnnlm_tui.system.locks import REPLACED, STAGING_NAME
 
-CRASH_VARIABLE = "RNNLM_TUI_CRASH_POINT"
+CRASH_VARIABLE = "RNNLM_TESTS_CRASH_POINT"
 """Environment variable with the argument of `install`."""
 SLOW_SECONDS = 0.3
 """What the action `slow` waits."""

@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 from pydantic import BaseModel
 
 from rnnlm_tui.schema.formatting import UNSAFE, safe
+from rnnlm_tui.schema.record import Record, fields_of
 
 ValueT = TypeVar("ValueT")
 
@@ -110,6 +111,13 @@ def _filled(
             and not any(getattr(item, "pattern", None) for item in field.metadata)
         }
         return value.model_copy(update={**changes, **(top or {})})
+    if isinstance(value, Record):
+        filled = {
+            name: _filled(getattr(value, name), info.annotation, text, kept)
+            for name, info in fields_of(type(value)).items()
+            if name not in kept and "pattern" not in info.bounds
+        }
+        return value.model_copy(update={**filled, **(top or {})})
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         hints = get_type_hints(type(value))
         changes = {

@@ -18,6 +18,7 @@ from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.lineage import Parent
 from rnnlm_tui.schema.metrics import AttemptRow, EvaluationRow, EventKind, EventRow, SampleRow
 from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.schema.record import fields_of
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.labels import labels_file
 from rnnlm_tui.store.log import RunLog
@@ -96,11 +97,7 @@ def _fill_log(run: RunDirectory, text: str, end: EventKind) -> None:
     with RunLog.begin(run, AttemptRow(1, 1, text, text, text, 0, {text: text}, now)) as log:
         log.append(
             Facts.model_validate(
-                {
-                    name: text
-                    for name, field in Facts.model_fields.items()
-                    if field.annotation is str
-                }
+                {name: text for name, field in fields_of(Facts).items() if field.annotation is str}
             ),
             Facts(corpus_notes=(text,), settings={text: text}),
             *(step_row(step) for step in range(1, 31)),

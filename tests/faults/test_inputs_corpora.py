@@ -20,7 +20,7 @@ pytestmark = pytest.mark.fault(
 )
 
 DEADLINE = 120.0
-HUGE = int(os.environ.get("RNNLM_TUI_HUGE_LINE", str(64 * 2**20)))
+HUGE = int(os.environ.get("RNNLM_TESTS_HUGE_LINE", str(64 * 2**20)))
 """Bytes of the line; a GiB takes minutes."""
 MOST_MIB = 160
 """Memory limit of the preparation, with imports; memory-mapped files don't count."""

@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-DRY_RUN = "RNNLM_TUI_GPU_DRY_RUN"
+DRY_RUN = "RNNLM_TESTS_GPU_DRY_RUN"
 """Environment variable: `1` runs the tests on the CPU, with small shapes."""
 DRY = os.environ.get(DRY_RUN) == "1"
 DEVICE = torch.device("cpu" if DRY else "cuda:0")

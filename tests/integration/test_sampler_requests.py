@@ -21,6 +21,7 @@ from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.engine.checkpoint import write_model
 from rnnlm_tui.errors import InputError, StorageError
 from rnnlm_tui.schema.config import SamplingConfig
+from rnnlm_tui.schema.record import fields_of
 from rnnlm_tui.schema.sampling import (
     Alternatives,
     AlternativesRequest,
@@ -95,7 +96,7 @@ async def client() -> AsyncIterator[SamplerClient]:
 def asked(checkpoint: Path, prompt: str = "The cat", **changes: object) -> SampleRequest:
     """A request for a sample; settings are changed by name."""
     settings = {
-        name: changes.pop(name) for name in list(changes) if name in SamplingConfig.model_fields
+        name: changes.pop(name) for name in list(changes) if name in fields_of(SamplingConfig)
     }
     return SampleRequest.model_validate(
         {

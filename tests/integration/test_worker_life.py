@@ -84,19 +84,7 @@ def test_a_stop_while_preparing_leaves_a_run_that_can_be_resumed(text: Path) -> 
     assert wait_until_ended(run).status == "finished"
 
 
-def test_a_warm_up_too_long_for_the_text_is_refused_before_the_first_step(text: Path) -> None:
-    run = start(
-        tiny_config(
-            text,
-            {"training.max_steps": None, "training.epochs": 1, "schedule.warmup_steps": 60_000},
-        )
-    )
-    summary = wait_until_ended(run)
-    assert (summary.status, summary.step) == ("failed", 0)
-    assert "schedule.warmup_steps: is 60,000, must be below the run's" in str(summary.message)
-
-
-def test_a_presets_warm_up_is_shortened_for_a_short_run_and_logged(text: Path) -> None:
+def test_a_warm_up_is_shortened_for_a_short_run_and_logged(text: Path) -> None:
     run = start(
         tiny_config(
             text,
@@ -110,8 +98,8 @@ def test_a_presets_warm_up_is_shortened_for_a_short_run_and_logged(text: Path) -
     assert wait_until_ended(run).status == "finished"
     with RunReader(run) as reader:
         assert [event.text for event in reader.events() if "warm-up" in event.text] == [
-            "warm-up shortened to 4 steps, a tenth of the run: the preset's warm-up has 100 steps,"
-            " the run 40"
+            "warm-up shortened to 4 steps, a tenth of the run: schedule.warmup_steps is 100, the"
+            " run has 40 steps"
         ]
         rates = {row.step: row.learning_rate for row in reader.steps()}
     assert rates[2] == pytest.approx(5e-3)

@@ -9,6 +9,7 @@ from rnnlm_tui.cli.app import EXIT_CODES, VERBS, build, command_of
 from rnnlm_tui.docs import GUIDES
 from rnnlm_tui.schema.config import SECTIONS, RunConfig
 from rnnlm_tui.schema.presets import PRESET_SUMMARIES
+from rnnlm_tui.schema.record import fields_of
 from rnnlm_tui.schema.toml import field_help
 from rnnlm_tui.schema.validation import section_model
 from rnnlm_tui.tui.actions import PANE_TITLES, key_rows
@@ -78,7 +79,7 @@ def field_rows() -> Iterable[tuple[str, str, str]]:
     """Yield each config field with its default and its help."""
     config = RunConfig()
     for section in SECTIONS:
-        for name in section_model(section).model_fields:
+        for name in fields_of(section_model(section)):
             value = getattr(getattr(config, section), name)
             yield (
                 f"`{section}.{name}`",

@@ -21,7 +21,6 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import (
     config_flops_per_token,
     parameter_count,
-    warmup_problem,
 )
 from rnnlm_tui.schema.memory import memory_parts
 from rnnlm_tui.schema.metrics import (
@@ -166,8 +165,6 @@ def make_estimate(config: RunConfig, steps: int | None, seconds: float | None = 
     vocabulary = config.tokenizer.vocab_size
     count = parameter_count(config.model, vocabulary)
     tokens = None if steps is None else 380_320
-    warmup = config.schedule.warmup_steps
-    problem = None if steps is None else warmup_problem(warmup, config.preset, steps)
     return Estimate(
         text=TrainingText("unknown", None, None, tokens, vocabulary, vocab_exact=True),
         parameters=count,
@@ -187,7 +184,6 @@ def make_estimate(config: RunConfig, steps: int | None, seconds: float | None = 
         baseline_perplexity=73.0,
         step_flops=640 * config_flops_per_token(config, vocabulary),
         tokens_seen=None if steps is None else 640.0 * steps,
-        problems=() if problem is None else (problem,),
     )
 
 

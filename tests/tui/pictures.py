@@ -2,8 +2,8 @@
 background.
 
 Every state is drawn in full colour at 80×24 and 120×40. `MORE` lists the few states that are also
-drawn in another size, in ASCII, or without colour. RNNLM_TUI_REWRITE=1 rewrites the files; look at
-the diff before you commit it.
+drawn in another size, in ASCII, or without colour. RNNLM_TESTS_REWRITE=1 rewrites the files; look
+at the diff before you commit it.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ async def assert_picture(
     """The screen comes to equal the snapshot; without colour no cell of the small size has one, and
     in ASCII every character is ASCII."""
     path = folder / f"{_file_name(name, size, mode)}.txt"
-    if os.environ.get("RNNLM_TUI_REWRITE") == "1":
+    if os.environ.get("RNNLM_TESTS_REWRITE") == "1":
         path.parent.mkdir(exist_ok=True)
         lines = await _settled_picture(app, mode, None)
         path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -16,10 +16,10 @@ from textual.content import Content
 from rnnlm_tui import client, store
 from rnnlm_tui.errors import ConfigError, InputError, Problem, RnnlmError, RunNameError
 from rnnlm_tui.schema.cells import CELLS
+from rnnlm_tui.schema.config import value_of
 from rnnlm_tui.schema.formatting import user_path
 from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS
-from rnnlm_tui.schema.steering import value_of
-from rnnlm_tui.schema.validation import config_to_raw, merge
+from rnnlm_tui.schema.validation import config_to_raw, merge, raw_value
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT
 from rnnlm_tui.tui.screens.browse import BrowseScreen, Purpose
 from rnnlm_tui.tui.screens.choose import ChooseScreen, TextsScreen
@@ -82,8 +82,7 @@ def draft_toml(draft: Draft) -> str:
     kept: dict[str, dict[str, object]] = {}
     for path in FIELDS:
         section, _, name = path.partition(".")
-        there, value = written.get(section), draft.value(path)
-        is_written = isinstance(there, Mapping) and name in there
+        value, is_written = draft.value(path), raw_value(written, path) is not None
         if is_written or preset is None or value != value_of(preset, path):
             kept.setdefault(section, {})[name] = value
     return updated_toml(draft.document, {"preset": draft.base.preset, **kept})

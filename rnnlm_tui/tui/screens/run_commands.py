@@ -20,7 +20,8 @@ from rnnlm_tui.tui.threads import act
 if TYPE_CHECKING:
     from rnnlm_tui.client.steering import SteeringState
     from rnnlm_tui.schema.config import RunConfig
-    from rnnlm_tui.schema.protocol import CommandResult, StopMark, Verb
+    from rnnlm_tui.schema.protocol import CommandResult, Verb
+    from rnnlm_tui.schema.status import StopMark
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.tui.app import RnnlmApp

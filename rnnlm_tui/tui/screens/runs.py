@@ -6,7 +6,7 @@ and the trash are edited here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -23,7 +23,7 @@ from textual.widgets import Input
 from rnnlm_tui import client, store
 from rnnlm_tui.client.arrangement import parse_group_keys
 from rnnlm_tui.errors import InputError, RnnlmError
-from rnnlm_tui.schema.filters import RunFilter, parse_filter
+from rnnlm_tui.schema.filters import parse_filter
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.labels import check_tags, edited_tags
@@ -85,7 +85,7 @@ class RunsScreen(SteersRuns):
 
     def __init__(self) -> None:
         super().__init__()
-        self._filter = RunFilter()
+        self._filter = parse_filter("")
         self._filter_problem = ""
         """What is wrong with the filter as typed; empty if nothing."""
         self._expected: str | None = None
@@ -149,7 +149,7 @@ class RunsScreen(SteersRuns):
             opened = [run for run in summaries if run.run == self._expected]
             # it was opened elsewhere, and must not be hidden here
             if opened and not self._matching(opened):
-                self._filter, self._filter_problem = RunFilter(), ""
+                self._filter, self._filter_problem = parse_filter(""), ""
                 self.filter_line.clear()
             self._show_table(summaries)
             if not self.table.has_focus and self.focused is None:
@@ -176,25 +176,24 @@ class RunsScreen(SteersRuns):
         rows = max(len(fresh), len(self.table.rows))
         self.table.fit(rows, (self.app.size.height - FRAME_ROWS) // 2)
         outcome = ""
-        if self._filter.needs_config and not self.table.configs:
+        if self.filter_line.text and self.table.wanted and not self.table.configs:
             outcome = "reading the configs…"
-        elif self._filter.conditions:
+        elif self.filter_line.text:
             outcome = f"{len(matching):,} of {counted(len(fresh), 'run')}"
         self.filter_line.show_outcome(outcome, self._filter_problem)
 
     def _matching(self, runs: Sequence[RunSummary]) -> Sequence[RunSummary]:
         """Return the runs that match the filter, in the same order."""
-        return [run for run in runs if self._filter.matches(run, self.table.configs.get(run.run))]
+        return [run for run in runs if self._filter(run, self.table.config_of)]
 
     def _request_configs(self, summaries: Sequence[RunSummary]) -> None:
         """Read the configs that the filter or the layout needs, in a thread."""
-        missing = [
-            run.run for run in summaries if run.run not in self.table.configs and not run.unreadable
-        ]
-        if missing and (self._filter.needs_config or self.table.arrangement.needs_config):
-            self.context.run_beside(self._read_configs(missing))
+        readable = {run.run for run in summaries if not run.unreadable}
+        if names := self.table.wanted & readable:
+            self.context.run_beside(self._read_configs(names))
+        self.table.wanted.clear()
 
-    async def _read_configs(self, names: Sequence[str]) -> None:
+    async def _read_configs(self, names: Iterable[str]) -> None:
         configs = await self.context.wait_for(lambda: self.context.watcher.runs.configs(names))
         if configs:
             self.table.configs |= configs

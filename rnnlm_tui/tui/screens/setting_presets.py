@@ -10,7 +10,8 @@ from textual.binding import Binding, BindingType
 from textual.content import Content
 
 from rnnlm_tui.errors import ConfigError, InputError
-from rnnlm_tui.schema.config import RunConfig, SamplingConfig
+from rnnlm_tui.schema.config import SAMPLING_OFF, RunConfig, SamplingConfig
+from rnnlm_tui.schema.record import fields_of
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui.palette import DIM, TEXT, TRAIN
 from rnnlm_tui.tui.screens.manage import Done, ManageScreen
@@ -21,12 +22,9 @@ from rnnlm_tui.tui.views.form import number_text
 
 SETTING = "sampling_presets"
 """Where the app's settings have the user's presets, by name."""
-PRESET_FIELDS = (
-    "greedy", "temperature", "top_p", "top_k", "min_p", "typical_p", "repetition_penalty",
-    "penalty_window",
-)  # fmt: skip
+PRESET_FIELDS = ("greedy", "temperature", *SAMPLING_OFF)
 """What a preset sets. Stop strings, length, seed and the number of samples stay as they are."""
-OFF = SamplingConfig(temperature=1.0, top_p=1.0)
+OFF = SamplingConfig(temperature=1.0).model_copy(update=SAMPLING_OFF)
 """Every filter off."""
 MAX_NAME = 30
 
@@ -47,10 +45,10 @@ class SettingPreset(NamedTuple):
     @property
     def about(self) -> str:
         """`temperature 0.5, top-p 0.9`."""
-        values, titles = self.values, SamplingConfig.model_fields
+        values, titles = self.values, fields_of(SamplingConfig)
         if OFF.model_copy(update=values).is_greedy:
             return "always the most likely token"
-        on = [name for name in PRESET_FIELDS[2:] if values[name] != getattr(OFF, name)]
+        on = [name for name, off in SAMPLING_OFF.items() if values[name] != off]
         return ", ".join(
             f"{titles[name].title} {number_text(values[name])}" for name in ("temperature", *on)
         )

@@ -17,19 +17,20 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rnnlm_tui.errors import Adjustment, ConfigError, Problem
 from rnnlm_tui.schema.cells import HEADED_CELLS, RECURRENT_WEIGHT_CELLS
-from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.config import IDLE_WHEN_GREEDY, RunConfig, value_of
 from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.schema.formatting import counted, escaped, unescaped
 from rnnlm_tui.schema.presets import PRESETS
-from rnnlm_tui.schema.steering import value_of
 from rnnlm_tui.schema.validation import (
     field_choices,
     field_kind,
     field_paths,
+    fields,
+    is_same,
     merge,
     parse_config,
     parse_value,
-    section_model,
+    raw_value,
 )
 
 if TYPE_CHECKING:
@@ -119,15 +120,13 @@ def number_text(value: float) -> str:
 
 
 def _field(path: str) -> FormField:
-    section, _, name = path.partition(".")
-    info = section_model(section).model_fields[name]
-    choices, extra = field_choices(path), info.json_schema_extra
+    info, choices = fields()[path], field_choices(path)
     return FormField(
         path,
-        info.title or name,
-        info.description or "",
+        info.title,
+        info.description,
         "choice" if choices else field_kind(path),
-        str(extra.get("unit", "")) if isinstance(extra, dict) else "",
+        info.about["unit"],
         choices,
     )
 
@@ -248,18 +247,11 @@ def short_message(problem: Problem) -> str:
     return with_titles(match[1] if match else problem.message)
 
 
-def is_same(value: object, base: object) -> bool:
-    """Whether a raw value means the same as a config's; true and 1 differ."""
-    return value == base and isinstance(value, bool) == isinstance(base, bool)
-
-
 def with_values(draft: Draft, raw: Mapping[str, object]) -> Draft:
     """Return the draft with the values of a whole config, valid or not."""
     for path in FIELDS:
-        section, _, name = path.partition(".")
-        values = raw.get(section)
-        if isinstance(values, Mapping):
-            draft = draft.with_value(path, values.get(name))
+        if isinstance(raw.get(path.partition(".")[0]), Mapping):
+            draft = draft.with_value(path, raw_value(raw, path))
         else:
             draft = draft.without(path)
     return draft
@@ -368,7 +360,7 @@ def idle_fields(config: RunConfig) -> dict[str, str]:
         (training.max_steps is not None, "max steps is set", "training", "epochs"),
         (streams, "sentence mode only", "training", "context_length shuffle"),
         (not streams, "stream mode only", "training", "bptt"),
-        (sampling.is_greedy, "greedy", "sampling", "top_k top_p min_p typical_p seed"),
+        (sampling.is_greedy, "greedy", "sampling", " ".join(IDLE_WHEN_GREEDY)),
         (sampling.greedy, "greedy", "sampling", "temperature"),
         (sampling.repetition_penalty == 1, "no penalty", "sampling", "penalty_window"),
     )  # fmt: skip

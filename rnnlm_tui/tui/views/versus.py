@@ -14,6 +14,7 @@ from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.config import SAMPLING_OFF, SamplingConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
+from rnnlm_tui.schema.record import fields_of
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui.palette import (
     BACKGROUND,
@@ -369,10 +370,7 @@ def legend(side: Side, room: int) -> Content:
 
 SHOWN_SETTINGS = ("temperature", "top_p", "top_k", "min_p", "max_new_tokens")
 """Settings that are shown also if they are off, where there is room."""
-SETTINGS = (
-    *SHOWN_SETTINGS[:-1], "typical_p", "repetition_penalty", "penalty_window", "stop",
-    SHOWN_SETTINGS[-1],
-)  # fmt: skip
+SETTINGS = ("temperature", *SAMPLING_OFF, "stop", "max_new_tokens")
 OFF: dict[str, object] = {**SAMPLING_OFF, "stop": ()}
 
 
@@ -397,7 +395,7 @@ def settings_line(
             words = safe_text(formatting.escaped_list(value), limit=20)
         else:
             words = f"{value:,}" if isinstance(value, int) else f"{value:g}"
-        return line(f"{SamplingConfig.model_fields[name].title} {{}}", (words, style))
+        return line(f"{fields_of(SamplingConfig)[name].title} {{}}", (words, style))
 
     seed = line("seed {}", "random" if random_seed else settings.seed)
     seed += Content.styled(f", the same for {'both' if sides == LEAST_SIDES else 'all'}", DIM)

@@ -11,9 +11,9 @@ from textual.content import Content
 
 from rnnlm_tui.errors import Problem
 from rnnlm_tui.schema import formatting
+from rnnlm_tui.schema.config import value_of
 from rnnlm_tui.schema.formatting import counted, figure, percent, share
 from rnnlm_tui.schema.status import LIVING
-from rnnlm_tui.schema.steering import value_of
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, THIRD, TRAIN, WARN
 from rnnlm_tui.tui.text import amount, bar, line, safe_text, spread
 from rnnlm_tui.tui.views.form import FIELDS, Draft, field_of, shown_value

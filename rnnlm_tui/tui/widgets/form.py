@@ -20,9 +20,8 @@ from textual.message import Message
 from textual.widgets import Input
 
 from rnnlm_tui.errors import Problem
-from rnnlm_tui.schema.config import SECTIONS
+from rnnlm_tui.schema.config import SECTIONS, value_of
 from rnnlm_tui.schema.rules import dependent_fields
-from rnnlm_tui.schema.steering import value_of
 from rnnlm_tui.schema.validation import allowed_range
 from rnnlm_tui.tui._textual import OrderedKeys
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, TRAIN, WARN

@@ -23,7 +23,7 @@ from rnnlm_tui.client.arrangement import (
     tree_of,
 )
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.filters import RunKey, RunOrder, best_perplexity
+from rnnlm_tui.schema.filters import ConfigOf, RunKey, best_perplexity, in_order
 from rnnlm_tui.schema.formatting import (
     NOTHING,
     age,
@@ -114,10 +114,8 @@ def sorted_runs(
         "time": lambda run: run.active_seconds or None,
     }
     read = reads[key]
-    by = RunKey(key, "words" if key in _WORDS else "number", lambda run, _config: read(run))
-    order = RunOrder(by, descending=not rises(key, backwards=backwards))
-    ordered = order.sorted((run, None) for run in runs)
-    return tuple(sorted((run for run, _ in ordered), key=lambda run: not run.pinned))
+    ordered = in_order(runs, read, descending=not rises(key, backwards=backwards))
+    return tuple(sorted(ordered, key=lambda run: not run.pinned))
 
 
 def rises(key: SortKey, *, backwards: bool = False) -> bool:
@@ -357,9 +355,7 @@ class RunLayout:
         if self.name == "groups" and not self.keys:
             self.group_by(DEFAULT_KEYS)
 
-    def rows(
-        self, runs: Sequence[RunSummary], configs: Mapping[str, RunConfig]
-    ) -> Sequence[ArrangedRun]:
+    def rows(self, runs: Sequence[RunSummary], config_of: ConfigOf) -> Sequence[ArrangedRun]:
         """Arrange the runs, which are sorted."""
         match self.name:
             case "tree":
@@ -368,13 +364,8 @@ class RunLayout:
                 self.name_width = max(NAME, -(-(longest + 4) // 4) * 4)
                 return rows
             case "groups":
-                return grouped_rows(group_runs(runs, self.keys, configs), self.folded)
+                return grouped_rows(group_runs(runs, self.keys, config_of), self.folded)
         return [ArrangedRun(run) for run in runs]
-
-    @property
-    def needs_config(self) -> bool:
-        """Whether the groups depend on the runs' configs."""
-        return self.name == "groups" and any(key.needs_config for key in self.keys)
 
     def columns(
         self, width: int, status_width: int, longest: Mapping[SortKey, int]
@@ -413,6 +404,8 @@ class RunsTable(ListPanel[SortKey, ArrangedRun]):
         self.arrangement = RunLayout()
         self.configs: dict[str, RunConfig] = {}
         """The configs that a filter or a layout has needed; they never change."""
+        self.wanted: set[str] = set()
+        """The runs whose configs are needed and not read yet."""
         self.marks = Marks()
         self.best: Mapping[str, float] = {}
         """By run, the best perplexity among the runs it is comparable with."""
@@ -422,6 +415,12 @@ class RunsTable(ListPanel[SortKey, ArrangedRun]):
         self._strips: dict[str, tuple[tuple[object, ...], Strip]] = {}
         """Drawn rows by run: most stay the same between polls and keys."""
         self._longest: Mapping[SortKey, int] = {"corpus": 0, "tags": 0}
+
+    def config_of(self, run: str) -> RunConfig | None:
+        """Return a run's config; if it isn't read yet, None, and it is wanted."""
+        if run not in self.configs:
+            self.wanted.add(run)
+        return self.configs.get(run)
 
     def on_mount(self) -> None:
         """Lay the runs out as when the app was left."""
@@ -475,7 +474,7 @@ class RunsTable(ListPanel[SortKey, ArrangedRun]):
         """Sort the runs, and lay them out."""
         order, backwards = self.order, self.backwards
         self.runs = sorted_runs(self.runs, order, backwards=backwards, best=self.best)
-        return self.arrangement.rows(self.runs, self.configs)
+        return self.arrangement.rows(self.runs, self.config_of)
 
     def rises(self) -> bool:
         return rises(self.order, backwards=self.backwards)
@@ -537,6 +536,11 @@ class FilterLine(Horizontal):
         yield Static("/", classes="sign")
         yield FilterInput(placeholder="name, tag, ppl<80, failed", compact=True)
         yield Line(classes="outcome")
+
+    @property
+    def text(self) -> str:
+        """The filter as typed, without blanks around it."""
+        return self.query_one(FilterInput).value.strip()
 
     @property
     def typing(self) -> bool:

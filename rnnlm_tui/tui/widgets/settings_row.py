@@ -16,8 +16,7 @@ from textual.message import Message
 from textual.widgets import Input
 
 from rnnlm_tui.errors import ConfigError, Problem
-from rnnlm_tui.schema.config import SAMPLING_OFF as OFF
-from rnnlm_tui.schema.config import RunConfig, SamplingConfig
+from rnnlm_tui.schema.config import IDLE_WHEN_GREEDY, SAMPLING_OFF, RunConfig, SamplingConfig
 from rnnlm_tui.schema.formatting import escaped_list, unescaped_list
 from rnnlm_tui.schema.sampling import MAX_SAMPLES
 from rnnlm_tui.schema.validation import merge, parse_config
@@ -26,18 +25,16 @@ from rnnlm_tui.tui.palette import DIM, TEXT
 from rnnlm_tui.tui.views.form import FIELDS, edited_value, field_of, read_value, short_message
 from rnnlm_tui.tui.widgets.text_field import SafeInput
 
-LEAST_CELLS: dict[str, int] = {
-    "temperature": 5, "top_p": 6, "top_k": 5, "min_p": 5, "max_new_tokens": 5, "seed": 3,
-    "samples": 3, "typical_p": 5, "repetition_penalty": 5, "penalty_window": 5, "stop": 5,
-}  # fmt: skip
-"""Each setting, in the order of the row, with the least cells of its box."""
 USUAL = ("temperature", "top_p", "top_k", "min_p", "max_new_tokens", "seed")
 """Settings that are shown even if they are off."""
+SETTINGS = (*USUAL, "samples", *(name for name in SAMPLING_OFF if name not in USUAL), "stop")
+"""All settings, in the order of the row."""
+LEAST_CELLS = {"top_p": 6, "seed": 3, "samples": 3}
+"""The least cells of a setting's box; 5 for others."""
 FIRST_TO_GO = ("min_p", "top_k", "top_p")
 """Of these, those that are off are left out if the row is too narrow."""
-NOTHING: dict[str, object] = {**OFF, "stop": [], "samples": 1}
+NOTHING: dict[str, object] = {**SAMPLING_OFF, "stop": [], "samples": 1}
 """Values of settings that have no effect."""
-IDLE_WHEN_GREEDY = ("top_p", "top_k", "min_p", "typical_p", "seed")
 RANDOM = "random"
 """The seed that is drawn again for every request."""
 NOTES = {
@@ -78,7 +75,7 @@ def written(name: str, values: Mapping[str, object]) -> str:
         return escaped_list(cast(Sequence[str], value))
     if name == "samples" or value == RANDOM:
         return str(value)
-    if name in OFF and value == OFF[name]:
+    if name in SAMPLING_OFF and value == SAMPLING_OFF[name]:
         return "off"
     return edited_value(FIELDS[f"sampling.{name}"], value)
 
@@ -94,8 +91,8 @@ def read(name: str, text: str) -> dict[str, object]:
         return {name: int(word) if word.isdecimal() else text}
     if name == "seed" and word == RANDOM:
         return {name: RANDOM}
-    off = name in OFF and word == "off"
-    value = OFF[name] if off else read_value(FIELDS[f"sampling.{name}"], word)
+    off = name in SAMPLING_OFF and word == "off"
+    value = SAMPLING_OFF[name] if off else read_value(FIELDS[f"sampling.{name}"], word)
     return {"greedy": False, name: value} if name == "temperature" else {name: value}
 
 
@@ -125,7 +122,7 @@ class SettingInput(OrderedKeys, SafeInput, can_focus=True):
     def cells(self) -> int:
         """The cells for the title and the whole value, with a blank on either side."""
         wanted = cell_len(self.value or self.placeholder) + 2
-        return len(self.heading) + max(LEAST_CELLS[cast(str, self.name)], wanted)
+        return len(self.heading) + max(LEAST_CELLS.get(cast(str, self.name), 5), wanted)
 
 
 class SettingsRow(Container):
@@ -158,7 +155,7 @@ class SettingsRow(Container):
         """What is wrong with a setting; empty if nothing."""
 
     def compose(self) -> ComposeResult:
-        for name in LEAST_CELLS:
+        for name in SETTINGS:
             self._boxes[name] = SettingInput(name, written(name, self._taken))
         yield from self._boxes.values()
 
@@ -219,7 +216,7 @@ class SettingsRow(Container):
     def on_input_blurred(self, event: Input.Blurred) -> None:
         event.stop()
         box, name = cast(SettingInput, event.input), cast(str, event.input.name)
-        if name in OFF or name in ("temperature", "seed"):
+        if name in SAMPLING_OFF or name in ("temperature", "seed"):
             self._write(box, written(name, self._values | read(name, box.value)))
         box.cursor_position = 0  # show the value from its start
         self._show_boxes()
@@ -230,7 +227,7 @@ class SettingsRow(Container):
 
     def _is_off(self, name: str) -> bool:
         idle = bool(self._values["greedy"]) and name in IDLE_WHEN_GREEDY
-        return idle or (name in OFF and self._values[name] == OFF[name])
+        return idle or (name in SAMPLING_OFF and self._values[name] == SAMPLING_OFF[name])
 
     def _check(self) -> None:
         """Read the boxes, and show what is wrong."""
@@ -263,7 +260,7 @@ class SettingsRow(Container):
     def _show_boxes(self) -> None:
         """Show the settings that matter now, and lay them out by their values."""
         # Not by style sheet, which is applied only when idle: a second tab would come earlier.
-        shown, room = set(LEAST_CELLS), self.size.width or self.app.size.width - 4
+        shown, room = set(SETTINGS), self.size.width or self.app.size.width - 4
         if not self.has_focus_within:
             on = {name for name in shown if self._values[name] != NOTHING.get(name)}
             shown = on.union(USUAL)

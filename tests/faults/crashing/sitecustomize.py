@@ -5,5 +5,5 @@ import runpy
 from pathlib import Path
 
 runpy.run_path(str(Path(__file__).parents[1] / "crash_points.py"))["install"](
-    os.environ["RNNLM_TUI_CRASH_POINT"]
+    os.environ["RNNLM_TESTS_CRASH_POINT"]
 )

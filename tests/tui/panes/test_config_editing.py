@@ -109,15 +109,16 @@ async def test_edits_are_undone_and_redone_one_by_one_and_problems_solved(
         await pilot.press("A", "A")
         await changed(pilot)
 
-        # a warm-up longer than the run, whose steps are counted in its text
+        # a batch larger than the text, which is counted
         text: dict[str, object] = {"corpus.source": "text.txt", "tokenizer.kind": "character"}
         pane(app).form.set_values(text)
-        await write(pilot, "schedule.warmup_steps", "6000")
-        await until_shown(pilot, "must be below the run's", "A sets warm-up")
+        await write(pilot, "training.batch_size", "60000")
+        await until_shown(pilot, "must be at most", "A sets batch")
         await pilot.press("A")
-        await until(pilot, lambda: edited(app).schedule.warmup_steps < 100)
+        await until(pilot, lambda: edited(app).training.batch_size < 1_000)
         assert edited(app).corpus.source == "text.txt"
-        await press(pilot, "A", "no problems")
+        await pilot.press("A")  # the largest instead of a comfortable one
+        await until(pilot, lambda: 1_000 < edited(app).training.batch_size < 60_000)
 
 
 async def test_a_field_is_found_by_its_words_and_v_shows_only_those_that_differ() -> None:

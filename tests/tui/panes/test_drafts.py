@@ -9,9 +9,8 @@ from pathlib import Path
 
 from rnnlm_tui.client.corpora import Preview
 from rnnlm_tui.errors import CorpusError, DeviceError, InputError, Problem
-from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.config import RunConfig, value_of
 from rnnlm_tui.schema.presets import DEMO, PRESETS
-from rnnlm_tui.schema.steering import value_of
 from rnnlm_tui.schema.toml import parse_toml
 from rnnlm_tui.schema.validation import allowed_range, field_paths, merge, parse_config
 from rnnlm_tui.store.runs import create_run, with_absolute_paths

@@ -18,6 +18,7 @@ from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.folders import Entry
 from rnnlm_tui.tui.screens.config import ConfigScreen
 from rnnlm_tui.tui.screens.config_files import edited_question
+from rnnlm_tui.tui.views.form import FIELDS
 from rnnlm_tui.tui.views.sample_tree import SampleTree
 from tests.homes import LOSSES
 from tests.tui.demo_run import demo_run
@@ -90,13 +91,13 @@ async def test_config_with_changes_and_a_problem(
     async with drafted(size, mode) as (app, pilot, screen):
         for path, value in (
             ("model.dropout", 0.25),
-            ("schedule.warmup_steps", 6000),
-            ("optimizer.learning_rate", 5e-3),
+            ("training.seed", 7),
+            ("optimizer.learning_rate", 5.0),
         ):
             screen.form.set_values({path: value})
         await until_shown(pilot, "3 changed from plain-otter")
-        screen.form.go_to("schedule.warmup_steps")
-        await until_shown(pilot, f"{mark} is 6,000, must be below the run's 4,752 steps")
+        screen.form.go_to("optimizer.learning_rate")
+        await until_shown(pilot, f"{mark} is 5, must be at most 1 with adamw")
         await assert_picture(app, SNAPSHOTS, name, size, mode)
 
 
@@ -114,7 +115,7 @@ CODE = Preview(
 
 OVERLAYS = {
     "config-of-code": ("", "raw: 12 of 12 files", "→heap.append(item)··↵"),
-    "config-find": ("slash r a t e", "Find a field", " of 73"),
+    "config-find": ("slash r a t e", "Find a field", f" of {len(FIELDS)}"),
     "config-begin": ("P", "Begin from", "Presets"),
     "config-errors": ("", "The edited text can't be used"),
     "config-browse": ("b", "Choose a text", "first lines as tokens"),

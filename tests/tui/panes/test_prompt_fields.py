@@ -20,7 +20,7 @@ from rnnlm_tui.tui.actions import ACTIONS, types_text
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.keymap import parse_keymap
 from rnnlm_tui.tui.widgets.prompt import PromptBox
-from rnnlm_tui.tui.widgets.settings_row import SettingInput
+from rnnlm_tui.tui.widgets.settings_row import SETTINGS, SettingInput
 from tests.homes import trained
 from tests.tui.panes.asking import drawn, pane, sampled, sampling
 from tests.tui.panes.seeing import press, screen_text, until_shown
@@ -123,6 +123,11 @@ async def test_the_box_takes_text_line_breaks_and_earlier_prompts(
         await until_shown(pilot, "of 120,000 characters pasted")
 
 
+def tabs(name: str, start: str = "") -> list[str]:
+    """The keys from the prompt, or from another setting, to a setting."""
+    return ["tab"] * (SETTINGS.index(name) - (SETTINGS.index(start) if start else -1))
+
+
 async def test_settings_are_edited_in_place_and_an_invalid_one_samples_nothing() -> None:
     async with sampling() as (app, pilot, sampler):
         box, row = pane(app).box, pane(app).settings_row
@@ -143,18 +148,22 @@ async def test_settings_are_edited_in_place_and_an_invalid_one_samples_nothing()
         await pilot.press("tab", "0", "escape")
         assert (row.settings.sampling.greedy, row.settings.sampling.top_p) == (False, 0.7)
         # the number of samples, the seed and the stop strings
-        await press(pilot, [*["tab"] * 7, *"65", "enter", "enter"], "✗ samples must be 1 to 64")
-        await press(pilot, [*["tab"] * 7, *"64", "shift+tab", *"rand"], "✗ seed")
-        await press(pilot, [*"om", *["tab"] * 5], "\\n is a line break, | between several")
+        await press(pilot, [*tabs("samples"), *"65", "enter", "enter"], "✗ samples must be 1 to 64")
+        await press(pilot, [*tabs("samples"), *"64", "shift+tab", *"rand"], "✗ seed")
+        await press(pilot, [*"om", *tabs("stop", "seed")], "\\n is a line break, | between several")
         app.post_message(Paste("\r\nUser:"))
         await until(pilot, lambda: row.settings.sampling.stop == ("\nUser:",))
         app.post_message(Paste("x" * 101))
         await until_shown(pilot, "✗ stop has 107 characters, must have at most 100")
         assert (await drawn(app, pilot, sampler, "ctrl+u", "enter", "enter")).count == 64
         # all of them, in their order
-        texts = "1.2", "0.5", "40", "0.05", "12", "99", "3", "0.9", "1.1", "64", "\\n| The end"
-        for text in texts:
-            await pilot.press("tab", *text)
+        texts = {
+            "temperature": "1.2", "top_p": "0.5", "top_k": "40", "min_p": "0.05", "seed": "99",
+            "max_new_tokens": "12", "samples": "3", "typical_p": "0.9",
+            "repetition_penalty": "1.1", "penalty_window": "64", "stop": "\\n| The end",
+        }  # fmt: skip
+        for name in SETTINGS:
+            await pilot.press("tab", *texts.get(name, ""))
         await pilot.press("enter")
         request = await sample()
         wanted = {
@@ -165,14 +174,16 @@ async def test_settings_are_edited_in_place_and_an_invalid_one_samples_nothing()
         assert request.settings == request.settings.model_copy(update=wanted)
         assert request.count == 3
         # off, and no stop string
-        await pilot.press(*["tab"] * 9, *"off", "tab", "tab", "delete", "enter")
+        penalty = "repetition_penalty"
+        to_stop = *tabs("stop", penalty), "delete", "enter"
+        await pilot.press(*tabs(penalty), *"off", *to_stop)
         settings = (await sample()).settings
         assert (settings.repetition_penalty, settings.stop) == (1.0, ())
         # a temperature of zero
         await press(pilot, "tab 0 enter", "temperature  greedy")
         assert (await sample()).settings.is_greedy
         # through all of them, and back to the prompt
-        await pilot.press(*["tab"] * 12)
+        await pilot.press(*tabs("stop"), "tab")
         await until(pilot, lambda: app.focused is box)
         await until_shown(pilot, "temperature  greedy  max  12 ")
 

@@ -98,8 +98,15 @@ def test_the_scored_and_unknown_shares_are_beside_bits_per_byte_or_replace_them(
         (1.54, 0.0, 0.54, "val bits/byte 1.54 of 54 % of the text"),
         (None, 0.73, 0.54, "val unknown 73 %"),
     ):
-        shares = {"bits_per_byte": bits, "unknown_share": unknown, "scored_share": scored}
-        judged = EvaluationFigures(name="validation", step=100, loss=4.0, perplexity=54.6, **shares)
+        judged = EvaluationFigures(
+            name="validation",
+            step=100,
+            loss=4.0,
+            perplexity=54.6,
+            bits_per_byte=bits,
+            unknown_share=unknown,
+            scored_share=scored,
+        )
         brief = words.partition(" 0.04")[0].partition(" of")[0]
         for width, shown in ((96, brief), (168, words)):
             line = texts(make_snapshot(evaluation=judged), width)[1]

@@ -9,8 +9,7 @@ import pytest
 from rnnlm_tui.cli.config import resolve
 from rnnlm_tui.cli.options import ConfigOptions
 from rnnlm_tui.client.config_files import write_config_text
-from rnnlm_tui.corpus.count import TextSize
-from rnnlm_tui.errors import ConfigError, InputError
+from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.toml import explained_toml, read_toml, toml_text
@@ -44,22 +43,6 @@ def test_an_explained_config_has_a_line_for_every_field() -> None:
     for path in field_paths():
         name = path.partition(".")[2]
         assert f"\n{name} = " in text or f"\n# {name} =" in text
-
-
-def test_a_chosen_warmup_is_checked_against_the_steps_of_a_counted_text(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(
-        "rnnlm_tui.client.estimate.count_text",
-        lambda *_: TextSize(sentences=100, tokens=4_522, vocab_size=300),
-    )
-    file = written(tmp_path, "[schedule]\nwarmup_steps = 90\n")
-    byte = "tokenizer.kind=byte"
-    for chosen in ((file, [byte]), (None, [byte, "schedule.warmup_steps=100"])):
-        with pytest.raises(ConfigError, match="must be below the run's"):
-            build_config(None, *chosen)
-    assert build_config(None, None, [byte]).schedule.warmup_steps == 100
-    assert build_config(None, None, None).schedule.warmup_steps == 100
 
 
 def test_origins_are_shown_for_each_value(

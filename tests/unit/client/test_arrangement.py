@@ -16,7 +16,6 @@ from rnnlm_tui.client.arrangement import (
     tree_of,
 )
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.summary import (
     ChangedField,
@@ -135,7 +134,7 @@ def test_a_long_line_of_forks_needs_no_recursion() -> None:
 
 def test_groups_have_their_best_and_the_best_group_is_first() -> None:
     runs = [run("a", ppl=60.0), run("b", cell="gru", ppl=50.0), run("c", ppl=55.0), run("d")]
-    groups = group_runs(runs, parse_group_keys("cell"), {})
+    groups = group_runs(runs, parse_group_keys("cell"), lambda _: None)
     assert [(group.label, group.best.run) for group in groups] == [
         ("cell GRU", "b"),
         ("cell Elman", "c"),
@@ -150,9 +149,10 @@ def test_groups_have_their_best_and_the_best_group_is_first() -> None:
 
 
 def test_runs_are_grouped_by_config_keys_of_each_type() -> None:
-    configs: dict[str, RunConfig] = {"a": PRESETS["demo"], "b": PRESETS["elman"]}
+    configs = {"a": PRESETS["demo"], "b": PRESETS["elman"]}
     keys = parse_group_keys(" dropout , tie_weights,evaluation.prompts, test_source")
-    labels = [group.label for group in group_runs([run("a"), run("b"), run("c")], keys, configs)]
+    groups = group_runs([run("a"), run("b"), run("c")], keys, configs.get)
+    labels = [group.label for group in groups]
     assert labels[0].startswith("dropout 0.1, tie_weights yes, prompts The state of the Union; My")
     assert labels[-1] == "dropout none, tie_weights none, prompts none, test_source none"
 

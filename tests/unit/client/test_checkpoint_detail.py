@@ -60,7 +60,7 @@ def detail(run: RunDirectory, *journal: JournalledChange) -> CheckpointDetail:
 
 def rate_change(number: int, step: int, old: float, new: float) -> JournalledChange:
     setting = Setting(path="optimizer.learning_rate", old=old, new=new)
-    return JournalledChange(number, step, float(number), "", (setting,))
+    return JournalledChange(number=number, step=step, settings=(setting,), time=number)
 
 
 def test_files_position_settings_and_tensors_are_read(otter: RunDirectory) -> None:

@@ -14,7 +14,7 @@ from rnnlm_tui.engine.model import ModelShape, RecurrentLanguageModel
 from rnnlm_tui.engine.token_sampling import PLAIN
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.cells import RECURRENT_WEIGHT_CELLS
-from rnnlm_tui.schema.config import OptimizerConfig, SamplingConfig
+from rnnlm_tui.schema.config import OptimizerConfig, SamplingConfig, ScheduleConfig
 from rnnlm_tui.schema.estimates import Schedule
 
 VOCAB_SIZE = 23
@@ -112,7 +112,7 @@ def trainer_of(
         batches_of(data_mode),
         max_steps=max_steps,
         schedule=Schedule(
-            0.01 if optimizer == "adamw" else 1.0, kind="cosine", warmup_steps=3, final_fraction=0.1
+            0.01 if optimizer == "adamw" else 1.0, 3, ScheduleConfig(final_fraction=0.1)
         ),
         optimizer=optimizer_config(optimizer, max_grad_norm),
         precision=precision,

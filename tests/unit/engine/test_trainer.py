@@ -10,7 +10,7 @@ from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.engine.generation import Generation, read_text
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CheckpointError, DeviceError
-from rnnlm_tui.schema.config import OptimizerConfig
+from rnnlm_tui.schema.config import OptimizerConfig, ScheduleConfig
 from rnnlm_tui.schema.estimates import Schedule
 
 from .builders import batches_of, plain, sentences, small_model, text, train, trainer_of, weights
@@ -87,7 +87,9 @@ def test_the_decay_of_the_rate_counts_epochs() -> None:
         small_model(),
         batches_of("stream"),
         max_steps=20,
-        schedule=Schedule(0.8, kind="decay", decay_after=2, decay_factor=0.5),
+        schedule=Schedule(
+            0.8, config=ScheduleConfig(kind="decay", decay_after=2, decay_factor=0.5)
+        ),
         optimizer=OptimizerConfig(algorithm="sgd", max_grad_norm=0.0),
     )
     rates = [trainer.train_step().learning_rate for _ in range(20)]

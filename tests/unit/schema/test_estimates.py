@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from rnnlm_tui.errors import ConfigError
 from rnnlm_tui.schema.config import (
     CheckpointConfig,
     EvaluationConfig,
     ModelConfig,
     RunConfig,
+    ScheduleConfig,
     TrainingConfig,
 )
 from rnnlm_tui.schema.estimates import (
@@ -21,10 +21,8 @@ from rnnlm_tui.schema.estimates import (
     steps_per_epoch,
     total_steps,
     warmup_note,
-    warmup_problem,
 )
-from rnnlm_tui.schema.presets import BOOK, DEMO, PRESETS
-from rnnlm_tui.schema.validation import merge, parse_assignments, parse_config
+from rnnlm_tui.schema.presets import BOOK, DEMO
 
 
 def test_the_demo_model_counts_its_tied_matrix_once() -> None:
@@ -144,52 +142,21 @@ def test_kept_checkpoints_are_the_newest_the_best_and_multiples(
     )
 
 
-def config(*assignments: str, preset: str = "demo") -> RunConfig:
-    return parse_config(merge(PRESETS[preset], parse_assignments(assignments)))
-
-
 @pytest.mark.parametrize(
-    ("steps", "planned"), [(30, 3), (100, 10), (101, 100), (9, 0), (1, 0), (5_000, 100)]
+    ("warmup", "steps", "planned"),
+    [(100, 30, 3), (100, 100, 10), (100, 101, 100), (100, 9, 0), (0, 1, 0), (30, 30, 3)],
 )
-def test_a_presets_warm_up_is_a_tenth_of_a_shorter_run(steps: int, planned: int) -> None:
-    wanted = config(f"training.max_steps={steps}")
+def test_a_warm_up_is_a_tenth_of_a_shorter_run(warmup: int, steps: int, planned: int) -> None:
+    wanted = RunConfig(schedule=ScheduleConfig(warmup_steps=warmup))
     assert planned_warmup(wanted, steps) == planned
-    assert bool(warmup_note(wanted, steps)) == (planned != 100)
-    assert warmup_problem(wanted.schedule.warmup_steps, "demo", steps) is None
+    assert bool(warmup_note(wanted, steps)) == (planned != warmup)
 
 
 def test_a_shortened_warm_up_is_noted() -> None:
-    shortened = (
-        "warm-up shortened to 3 steps, a tenth of the run: the preset's warm-up has 100 steps, the"
-        " run 30"
+    assert warmup_note(RunConfig(), 30) == (
+        "warm-up shortened to 3 steps, a tenth of the run: schedule.warmup_steps is 100, the run"
+        " has 30 steps"
     )
-    assert warmup_note(config("training.max_steps=30"), 30) == shortened
-    assert (
-        warmup_note(config("training.max_steps=5"), 5)
-        == "no warm-up: the run has 5 steps, the preset's warm-up 100"
-    )
-
-
-def test_a_configured_warm_up_as_long_as_the_run_is_rejected() -> None:
-    with pytest.raises(ConfigError) as caught:
-        config("training.max_steps=30", "schedule.warmup_steps=30")
-    (problem,) = caught.value.problems
-    assert (problem.path, problem.message) == (
-        "schedule.warmup_steps",
-        "is 30, must be below the run's 30 steps",
-    )
-    assert problem.hint == "a tenth would be 3"
-
-
-def test_a_configured_warm_up_is_checked_once_the_steps_are_known() -> None:
-    chosen = config("schedule.warmup_steps=60000")
-    assert warmup_problem(chosen.schedule.warmup_steps, "demo", 60_001) is None
-    assert str(warmup_problem(chosen.schedule.warmup_steps, "demo", 3_230)) == (
-        "schedule.warmup_steps: is 60,000, must be below the run's 3,230 steps (a tenth would be"
-        " 323; --set schedule.warmup_steps=323)"
-    )
-
-
-def test_no_warm_up_fits_every_run() -> None:
-    assert planned_warmup(config("schedule.warmup_steps=0", "training.max_steps=1"), 1) == 0
-    assert warmup_problem(PRESETS["book"].schedule.warmup_steps, "book", 1) is None
+    none = "no warm-up: the run has 5 steps, schedule.warmup_steps is 100"
+    assert warmup_note(RunConfig(), 5) == none
+    assert warmup_note(RunConfig(), None) == ""

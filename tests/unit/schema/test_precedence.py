@@ -54,7 +54,7 @@ def test_a_later_layer_wins_for_any_combination_of_layers() -> None:
             if path in options:
                 assert (origin.layer, str(origin)) == ("command line", "--set")
             elif path in variables:
-                assert (origin.layer, origin.name) == ("environment", variable_of(path))
+                assert (origin.layer, origin.place.source) == ("environment", variable_of(path))
             elif path in file:
                 assert origin.layer == "file"
                 assert str(origin).startswith("my.toml:")
@@ -184,7 +184,7 @@ def test_a_file_with_five_problems_reports_all_of_them_with_line_and_suggestion(
         "model.num_layers": "c.toml:5:16",
         "model.cell_type": "c.toml:6:13",
         "trainin": "c.toml:7:1",
-        "evaluation.prompts.1": "c.toml:10:17",
+        "evaluation.prompts.1": "c.toml:10:11",
     }
     for path, meant in {
         "preset": "lstm",

@@ -6,6 +6,7 @@ import pytest
 
 from rnnlm_tui import errors
 from rnnlm_tui.errors import InputError, RnnlmError
+from rnnlm_tui.schema.config import value_of
 from rnnlm_tui.schema.estimates import checkpoint_bytes, parameter_count, steps_per_epoch
 from rnnlm_tui.schema.memory import memory_parts
 from rnnlm_tui.schema.metrics import perplexity
@@ -53,7 +54,7 @@ def test_the_presets_after_the_demo_read_its_text(cell: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "hidden_size", "dropout", "scale", "length", "norm", "epochs", "kept", "divisor"),
+    ("name", "size", "dropout", "scale", "length", "norm", "epochs", "kept", "divisor"),
     [
         ("ptb-small", 200, 0.0, 0.1, 20, 5, 13, 4, 2.0),
         ("ptb-medium", 650, 0.5, 0.05, 35, 5, 39, 6, 1.2),
@@ -61,44 +62,24 @@ def test_the_presets_after_the_demo_read_its_text(cell: str) -> None:
     ],
 )
 def test_the_penn_treebank_presets_are_those_of_the_paper(
-    name: str,
-    hidden_size: int,
-    dropout: float,
-    scale: float,
-    length: int,
-    norm: float,
-    epochs: int,
-    kept: int,
-    divisor: float,
-) -> None:
+    name: str, size: int, dropout: float, scale: float, length: int, norm: float, epochs: int,
+    kept: int, divisor: float,
+) -> None:  # fmt: skip
+    paper: dict[str, object] = {
+        "model.cell_type": "lstm", "model.num_layers": 2, "model.embedding_dim": size,
+        "model.hidden_size": size, "model.dropout": dropout, "model.initialization": "uniform",
+        "model.init_scale": scale, "model.tie_weights": False, "training.data_mode": "stream",
+        "training.batch_size": 20, "training.bptt": length, "training.epochs": epochs,
+        "schedule.kind": "decay", "schedule.warmup_steps": 0, "schedule.decay_after": kept,
+        "optimizer.algorithm": "sgd", "optimizer.weight_decay": 0.0,
+    }  # fmt: skip
     config = PRESETS[name]
-    model, optimizer, schedule, training = (
-        config.model,
-        config.optimizer,
-        config.schedule,
-        config.training,
-    )
-    assert (
-        model.cell_type,
-        model.num_layers,
-        model.embedding_dim,
-        model.hidden_size,
-        model.dropout,
-    ) == ("lstm", 2, hidden_size, hidden_size, dropout)
-    assert (model.initialization, model.init_scale, model.tie_weights) == ("uniform", scale, False)
-    assert (training.data_mode, training.batch_size, training.bptt, training.epochs) == (
-        "stream",
-        20,
-        length,
-        epochs,
-    )
-    assert (schedule.kind, schedule.warmup_steps, schedule.decay_after) == ("decay", 0, kept)
-    assert schedule.decay_factor * divisor == pytest.approx(1.0)
+    assert {path: value_of(config, path) for path in paper} == paper
+    assert config.schedule.decay_factor * divisor == pytest.approx(1.0)
     # The paper sums the loss over the time steps of a window, here it is their mean: rate x
     # gradient and norm / gradient are the same.
-    assert (optimizer.algorithm, optimizer.weight_decay) == ("sgd", 0.0)
-    assert optimizer.learning_rate / length == pytest.approx(1.0)
-    assert optimizer.max_grad_norm * length == pytest.approx(norm)
+    assert config.optimizer.learning_rate / length == pytest.approx(1.0)
+    assert config.optimizer.max_grad_norm * length == pytest.approx(norm)
 
 
 @pytest.mark.parametrize(

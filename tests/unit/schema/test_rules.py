@@ -11,7 +11,7 @@ import pytest
 from rnnlm_tui.errors import Adjustment, ConfigError, Place, Problem
 from rnnlm_tui.schema.cells import CELLS
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.rules import RULES, TEXT_RULES, dependent_fields, text_problems
+from rnnlm_tui.schema.rules import RULES, TEXT_RULE, dependent_fields, text_problems
 from rnnlm_tui.schema.validation import field_paths, merge, parse_assignments, parse_config
 
 CONTRADICTIONS: dict[str, dict[str, object]] = {
@@ -29,8 +29,6 @@ CONTRADICTIONS: dict[str, dict[str, object]] = {
     "rate": {"optimizer.learning_rate": 7.0},
     "layout": {"corpus.layout": "raw"},
     "exact mode": {"training.deterministic": True, "training.matmul": "medium"},
-    "warm-up": {"training.max_steps": 40, "schedule.warmup_steps": 41},
-    "one step": {"training.max_steps": 1, "schedule.warmup_steps": 5},
     "tokenizer": {"tokenizer.kind": "pretrained"},
     "bpe": {"tokenizer.vocab_size": 100},
     "word": {"tokenizer.kind": "word", "tokenizer.vocab_size": 2},
@@ -113,7 +111,7 @@ def test_fields_name_those_that_they_depend_on() -> None:
     }
     assert "training.batch_size" in dependent_fields("corpus.source")
     assert dependent_fields("sampling.top_k") == ()
-    named = {path for fields in (*(rule.fields for rule in RULES), *TEXT_RULES) for path in fields}
+    named = {path for fields in (*(rule.fields for rule in RULES), TEXT_RULE) for path in fields}
     assert named <= set(field_paths())
 
 
@@ -144,14 +142,6 @@ def test_a_text_without_a_batch_has_no_adjustment() -> None:
     (found,) = text_problems(RunConfig(), tokens=1, sentences=1)
     assert found.adjustments == ()
     assert text_problems(RunConfig(), tokens=None, sentences=None) == ()
-
-
-def test_a_warm_up_longer_than_the_epochs_is_adjusted() -> None:
-    config = parse_config(merge(RunConfig(), {"schedule.warmup_steps": 99, "training.epochs": 2}))
-    (found,) = text_problems(config, tokens=20_000, sentences=500)
-    assert found.path == "schedule.warmup_steps"
-    fitting = parse_config(merge(config, dict(found.adjustments[0].changes)))
-    assert text_problems(fitting, tokens=20_000, sentences=500) == ()
 
 
 def test_a_problem_names_its_place_first() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from itertools import product
 from typing import get_args
 
 import pytest
@@ -68,14 +69,10 @@ def test_status_follows_lock_heartbeat_and_last_state(seen: StatusFacts, status:
 
 
 def test_no_run_is_finished_without_the_event() -> None:
-    for state in get_args(EventKind):
-        for held in (True, False):
-            for same_host in (True, False):
-                for age in (None, 0.0, 1e9):
-                    found = derive_status(
-                        facts(state, held=held, same_host=same_host, heartbeat=age, step=age)
-                    )
-                    assert (found == "finished") == (state == "finished")
+    both = (True, False)
+    for state, held, same_host, age in product(get_args(EventKind), both, both, (None, 0.0, 1e9)):
+        seen = facts(state, held=held, same_host=same_host, heartbeat=age, step=age)
+        assert (derive_status(seen) == "finished") == (state == "finished")
 
 
 def test_living_and_resumable_do_not_overlap() -> None:
@@ -84,21 +81,12 @@ def test_living_and_resumable_do_not_overlap() -> None:
 
 
 def test_non_finite_numbers_are_null_in_json() -> None:
-    assert (
-        json.loads(TrainFigures(loss=math.nan, perplexity=math.inf).model_dump_json())["loss"]
-        is None
-    )
+    figures = TrainFigures(loss=math.nan, perplexity=math.inf)
+    assert json.loads(figures.model_dump_json())["loss"] is None
 
 
 def test_a_worker_with_an_activity_is_not_stalled_with_a_fresh_heartbeat() -> None:
-    busy = StatusFacts(
-        lock_held=True,
-        same_host=True,
-        last_state="running",
-        heartbeat_age=0.5,
-        step_age=1e6,
-        activity="evaluating",
-    )
+    busy = replace(facts("running", step=1e6), activity="evaluating")
     assert derive_status(busy) == "running"
     assert derive_status(replace(busy, activity="")) == "stalled"
     assert derive_status(replace(busy, heartbeat_age=STALE_SECONDS + 1)) == "stalled"

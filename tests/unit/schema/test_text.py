@@ -3,27 +3,14 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from rnnlm_tui.schema.formatting import escaped, escaped_list, safe, unescaped, unescaped_list
 
 
 @pytest.mark.parametrize(
-    "character",
-    [
-        "\x1b",
-        "\x07",
-        "\x00",
-        "\r",
-        "\x7f",
-        "\x9b",
-        "\x85",
-        "\u202e",
-        "\u2066",
-        "\u200b",
-        "\u2028",
-        "\ud800",
-        "\ufeff",
-    ],
+    "character", "\x1b\x07\x00\r\x7f\x9b\x85\u202e\u2066\u200b\u2028\ud800\ufeff"
 )
 def test_control_characters_are_made_visible(character: str) -> None:
     shown = safe(f"a{character}b")
@@ -46,18 +33,16 @@ def test_joiners_and_variation_selectors_are_text(text: str) -> None:
     assert safe(text) == text
 
 
-TEXTS = ["plain", "two\nlines\t", "a\\n", "\\", "a|b", "\\|", " ", "ends with \\", "漢\n\n"]
+TEXTS = st.text("ab\n\t\\n|漢 ", min_size=1)
 
 
-@pytest.mark.parametrize("text", TEXTS)
-def test_escaping_is_reversible(text: str) -> None:
-    assert unescaped(escaped(text)) == text
-    assert "\n" not in escaped(text)
-
-
-def test_escaping_a_list_is_reversible() -> None:
-    assert unescaped_list(escaped_list(TEXTS)) == TEXTS
-    assert unescaped_list("") == []
+@given(st.lists(TEXTS))
+@example(["plain", "two\nlines\t", "a\\n", "\\", "a|b", "\\|", " ", "ends with \\", "漢\n\n"])
+def test_escaping_is_reversible(texts: list[str]) -> None:
+    for text in texts:
+        assert unescaped(escaped(text)) == text
+        assert "\n" not in escaped(text)
+    assert unescaped_list(escaped_list(texts)) == texts
 
 
 def test_extra_bars_and_other_backslashes_are_accepted() -> None:

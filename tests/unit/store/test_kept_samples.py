@@ -146,7 +146,7 @@ def test_samples_are_exported_as_text_lines_of_json_and_markdown() -> None:
         assert export([], format) == ""
     text = export(samples, "text")
     assert text.startswith("--- plain-otter, step 3,700, 20")
-    assert "--- seed 7, temperature 0.8, top-k 40, top-p 0.95, stop \\n, 2 tokens, 4.1 bits" in text
+    assert "--- seed 7, temperature 0.8, top-p 0.95, top-k 40, stop \\n, 2 tokens, 4.1 bits" in text
     assert "\nThe `code`\n```\nx\n\n--- plain-otter" in text
     assert "--- greedy, 2 tokens, cancelled\n is strong.\n" in text
     lines = export(samples, "jsonl").splitlines()

@@ -19,9 +19,8 @@ from rnnlm_tui.errors import (
     UnknownRunError,
 )
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.lineage import OptimizerStart
+from rnnlm_tui.schema.lineage import CHANGED_FACT, OptimizerStart
 from rnnlm_tui.schema.presets import PRESETS
-from rnnlm_tui.schema.protocol import CHANGED_FACT
 from rnnlm_tui.schema.toml import toml_text
 from rnnlm_tui.schema.validation import config_to_raw, merge, parse_config
 from rnnlm_tui.store.archive import read_archive, write_archive

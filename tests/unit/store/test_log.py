@@ -127,10 +127,10 @@ def test_the_values_of_a_step_are_kept_as_short_float32(row: StepRow) -> None:
         assert math.isclose(read.tokens_per_second, row.tokens_per_second, rel_tol=1e-5)
 
 
-def test_a_step_of_a_long_run_takes_less_than_190_bytes() -> None:
+def test_a_step_of_a_long_run_takes_less_than_20_bytes_a_value() -> None:
     row = step_row(1_234_567, loss=1.0000123, grad_norm=3.0517583e-05, learning_rate=2.99999e-05)
     line = encode(replace(row, time=row.time + 0.1234567))
-    assert len(line) <= 190
+    assert len(line) < 20 * len(fields(row))
     assert line.count(b"E-05") == 2, "they are read in less time than with a small e"
 
 

@@ -163,7 +163,7 @@ def test_a_refused_change_of_several_keys_changes_none(tmp_path: Path, recorder:
 
 def journalled(number: int, step: int, path: str, value: float) -> JournalledChange:
     setting = Setting(path=path, old=None, new=value)
-    return JournalledChange(number, step, float(number), "", (setting,))
+    return JournalledChange(number=number, step=step, settings=(setting,), time=number)
 
 
 def test_after_a_resume_further_back_changes_are_repeated_at_their_steps(
