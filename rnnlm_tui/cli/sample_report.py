@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Literal
 from rnnlm_tui.cli.options import weights_step
 from rnnlm_tui.cli.output import TextStream, line, note, print_json
 from rnnlm_tui.errors import StorageError, WorkerError
-from rnnlm_tui.schema.config import SAMPLING_OFF
 from rnnlm_tui.schema.formatting import counted, escaped, first_of
 from rnnlm_tui.schema.metrics import SEEDS
 
@@ -183,6 +182,8 @@ def sample_json(request: SampleRequest, done: SampleDone, run: str) -> dict[str,
 
     `choices` is there if the request asked for alternatives.
     """
+    from rnnlm_tui.schema.config import SAMPLING_OFF
+
     settings = request.settings
     result: dict[str, object] = {
         "run": run,
