@@ -207,15 +207,18 @@ def resolve(
         TokenizerError: the tokenizer can't be downloaded to read its size.
         ConfigError: all problems of all layers.
     """
-    from rnnlm_tui.client.configs import layered_config
+    from rnnlm_tui.client.pretrained import with_tokenizer_size
+    from rnnlm_tui.schema.precedence import resolve_config
     from rnnlm_tui.schema.toml import read_toml
 
-    found = layered_config(
-        preset=preset,
-        run=run,
-        file=None if file is None else read_toml(file),
-        environment=os.environ if environment is None else environment,
-        assignments=assignments or (),
+    found = with_tokenizer_size(
+        resolve_config(
+            preset=preset,
+            run=run,
+            file=None if file is None else read_toml(file),
+            environment=os.environ if environment is None else environment,
+            assignments=assignments or (),
+        )
     )
     for words in found.notes:
         note(f"warning: {words}")

@@ -84,10 +84,6 @@ class ResolvedConfig:
         """The fields set by the user: in the file, the environment or on the command line."""
         return frozenset(path for path, origin in self.origins.items() if origin.layer in CHOSEN)
 
-    def with_config(self, config: RunConfig, path: str, origin: Origin) -> ResolvedConfig:
-        """The same layers with one field set by `origin`."""
-        return replace(self, config=config, origins={**self.origins, path: origin})
-
 
 def variable_of(path: str) -> str:
     """The environment variable of a config key: `RNNLM_TUI_OPTIMIZER__LEARNING_RATE`."""
