@@ -234,6 +234,10 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
             if get_close_matches(name, [candidate[: len(name) + 1]], cutoff=0.75)
         ][:3]
     )
-    return (
-        "did you mean " + " or ".join(f'"{candidate}"' for candidate in near) + "?" if near else ""
-    )
+    return meant(near)
+
+
+def meant(names: Iterable[str]) -> str:
+    """`did you mean "demo" or "gru"?`; empty without names."""
+    shown = " or ".join(f'"{name}"' for name in names)
+    return f"did you mean {shown}?" if shown else ""

@@ -180,14 +180,17 @@ def resolve(
         TokenizerError: the tokenizer can't be downloaded to read its size.
         ConfigError: all problems of all layers.
     """
+    from rnnlm_tui.schema.precedence import resolve_config
     from rnnlm_tui.schema.toml import read_toml
 
-    found = client.configs.layered_config(
-        preset=options.preset,
-        run=run,
-        file=None if options.config is None else read_toml(options.config),
-        environment=os.environ if environment is None else environment,
-        assignments=options.assignments or (),
+    found = client.pretrained.with_tokenizer_size(
+        resolve_config(
+            preset=options.preset,
+            run=run,
+            file=None if options.config is None else read_toml(options.config),
+            environment=os.environ if environment is None else environment,
+            assignments=options.assignments or (),
+        )
     )
     for words in found.notes:
         note(f"warning: {words}")

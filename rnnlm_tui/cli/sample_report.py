@@ -159,6 +159,7 @@ def sample_json(request: SampleRequest, done: SampleDone, run: str) -> dict[str,
 
     `choices` is there if the request asked for alternatives.
     """
+
     settings = request.settings
     result = {
         **weights_facts(run, request.checkpoint),

@@ -1,48 +1,20 @@
-"""Configs by name, file and layer: built for a verb or the form, compared, and saved."""
+"""Configs by name: a preset's, a file's or a run's."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast
 
-from rnnlm_tui.client.pretrained import SIZE_PATH, with_tokenizer_size
 from rnnlm_tui.errors import InputError, UnknownRunError, did_you_mean
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import user_path
-from rnnlm_tui.schema.precedence import Origin, ResolvedConfig, resolve_config
+from rnnlm_tui.schema.precedence import resolve_config
 from rnnlm_tui.schema.presets import PRESETS
-from rnnlm_tui.schema.toml import ConfigText, read_toml
+from rnnlm_tui.schema.toml import read_toml
 from rnnlm_tui.store.runs import find_run, list_runs
 
 ENDING = ".toml"
 Kind = Literal["preset", "file", "run"]
-
-
-def layered_config(
-    *,
-    preset: str | None = None,
-    run: tuple[str, RunConfig] | None = None,
-    file: ConfigText | None = None,
-    environment: Mapping[str, str] | None = None,
-    assignments: Sequence[str] = (),
-) -> ResolvedConfig:
-    """Merge a config's layers as `resolve_config` does; a pretrained tokenizer sets its own
-    vocabulary size.
-
-    Raises:
-        InputError: unknown preset.
-        TokenizerError: the tokenizer can't be downloaded to read its size.
-        ConfigError: all problems, each with its place.
-    """
-    found = resolve_config(
-        preset=preset, run=run, file=file, environment=environment, assignments=assignments
-    )
-    config = found.config
-    sized = with_tokenizer_size(config, found.chosen, found.base)
-    if sized is config:
-        return found
-    return found.with_config(sized, SIZE_PATH, Origin("tokenizer"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from rnnlm_tui.errors import TokenizerError
-from rnnlm_tui.schema.config import RunConfig, TokenizerConfig
+from rnnlm_tui.schema.config import TokenizerConfig
 from rnnlm_tui.schema.formatting import user_path
+from rnnlm_tui.schema.precedence import Origin, ResolvedConfig
 
 SIZE_PATH = "tokenizer.vocab_size"
 FOLDER_STARTS = ("/", "./", "../", "~")
@@ -64,22 +66,18 @@ def tokenizer_size(tokenizer: TokenizerConfig) -> int | None:
         return None
 
 
-def with_tokenizer_size(config: RunConfig, chosen: Collection[str], start: RunConfig) -> RunConfig:
-    """Set `tokenizer.vocab_size` to the pretrained tokenizer's size, unless the user set it or
-    `start` has the same tokenizer.
-
-    Args:
-        chosen: the dotted paths of the fields that the user set.
-        start: the config that these fields override.
+def with_tokenizer_size(found: ResolvedConfig) -> ResolvedConfig:
+    """Set `tokenizer.vocab_size` to the pretrained tokenizer's size, unless the user set it or the
+    base has the same tokenizer.
 
     Raises:
         TokenizerError: the tokenizer isn't on this machine and can't be downloaded.
     """
-    tokenizer = config.tokenizer
-    if tokenizer.kind != "pretrained" or tokenizer.name is None or SIZE_PATH in chosen:
-        return config
-    if start.tokenizer.kind == "pretrained" and start.tokenizer.name == tokenizer.name:
-        return config
+    tokenizer, start = found.config.tokenizer, found.base.tokenizer
+    if tokenizer.kind != "pretrained" or tokenizer.name is None or SIZE_PATH in found.chosen:
+        return found
+    if start.kind == "pretrained" and start.name == tokenizer.name:
+        return found
     size = tokenizer_size(tokenizer)
     on_hub = not tokenizer.name.startswith(FOLDER_STARTS) and not user_path(tokenizer.name).exists()
     if size is None and on_hub:
@@ -92,12 +90,13 @@ def with_tokenizer_size(config: RunConfig, chosen: Collection[str], start: RunCo
                 hint=f"give a folder with tokenizer.json, or set {SIZE_PATH}",
             ) from error
         size = tokenizer_size(tokenizer)
-    return (
-        config
-        if size is None
-        else config.model_copy(
-            update={"tokenizer": tokenizer.model_copy(update={"vocab_size": size})}
-        )
+    if size is None:
+        return found
+    sized = tokenizer.model_copy(update={"vocab_size": size})
+    return replace(
+        found,
+        config=found.config.model_copy(update={"tokenizer": sized}),
+        origins={**found.origins, SIZE_PATH: Origin("tokenizer")},
     )
 
 

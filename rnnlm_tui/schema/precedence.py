@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from rnnlm_tui.errors import ConfigError, InputError, Place, Problem, did_you_mean
+from rnnlm_tui.errors import ConfigError, InputError, Place, Problem, did_you_mean, meant
 from rnnlm_tui.schema.config import RunConfig, value_of
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.presets import preset as find_preset
@@ -83,10 +83,6 @@ class ResolvedConfig:
     def chosen(self) -> frozenset[str]:
         """The fields set by the user: in the file, the environment or on the command line."""
         return frozenset(path for path, origin in self.origins.items() if origin.layer in CHOSEN)
-
-    def with_config(self, config: RunConfig, path: str, origin: Origin) -> ResolvedConfig:
-        """The same layers with one field set by `origin`."""
-        return replace(self, config=config, origins={**self.origins, path: origin})
 
 
 def variable_of(path: str) -> str:
@@ -226,5 +222,5 @@ def _similar(variable: str) -> str:
     word, paths = _key(variable), field_paths()
     same = [path for path in paths if word in (path, path.rpartition(".")[2])]
     if len(same) == 1:
-        return f'did you mean "{variable_of(same[0])}"?'
+        return meant([variable_of(same[0])])
     return re.sub(r'"(.*?)"', lambda key: f'"{variable_of(key[1])}"', did_you_mean_key(word, paths))

@@ -7,9 +7,9 @@ solve it, best first: the form applies one on request, the command line prints t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from pydantic_core import ValidationError
 
@@ -43,7 +43,6 @@ SectionT = TypeVar("SectionT", bound=Record)
 class Sections:
     """A config's sections, each None if one of its own values is invalid."""
 
-    preset: str
     corpus: CorpusConfig | None
     tokenizer: TokenizerConfig | None
     model: ModelConfig | None
@@ -51,18 +50,8 @@ class Sections:
     training: TrainingConfig | None
 
 
-class _Check(Protocol):
-    def __call__(self, sections: Sections, /) -> Iterable[Problem]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class FieldRule:
-    """One dependency between fields."""
-
-    fields: tuple[str, ...]
-    """Dotted paths of the fields that depend on each other."""
-    check: _Check
-    """Returns the problems of a config."""
+Check = Callable[[Sections], Iterable[Problem]]
+"""Returns the problems of a config."""
 
 
 def rule_problems(raw: Mapping[str, object]) -> Iterator[Problem]:
@@ -76,22 +65,21 @@ def rule_problems(raw: Mapping[str, object]) -> Iterator[Problem]:
             return None
 
     sections = Sections(
-        preset=str(raw.get("preset", "demo")),
         corpus=valid("corpus", CorpusConfig),
         tokenizer=valid("tokenizer", TokenizerConfig),
         model=valid("model", ModelConfig),
         optimizer=valid("optimizer", OptimizerConfig),
         training=valid("training", TrainingConfig),
     )
-    for rule in RULES:
-        yield from rule.check(sections)
+    for _, check in RULES:
+        yield from check(sections)
 
 
 def dependent_fields(path: str) -> tuple[str, ...]:
     """The fields that restrict a field or are restricted by it, in the order of the rules."""
     related = (
         field
-        for fields in (*(rule.fields for rule in RULES), TEXT_RULE)
+        for fields in (*(fields for fields, _ in RULES), TEXT_RULE)
         if path in fields
         for field in fields
         if field != path
@@ -295,21 +283,20 @@ def _precision(sections: Sections) -> Iterator[Problem]:
         )
 
 
-RULES: tuple[FieldRule, ...] = (
-    FieldRule(("model.tie_weights", "model.embedding_dim", "model.hidden_size"), _tied),
-    FieldRule(("model.num_heads", "model.hidden_size", "model.cell_type"), _heads),
-    FieldRule(("model.weight_dropout", "model.cell_type"), _weight_dropout),
-    FieldRule(
-        (*(f"model.{name}" for name in _STREAM_DROPOUTS), "training.data_mode"), _stream_dropout
-    ),
-    FieldRule((RATE, "optimizer.algorithm"), _rate),
-    FieldRule(("corpus.layout", "corpus.source", "corpus.test_source"), _layout),
-    FieldRule(("training.matmul", "training.deterministic"), _exact),
-    FieldRule(("tokenizer.name", "tokenizer.kind"), _tokenizer_name),
-    FieldRule(("tokenizer.vocab_size", "tokenizer.kind"), _vocabulary),
-    FieldRule(("training.precision", "training.device"), _precision),
+RULES: tuple[tuple[tuple[str, ...], Check], ...] = (
+    (("model.tie_weights", "model.embedding_dim", "model.hidden_size"), _tied),
+    (("model.num_heads", "model.hidden_size", "model.cell_type"), _heads),
+    (("model.weight_dropout", "model.cell_type"), _weight_dropout),
+    ((*(f"model.{name}" for name in _STREAM_DROPOUTS), "training.data_mode"), _stream_dropout),
+    ((RATE, "optimizer.algorithm"), _rate),
+    (("corpus.layout", "corpus.source", "corpus.test_source"), _layout),
+    (("training.matmul", "training.deterministic"), _exact),
+    (("tokenizer.name", "tokenizer.kind"), _tokenizer_name),
+    (("tokenizer.vocab_size", "tokenizer.kind"), _vocabulary),
+    (("training.precision", "training.device"), _precision),
 )
-"""Rules that a config alone decides, in the order in which their problems are reported."""
+"""The fields that depend on each other, and their check, in the order in which problems are
+reported. A config alone decides them."""
 
 
 TEXT_RULE = (BATCH, "training.data_mode", "corpus.source")

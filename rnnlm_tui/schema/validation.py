@@ -10,7 +10,7 @@ from typing import Literal, cast, get_args, get_origin
 
 from pydantic_core import ErrorDetails, ValidationError
 
-from rnnlm_tui.errors import ConfigError, Problem, did_you_mean
+from rnnlm_tui.errors import ConfigError, Problem, did_you_mean, meant
 from rnnlm_tui.schema.config import (
     MIN_TEMPERATURE,
     SECTIONS,
@@ -177,13 +177,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
         if not equals:
             problems.append(Problem(path, "has no value", "write it as key=value"))
         elif path not in known:
-            problems.append(
-                Problem(
-                    path,
-                    "unknown config key",
-                    did_you_mean_key(path, known) or _by_last_word(path, known),
-                )
-            )
+            problems.append(_unknown_key(path, known))
         else:
             changes[path] = parse_value(path, text)
     if problems:
@@ -257,25 +251,23 @@ def did_you_mean_key(path: str, known: Iterable[str]) -> str:
     """
     names = list(known)
     section, _, word = path.rpartition(".")
-    meant = OTHER_NAMES.get(word.lower().replace("-", "_"))
-    if meant in names:
-        return f'did you mean "{meant}"?'
+    ours = OTHER_NAMES.get(word.lower().replace("-", "_"))
+    if ours in names:
+        return meant([ours])
     # Within a section the last word decides: the section makes any two of its keys similar.
     words = [name.rpartition(".")[2] for name in names if name.rpartition(".")[0] == section]
     near = get_close_matches(word, words, n=2, cutoff=_SIMILAR_WORDS)
     if section and near:
-        return "did you mean " + " or ".join(f'"{section}.{found}"' for found in near) + "?"
+        return meant(f"{section}.{found}" for found in near)
     return did_you_mean(path, names)
 
 
-def _by_last_word(path: str, known: Iterable[str]) -> str:
+def _unknown_key(path: str, known: Iterable[str]) -> Problem:
+    """The problem with an unknown key: similar ones, or those in other sections."""
     name = path.rpartition(".")[2]
-    same = [candidate for candidate in known if candidate.rpartition(".")[2] == name]
-    return (
-        "did you mean " + " or ".join(f'"{candidate}"' for candidate in same) + "?"
-        if same
-        else "`rnnlm-tui config show` lists all keys"
-    )
+    same = (other for other in field_paths() if other.rpartition(".")[2] == name)
+    hint = did_you_mean_key(path, known) or meant(same)
+    return Problem(path, "unknown config key", hint or "`rnnlm-tui config show` lists all keys")
 
 
 _BOUNDS = {
@@ -292,9 +284,8 @@ def _problem(details: ErrorDetails, raw: Mapping[str, object]) -> Problem:
     hint = allowed_range(path, raw)
     wanted = _WANTED.get(kind, "")
     if kind == "extra_forbidden":
-        known = field_paths() if "." in path or path in OTHER_NAMES else SECTIONS
-        hint = did_you_mean_key(path, known) or _by_last_word(path, field_paths())
-        return Problem(path, "unknown config key", hint)
+        is_field = "." in path or path in OTHER_NAMES
+        return _unknown_key(path, field_paths() if is_field else SECTIONS)
     if path == RATE and kind == "less_than_equal":
         return rate_too_high(value, _algorithm(raw))
     if isinstance(value, str | Sequence) and kind.endswith(("too_short", "too_long")):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from rnnlm_tui.schema.cells import CellType
 from rnnlm_tui.schema.config import (
     CheckpointConfig,
     EvaluationConfig,
@@ -68,42 +69,31 @@ def test_a_checkpoint_holds_weights_and_the_two_moments_of_adamw() -> None:
     assert checkpoint_bytes(DEMO.model, 2_048, "sgd") == 4 * 543_104
 
 
-def test_gated_layers_have_two_matrices_per_gate() -> None:
-    sizes = {"embedding_dim": 3, "hidden_size": 5, "num_layers": 2, "tie_weights": False}
-    lstm, gru = (
-        ModelConfig.model_validate({**sizes, "cell_type": cell}) for cell in ("lstm", "gru")
+@pytest.mark.parametrize(
+    ("cell", "layers", "products"),
+    [
+        ("lstm", (4 * (18 + 36 + 6), 4 * (36 + 36 + 6)), 4 * (18 + 36 + 72)),
+        ("gru", (3 * (18 + 36 + 12), 3 * (36 + 36 + 12)), 3 * (18 + 36 + 72)),
+        # no recurrent weights
+        ("mingru", (2 * (18 + 6), 2 * (36 + 6)), 2 * (18 + 36)),
+        ("minlstm", (3 * (18 + 6), 3 * (36 + 6)), 3 * (18 + 36)),
+        # blocks of a head, and a matrix memory of a head
+        ("slstm", (4 * (18 + 18 + 6), 4 * (36 + 18 + 6)), 4 * (18 + 36 + 36)),
+        (
+            "mlstm",
+            (4 * (18 + 6) + 2 * 2 * (3 + 1), 4 * (36 + 6) + 2 * 2 * (6 + 1)),
+            4 * (18 + 3 + 36 + 6) + 2 * 2 * 2 * 9,
+        ),
+    ],
+)
+def test_a_cells_matrices_and_products_are_counted(
+    cell: CellType, layers: tuple[int, int], products: int
+) -> None:
+    model = ModelConfig(
+        cell_type=cell, embedding_dim=3, hidden_size=6, num_heads=2, tie_weights=False
     )
-    assert parameter_count(lstm, 7).layers == (4 * (15 + 25 + 5), 4 * (25 + 25 + 5))
-    assert parameter_count(gru, 7).layers == (3 * (15 + 25 + 10), 3 * (25 + 25 + 10))
-    assert flops_per_token(lstm, 7) == 6 * (4 * (15 + 25 + 50) + 35)
-    assert flops_per_token(gru, 7) == 6 * (3 * (15 + 25 + 50) + 35)
-
-
-def test_minimal_cells_have_no_recurrent_weights() -> None:
-    sizes = {"embedding_dim": 3, "hidden_size": 6, "num_layers": 1, "tie_weights": False}
-    mingru, minlstm = (
-        ModelConfig.model_validate({**sizes, "cell_type": cell}) for cell in ("mingru", "minlstm")
-    )
-    assert parameter_count(mingru, 7).layers == (2 * (18 + 6),)
-    assert parameter_count(minlstm, 7).layers == (3 * (18 + 6),)
-    assert flops_per_token(mingru, 7) == 6 * (2 * 18 + 42)
-
-
-def test_cells_with_heads_count_blocks_and_matrix_memory() -> None:
-    sizes = {
-        "embedding_dim": 3,
-        "hidden_size": 6,
-        "num_layers": 1,
-        "num_heads": 2,
-        "tie_weights": False,
-    }
-    slstm, mlstm = (
-        ModelConfig.model_validate({**sizes, "cell_type": cell}) for cell in ("slstm", "mlstm")
-    )
-    assert parameter_count(slstm, 7).layers == (4 * (18 + 6 * 3 + 6),)
-    assert parameter_count(mlstm, 7).layers == (4 * (18 + 6) + 2 * 2 * (3 + 1),)
-    assert flops_per_token(slstm, 7) == 6 * (4 * (18 + 18) + 42)
-    assert flops_per_token(mlstm, 7) == 6 * (4 * 18 + 4 * 3 + 2 * 2 * 9 + 42)
+    assert parameter_count(model, 7).layers == layers
+    assert flops_per_token(model, 7) == 6 * (products + 42)
 
 
 @pytest.mark.parametrize(
@@ -120,13 +110,8 @@ def test_cells_with_heads_count_blocks_and_matrix_memory() -> None:
         (50, 0, 20, 60, 3),
         (1_000, 0, 300, 600, 2),
         (100, 100, 30, 1_000, 3 + 10),
-        (
-            100,
-            60,
-            30,
-            1_000,
-            3 + 16,
-        ),  # each evaluation at a multiple of 60 may have been the best once
+        # each evaluation at a multiple of 60 may have been the best once
+        (100, 60, 30, 1_000, 3 + 16),
         (0, 100, 0, 1_000, 1),
     ],
 )
@@ -134,12 +119,8 @@ def test_kept_checkpoints_are_the_newest_the_best_and_multiples(
     saved: int, keep_every: int, evaluated: int, steps: int | None, kept: int
 ) -> None:
     checkpoint = CheckpointConfig(every=saved, keep_last=2, keep_every=keep_every)
-    assert (
-        kept_checkpoints(
-            RunConfig(checkpoint=checkpoint, evaluation=EvaluationConfig(every=evaluated)), steps
-        )
-        == kept
-    )
+    config = RunConfig(checkpoint=checkpoint, evaluation=EvaluationConfig(every=evaluated))
+    assert kept_checkpoints(config, steps) == kept
 
 
 @pytest.mark.parametrize(

@@ -11,80 +11,67 @@ from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.formatting import arithmetic, device_text, other_load_text
 from rnnlm_tui.schema.summary import ModelFigures, RunSummary
 
+WRITTEN: dict[Callable[[float], str], tuple[tuple[float, str], ...]] = {
+    formatting.count: (
+        (3751, "3,751"), (0, "0"),
+    ),
+    formatting.short: (
+        (27_612, "27.6k"), (543_488, "543k"), (1_234_567, "1.2M"), (15_000, "15k"),
+        (999_960, "1M"), (812, "812"), (9.96, "9.96"), (0, "0"), (1.201e36, "1.2e36"),
+        (1.24e12, "1.2T"),
+    ),
+    formatting.flops: (
+        (0, "0.00 MFLOP"), (2.34e9, "2.34 GFLOP"), (999.4e9, "999 GFLOP"),
+        (999.6e9, "1.00 TFLOP"), (5.5e21, "5,500 EFLOP"),
+    ),
+    formatting.figure: (
+        (2003.4, "2,003"), (443.2, "443"), (58.12, "58.1"), (3.934, "3.93"), (0.41, "0.41"),
+        (8.1e-4, "8.1e-4"), (99.97, "100"), (9.996, "10.0"), (0, "0.00"), (3.2e9, "3.2e9"),
+    ),
+    formatting.scientific: (
+        (4e-3, "4e-3"), (8.14e-4, "8.1e-4"), (0, "0"),
+    ),
+    formatting.percent: (
+        (0.789, "79 %"), (0.999, "99 %"), (1, "100 %"),
+    ),
+    formatting.share: (
+        (0.12, "12 %"), (0.002, "0.2 %"), (0.0094, "0.9 %"), (0.00004, "0.004 %"),
+        (1e-9, "1e-7 %"), (0, "0 %"),
+    ),
+    formatting.change: (
+        (-14.9, "−14.9"), (0.3, "+0.30"),
+    ),
+    formatting.duration: (
+        (0, "0 s"), (0.42, "0.4 s"), (24, "24 s"), (59.7, "1 min 00 s"), (99, "1 min 39 s"),
+        (7500, "2 h 05 min"), (273_600, "3 d 04 h"), (-3, "0 s"),
+    ),
+    formatting.about: (
+        (125, "≈ 2 min 05 s"),
+    ),
+    formatting.age: (
+        (3, "now"), (40, "40 s"), (301, "5 min"), (7300, "2 h"), (90_000, "1 d"), (1e300, "–"),
+    ),
+    formatting.gib: (
+        (23 * 2**30, "23"),
+    ),
+    formatting.memory: (
+        (0.6 * 2**30, "0.6 GiB"), (50 * 2**20, "50 MiB"),
+    ),
+    formatting.disk: (
+        (39_200_000, "39 MB"), (212e9, "212 GB"), (1.24e12, "1.2 TB"), (12, "12 B"),
+        (999_700, "1.0 MB"),
+    ),
+}  # fmt: skip
 
-@pytest.mark.parametrize(
-    ("write", "value", "text"),
-    [
-        (formatting.count, 3751, "3,751"),
-        (formatting.count, 0, "0"),
-        (formatting.short, 27_612, "27.6k"),
-        (formatting.short, 543_488, "543k"),
-        (formatting.short, 1_234_567, "1.2M"),
-        (formatting.short, 15_000, "15k"),
-        (formatting.short, 999_960, "1M"),
-        (formatting.short, 812, "812"),
-        (formatting.short, 9.96, "9.96"),
-        (formatting.short, 0, "0"),
-        (formatting.flops, 0, "0.00 MFLOP"),
-        (formatting.flops, 2.34e9, "2.34 GFLOP"),
-        (formatting.flops, 999.4e9, "999 GFLOP"),
-        (formatting.flops, 999.6e9, "1.00 TFLOP"),
-        (formatting.flops, 5.5e21, "5,500 EFLOP"),
-        (formatting.figure, 2003.4, "2,003"),
-        (formatting.figure, 443.2, "443"),
-        (formatting.figure, 58.12, "58.1"),
-        (formatting.figure, 3.934, "3.93"),
-        (formatting.figure, 0.41, "0.41"),
-        (formatting.figure, 8.1e-4, "8.1e-4"),
-        (formatting.figure, 99.97, "100"),
-        (formatting.figure, 9.996, "10.0"),
-        (formatting.figure, 0, "0.00"),
-        (formatting.figure, 3.2e9, "3.2e9"),
-        (lambda value: formatting.figure(value, 3), 1.201e36, "1.2e36"),
-        (lambda value: formatting.figure(value, 1), 1_234_567.8, "1,234,567.8"),
-        (formatting.short, 1.201e36, "1.2e36"),
-        (formatting.short, 1.24e12, "1.2T"),
-        (formatting.scientific, 4e-3, "4e-3"),
-        (formatting.scientific, 8.14e-4, "8.1e-4"),
-        (formatting.scientific, 0, "0"),
-        (formatting.percent, 0.789, "79 %"),
-        (formatting.percent, 0.999, "99 %"),
-        (formatting.percent, 1, "100 %"),
-        (formatting.share, 0.12, "12 %"),
-        (formatting.share, 0.002, "0.2 %"),
-        (formatting.share, 0.0094, "0.9 %"),
-        (formatting.share, 0.00004, "0.004 %"),
-        (formatting.share, 1e-9, "1e-7 %"),
-        (formatting.share, 0, "0 %"),
-        (formatting.change, -14.9, "−14.9"),
-        (formatting.change, 0.3, "+0.30"),
-        (formatting.duration, 0, "0 s"),
-        (formatting.duration, 0.42, "0.4 s"),
-        (formatting.duration, 24, "24 s"),
-        (formatting.duration, 59.7, "1 min 00 s"),
-        (formatting.duration, 99, "1 min 39 s"),
-        (formatting.duration, 7500, "2 h 05 min"),
-        (formatting.duration, 273_600, "3 d 04 h"),
-        (formatting.duration, -3, "0 s"),
-        (formatting.about, 125, "≈ 2 min 05 s"),
-        (formatting.age, 3, "now"),
-        (formatting.age, 40, "40 s"),
-        (formatting.age, 301, "5 min"),
-        (formatting.age, 7300, "2 h"),
-        (formatting.age, 90_000, "1 d"),
-        (formatting.age, 1e300, "–"),
-        (formatting.gib, 23 * 2**30, "23"),
-        (formatting.memory, 0.6 * 2**30, "0.6 GiB"),
-        (formatting.memory, 50 * 2**20, "50 MiB"),
-        (formatting.disk, 39_200_000, "39 MB"),
-        (formatting.disk, 212e9, "212 GB"),
-        (formatting.disk, 1.24e12, "1.2 TB"),
-        (formatting.disk, 12, "12 B"),
-        (formatting.disk, 999_700, "1.0 MB"),
-    ],
-)
-def test_numbers_are_formatted(write: Callable[[float], str], value: float, text: str) -> None:
-    assert write(value) == text
+
+@pytest.mark.parametrize("write", WRITTEN)
+def test_numbers_are_formatted(write: Callable[[float], str]) -> None:
+    assert [write(value) for value, _ in WRITTEN[write]] == [text for _, text in WRITTEN[write]]
+
+
+def test_figures_have_the_wanted_decimals() -> None:
+    assert formatting.figure(1.201e36, 3) == "1.2e36"
+    assert formatting.figure(1_234_567.8, 1) == "1,234,567.8"
 
 
 def test_time_left_and_margin_are_separate() -> None:
@@ -96,55 +83,31 @@ def test_time_left_and_margin_are_separate() -> None:
 
 
 def test_unknown_values_are_a_dash_and_infinity_a_sign() -> None:
-    numbers: list[Callable[[float | None], str]] = [
-        formatting.count,
-        formatting.short,
-        formatting.figure,
-        formatting.scientific,
-        formatting.percent,
-        formatting.share,
-        formatting.change,
-    ]
-    sizes: list[Callable[[float | None], str]] = [
-        formatting.gib,
-        formatting.memory,
-        formatting.disk,
-    ]
-    times: list[Callable[[float | None], str]] = [
-        formatting.duration,
-        formatting.about,
-        formatting.age,
-    ]
-    assert {write(value) for write in (*numbers, *sizes, *times) for value in (None, math.nan)} == {
-        "–"
-    }
+    times = {formatting.duration, formatting.about, formatting.age}
+    numbers: set[Callable[[float | None], str]] = {
+        formatting.count, formatting.short, formatting.figure, formatting.scientific,
+        formatting.percent, formatting.share, formatting.change, formatting.gib,
+        formatting.memory, formatting.disk,
+    }  # fmt: skip
+    assert {write(value) for write in numbers | times for value in (None, math.nan)} == {"–"}
     assert {write(math.inf) for write in times} == {"–"}
-    assert (
-        formatting.figure(math.inf)
-        == formatting.short(math.inf)
-        == formatting.count(math.inf)
-        == "∞"
-    )
+    infinite = [
+        write(math.inf) for write in (formatting.figure, formatting.short, formatting.count)
+    ]
+    assert infinite == ["∞"] * 3
     assert formatting.figure(-math.inf) == "−∞"
 
 
 def test_a_count_has_its_plural() -> None:
-    assert [formatting.counted(number, "step") for number in (0, 1, 2, 3_751)] == [
-        "0 steps",
-        "1 step",
-        "2 steps",
-        "3,751 steps",
-    ]
-    assert [formatting.counted(number, "corpus", "corpora") for number in (1, 2)] == [
-        "1 corpus",
-        "2 corpora",
-    ]
+    steps = [formatting.counted(number, "step") for number in (0, 1, 3_751)]
+    assert steps == ["0 steps", "1 step", "3,751 steps"]
+    corpora = [formatting.counted(number, "corpus", "corpora") for number in (1, 2)]
+    assert corpora == ["1 corpus", "2 corpora"]
 
 
 def test_a_long_list_is_shortened_with_a_count() -> None:
-    assert [
-        formatting.first_of(words, 2) for words in ([], ["a"], ["a", "b"], ["a", "b", "c"])
-    ] == ["", "a", "a, b", "a, b and 1 more"]
+    found = [formatting.first_of(words, 2) for words in ("", "a", "ab", "abc")]
+    assert found == ["", "a", "a, b", "a, b and 1 more"]
 
 
 @pytest.mark.parametrize(
@@ -175,17 +138,7 @@ def test_bits_per_byte_are_shown_with_what_was_scored_and_unknown(
         (0.5, 1.8575, ("0.50", "1.86")),
         (1.86, 1.5, ("1.5", "1.5")),
         (2.04, None, ("2.0", "")),
-    ],
-)
-def test_the_epoch_never_exceeds_the_number_of_epochs(
-    epoch: float, epochs: float | None, written: tuple[str, str]
-) -> None:
-    assert formatting.epoch_of(epoch, epochs) == written
-
-
-@pytest.mark.parametrize(
-    ("epoch", "epochs", "written"),
-    [
+        # far below one epoch
         (0.0002314, 0.000463, ("0.00023", "0.00046")),
         (0.0, 0.000463, ("0.00000", "0.00046")),
         (0.000463, 0.000463, ("0.00046", "0.00046")),
@@ -193,8 +146,8 @@ def test_the_epoch_never_exceeds_the_number_of_epochs(
         (0.003, 0.01, ("0.00", "0.01")),
     ],
 )
-def test_a_run_far_below_one_epoch_has_two_significant_digits(
-    epoch: float, epochs: float, written: tuple[str, str]
+def test_the_epoch_never_exceeds_the_number_of_epochs_and_has_its_decimals(
+    epoch: float, epochs: float | None, written: tuple[str, str]
 ) -> None:
     assert formatting.epoch_of(epoch, epochs) == written
 

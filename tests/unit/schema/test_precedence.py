@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.errors import ConfigError, InputError
-from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.config import RunConfig, value_of
 from rnnlm_tui.schema.precedence import OTHER_VARIABLES, resolve_config, variable_of
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.toml import parse_toml, toml_text
@@ -38,7 +38,7 @@ def test_a_later_layer_wins_for_any_combination_of_layers() -> None:
         )
         found = resolve_config(
             preset=preset,
-            file=parse_toml(toml_text(nested(file)), "my.toml"),
+            file=parse_toml(toml_text(merge({}, file)), "my.toml"),
             environment={
                 variable_of(path): str(value).lower() for path, value in variables.items()
             },
@@ -47,9 +47,8 @@ def test_a_later_layer_wins_for_any_combination_of_layers() -> None:
         base = PRESETS[preset or "demo"]
         for path in VALUES:
             layers = [part[path] for part in (file, variables, options) if path in part]
-            value = getattr(getattr(found.config, path.split(".")[0]), path.split(".")[1])
-            below = getattr(getattr(base, path.split(".")[0]), path.split(".")[1])
-            assert value == (layers[-1] if layers else below)
+            value = value_of(found.config, path)
+            assert value == (layers[-1] if layers else value_of(base, path))
             origin = found.origins[path]
             if path in options:
                 assert (origin.layer, str(origin)) == ("command line", "--set")
@@ -60,22 +59,9 @@ def test_a_later_layer_wins_for_any_combination_of_layers() -> None:
                 assert str(origin).startswith("my.toml:")
             else:
                 assert origin.layer in ("default", "preset")
-                assert (origin.layer == "default") == (value == default(path))
+                assert (origin.layer == "default") == (value == value_of(RunConfig(), path))
             assert (path in found.chosen) == bool(layers)
         assert set(found.origins) == {"preset", *field_paths()}
-
-
-def nested(values: dict[str, object]) -> dict[str, object]:
-    sections: dict[str, dict[str, object]] = {}
-    for path, value in values.items():
-        section, _, name = path.partition(".")
-        sections.setdefault(section, {})[name] = value
-    return dict(sections)
-
-
-def default(path: str) -> object:
-    section, _, name = path.partition(".")
-    return getattr(getattr(RunConfig(), section), name)
 
 
 def test_a_run_as_base_keeps_the_origins_of_its_preset() -> None:

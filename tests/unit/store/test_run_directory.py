@@ -10,8 +10,6 @@ import pytest
 
 from rnnlm_tui.errors import RunNameError, StorageError
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.toml import toml_text
-from rnnlm_tui.schema.validation import config_to_raw
 from rnnlm_tui.store.paths import RunDirectory, check_run_name
 from rnnlm_tui.store.runs import create_run
 from tests.unit.store.rows import new_run
@@ -105,15 +103,3 @@ def test_a_missing_config_is_reported() -> None:
     with pytest.raises(StorageError, match=r"can't read .*config\.toml"):
         run.read_config()
     assert run.created() == 0.0
-
-
-def test_sampling_settings_of_an_earlier_version_are_read_as_the_nearest_valid_ones() -> None:
-    run = new_run()
-    text = toml_text(config_to_raw(run.read_config()))
-    run.config_path.write_text(
-        text.replace("temperature = 0.8", "temperature = 1e-40").replace(
-            "repetition_penalty = 1.0", "repetition_penalty = 1e-38"
-        )
-    )
-    sampling = run.read_config().sampling
-    assert (sampling.temperature, sampling.repetition_penalty) == (0.01, 0.1)
