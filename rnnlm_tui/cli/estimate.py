@@ -49,14 +49,13 @@ def estimate(
     Without --probe, nothing is measured. Steps are counted in a prepared corpus, or in a text of up
     to 8 MB for a tokenizer that needn't be learned.
     """
-    from rnnlm_tui.cli.config import allow_datasets, resolve, runnable_config
+    from rnnlm_tui.cli.config import allow_datasets, resolve
     from rnnlm_tui.client.estimate import estimate as estimate_config
     from rnnlm_tui.client.gpus import check_device, check_precision
     from rnnlm_tui.client.pretrained import check_tokenizer
 
     options = with_text(options, text)
-    given = (options.preset, options.config, options.assignments)
-    wanted = runnable_config(options) if probe else resolve(*given).config
+    wanted = resolve(options.preset, options.config, options.assignments).config
     check_device(wanted.training.device)
     check_tokenizer(wanted.tokenizer)
     check_precision(wanted.training)

@@ -105,7 +105,7 @@ def wanted_run(
         CheckpointError: the checkpoint is damaged.
         ConfigError: the config doesn't fit the parent.
     """
-    from rnnlm_tui.cli.config import allow_datasets, resolve, runnable_config
+    from rnnlm_tui.cli.config import allow_datasets, resolve
     from rnnlm_tui.schema.steering import settings_of, settings_text
     from rnnlm_tui.store.lineage import check_fits
 
@@ -116,7 +116,7 @@ def wanted_run(
     )
     start = check_optimizer_start(new.optimizer, given=given["from"])
     if new.parent is None:
-        wanted = runnable_config(new)
+        wanted = resolve(new.preset, new.config, new.assignments).config
         allow_datasets(wanted.corpus, new.assignments, trust=trust_dataset)
         return wanted, None
     fork = find_parent(new.parent, start)

@@ -218,8 +218,6 @@ def _open(
         return _dataset(name, corpus, root, codec)
     if name == "presidents":
         return _presidents()
-    if name == "python-docs":
-        return _python_docs()
     if name == "elman":
         return _elman(corpus)
     if name == NEWS:
@@ -258,39 +256,20 @@ def source_path(name: str) -> Path:
 
 
 def _presidents() -> Source:
-    addresses = builtin.find_addresses()
+    addresses = builtin.read_addresses()
 
     def documents(advance: Advance) -> Iterator[Document]:
         for address in addresses:
-            yield Document("test" if address.is_test else "train", builtin.read_sentences(address))
-            advance(address.path.stat().st_size)
+            yield Document("test" if address.is_test else "train", address.sentences)
+            advance(address.size)
 
     return Source(
         title=f"{len(addresses)} State of the Union addresses",
         eos_text=" ",
-        size=sum(address.path.stat().st_size for address in addresses),
-        fingerprint=lambda _: builtin.hash_addresses(addresses),
+        size=sum(address.size for address in addresses),
+        fingerprint=lambda _: builtin.addresses_hash(),
         documents=documents,
         reading=("presidents",),
-        tokenized=False,
-    )
-
-
-def _python_docs() -> Source:
-    topics = builtin.read_topics()
-
-    def documents(advance: Advance) -> Iterator[Document]:
-        for text in topics:
-            yield Document("train", builtin.topic_sentences(text))
-            advance(len(text.encode()))
-
-    return Source(
-        title="the Python language reference",
-        eos_text=" ",
-        size=sum(len(text.encode()) for text in topics),
-        fingerprint=lambda _: hashlib.sha256("\0".join(topics).encode()).hexdigest(),
-        documents=documents,
-        reading=("python-docs",),
         tokenized=False,
     )
 

@@ -43,9 +43,9 @@ class CorpusConfig(Section):
         min_length=1,
         title="source",
         description=(
-            "A built-in corpus (presidents, python-docs, elman; news is downloaded), a path: text,"
-            " code, records (.jsonl, .csv, .tsv, .json), a folder or a pattern (src/**/*.py), or a"
-            " dataset (python:module:name)."
+            "A built-in corpus (presidents, elman; news is downloaded), a path: text, code, records"
+            " (.jsonl, .csv, .tsv, .json), a folder or a pattern (src/**/*.py), or a dataset"
+            " (python:module:name)."
         ),
     )
     url: str = Field(

@@ -23,7 +23,7 @@ FEW_TOKENS = 2_000
 With 2,000 tokens, the standard error of the mean loss is about 0.05 nats.
 """
 
-BUILT_IN_SOURCES: tuple[str, ...] = ("presidents", "python-docs", "elman", "news")
+BUILT_IN_SOURCES: tuple[str, ...] = ("presidents", "elman", "news")
 """Values of `corpus.source` that aren't paths; `news` is downloaded on first use."""
 
 PYTHON_SOURCE = "python:"

@@ -128,7 +128,7 @@ def test_a_vocabulary_is_exact_or_an_upper_bound(
 
 def test_a_prepared_corpus_gives_steps_and_the_baseline(home: Path) -> None:
     config = RunConfig(
-        corpus=CorpusConfig(source="python-docs"),
+        corpus=CorpusConfig(source="presidents"),
         training=TrainingConfig(epochs=8, batch_size=20, bptt=35),
     )
     prepare(home, config, tokens=70_001, vocab_size=2_000)

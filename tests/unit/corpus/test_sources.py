@@ -197,7 +197,7 @@ def test_a_misspelled_source_gets_a_suggestion(
     assert raised.value.hint == 'did you mean "presidents"?'
     with pytest.raises(CorpusError, match="not found") as raised:
         opened(CorpusConfig(source="/nowhere/text.txt"))
-    assert "python-docs" in raised.value.hint
+    assert "presidents, elman, news" in raised.value.hint
 
 
 def test_split_lines_are_noted_after_reading(tmp_path: Path) -> None:
