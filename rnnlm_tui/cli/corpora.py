@@ -167,7 +167,7 @@ def _row(one: StoredCorpus, manifest: CorpusManifest | None) -> tuple[str, ...]:
             "",
             disk(one.bytes),
             one.name,
-            "" if one.preparing else "its next run continues",
+            "" if one.preparing else "its next run starts again",
         )
     tokens = (f"{manifest.splits[split].tokens:,}" for split in ("train", "validation", "test"))
     text = disk(sum(facts.bytes for facts in manifest.splits.values()))

@@ -133,7 +133,7 @@ def test_an_unfinished_corpus_is_listed_and_can_be_removed(
 ) -> None:
     left = home / "corpora" / ".unfinished-cccccccccccccccc"
     left.mkdir(parents=True)
-    (left / "unfinished.json").write_text(json.dumps({"source": "/texts/long.txt"}))
+    (left / "source").write_text("/texts/long.txt")
     (left / "train.txt").write_bytes(b"x" * 5_000_000)
     assert run(["corpus"]) == 0
     assert "/texts/long.txt" in capsys.readouterr().out
@@ -173,7 +173,8 @@ def test_a_corpus_prepared_during_confirmation_is_not_removed(
     with ExitStack() as taken:
 
         def take_up(*_arguments: str) -> bool:
-            return taken.enter_context(claimed(left, lambda: False, lambda: None))
+            own = claimed(left, lambda: False, lambda _: None, "reading")
+            return taken.enter_context(own) is not None
 
         monkeypatch.setattr("rnnlm_tui.cli.manage.confirmed", take_up)
         assert run(["corpus", "remove", "cccc"]) == 3

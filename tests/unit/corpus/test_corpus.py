@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import math
 import os
@@ -19,14 +18,14 @@ import numpy as np
 import pytest
 
 from rnnlm_tui.corpus import corpus as corpus_module
-from rnnlm_tui.corpus import download, encode, ngram, splits
+from rnnlm_tui.corpus import ngram
+from rnnlm_tui.corpus import progress as progress_module
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus, load_prepared, prepare_corpus
-from rnnlm_tui.corpus.identity import FORMER_FIELDS
 from rnnlm_tui.corpus.ngram import BigramModel, sentence_pairs, stream_pairs
 from rnnlm_tui.errors import CorpusError, StorageError, TokenizerError
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TrainingConfig
-from rnnlm_tui.schema.corpora import SPLITS, effective_settings
+from rnnlm_tui.schema.corpora import SPLITS
 from rnnlm_tui.schema.metrics import Progress
 from rnnlm_tui.schema.presets import CHARS, ELMAN
 from rnnlm_tui.schema.validation import merge, parse_config
@@ -115,9 +114,7 @@ def test_settings_without_an_effect_find_the_same_corpus(tmp_path: Path) -> None
     )
 
 
-def test_a_changed_text_tokenizer_or_rule_makes_another_corpus(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changed_text_tokenizer_or_setting_makes_another_corpus(tmp_path: Path) -> None:
     root, corpus = tmp_path / "corpora", write(tmp_path / "a.txt")
     paths = {
         prepare(root, corpus).path,
@@ -126,9 +123,7 @@ def test_a_changed_text_tokenizer_or_rule_makes_another_corpus(
     paths.add(prepare(root, corpus.model_copy(update={"lowercase": True})).path)
     write(tmp_path / "a.txt", [*LINES, "One more."])
     paths.add(prepare(root, corpus).path)
-    monkeypatch.setattr("rnnlm_tui.corpus.identity.RULES", 99)
-    paths.add(prepare(root, corpus).path)
-    assert len(paths) == 5
+    assert len(paths) == 4
 
 
 @pytest.mark.parametrize("damage", ["manifest", "truncated", "missing", "format"])
@@ -288,7 +283,7 @@ def test_progress_in_bytes_never_exceeds_its_total(tmp_path: Path) -> None:
 def test_the_baseline_reports_progress_and_can_be_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(progress_module, "INTERVAL_SECONDS", 0.0)
     monkeypatch.setattr(ngram, "_CHUNK", 100)
     reported: list[Progress] = []
 
@@ -310,48 +305,8 @@ def test_the_baseline_reports_progress_and_can_be_stopped(
     assert done == sorted(done)
 
 
-def test_a_stopped_preparation_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(splits, "_BATCH_LINES", 10)
-    monkeypatch.setattr(encode, "KEPT_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(download, "INTERVAL_SECONDS", 0.0)
-    corpus = write(tmp_path / "a.txt")
-    whole = prepare(tmp_path / "whole", corpus)
-    seen: list[Progress] = []
-    tries = 0
-    while True:
-        tries += 1
-        here = 0
-        reported: list[Progress] = []
-
-        def stop(progress: Progress) -> None:
-            nonlocal here
-            reported.append(progress)  # noqa: B023 (called within the loop's turn)
-            here += progress.phase == "encoding" and progress.done > 0
-            if here == 3:
-                raise KeyboardInterrupt
-
-        try:
-            prepared = prepare_corpus(corpus, WORDS, TrainingConfig(), tmp_path / "corpora", stop)
-            break
-        except KeyboardInterrupt:
-            assert (tries == 1) == ("reading" in {progress.phase for progress in reported})
-            encoded = [progress.done for progress in reported if progress.phase == "encoding"]
-            assert not seen or encoded[0] >= seen[-1].done
-            seen = [progress for progress in reported if progress.phase == "encoding"][:-1]
-    assert tries > 3
-    assert prepared.manifest.splits == whole.manifest.splits
-    for split in SPLITS:
-        assert prepared.tokens(split).tolist() == whole.tokens(split).tolist()
-        assert prepared.offsets(split).tolist() == whole.offsets(split).tolist()
-    assert (prepared.path / "tokenizer.json").read_bytes() == (
-        whole.path / "tokenizer.json"
-    ).read_bytes()
-    assert left_behind(tmp_path / "corpora") == [prepared.path.name]
-    assert left_behind(prepared.path) == left_behind(whole.path)
-
-
 @pytest.mark.parametrize("phase", ["reading", "tokenizer", "encoding", "baseline"])
-def test_a_killed_preparation_is_resumed_by_the_next(tmp_path: Path, phase: str) -> None:
+def test_a_killed_preparation_starts_again(tmp_path: Path, phase: str) -> None:
     corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
     code = (
         "import os, sys; from pathlib import Path; from rnnlm_tui.schema.config import *;"
@@ -360,21 +315,26 @@ def test_a_killed_preparation_is_resumed_by_the_next(tmp_path: Path, phase: str)
         " TokenizerConfig(kind='word', vocab_size=1000), TrainingConfig(), Path(sys.argv[2]),"
         " lambda progress: os.kill(os.getpid(), 9) if progress.phase == sys.argv[3] else None)"
     )
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code, corpus.source, str(root), phase], check=False
-        ).returncode
-        == -9
-    )
+    command = [sys.executable, "-c", code, corpus.source, str(root), phase]
+    assert subprocess.run(command, check=False).returncode == -9
     assert left_behind(root) != []
-    reported: list[Progress] = []
-    prepared = prepare_corpus(corpus, WORDS, TrainingConfig(), root, reported.append)
-    assert ("reading" in {progress.phase for progress in reported}) == (phase == "reading")
-    assert (
-        prepared.tokens("train").tolist()
-        == prepare(tmp_path / "other", corpus).tokens("train").tolist()
-    )
+    prepared = prepare(root, corpus)
+    whole = prepare(tmp_path / "other", corpus)
     assert left_behind(root) == [prepared.path.name]
+    assert left_behind(prepared.path) == left_behind(whole.path)
+    assert prepared.tokens("train").tolist() == whole.tokens("train").tolist()
+
+
+def test_a_stopped_preparation_leaves_no_files(tmp_path: Path) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.phase == "encoding":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_corpus(
+            write(tmp_path / "a.txt"), WORDS, TrainingConfig(), tmp_path / "corpora", stop
+        )
+    assert not left_behind(tmp_path / "corpora")
 
 
 def test_a_rejected_text_leaves_no_files(tmp_path: Path) -> None:
@@ -426,36 +386,6 @@ def test_a_local_tokenizer_at_another_path_finds_the_same_corpus(tmp_path: Path)
             ).path
         )
     assert len(found) == 1
-
-
-def test_a_corpus_of_an_earlier_version_opens(tmp_path: Path) -> None:
-    root, corpus = tmp_path / "corpora", write(tmp_path / "a.txt")
-    now = prepare(root, corpus)
-    settings = effective_settings(corpus, WORDS)
-    settings["corpus"] = {
-        name: value for name, value in settings["corpus"].items() if name in FORMER_FIELDS
-    }
-    facts = {
-        "format": 1,
-        "rules": 1,
-        "source": now.manifest.source_hash,
-        **settings,
-        "pretrained": None,
-    }
-    former = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    assert now.former_hash == former
-    written = json.loads((now.path / "manifest.json").read_text())
-    kept = {name: value for name, value in written.items() if name not in ("also", "enlarged")} | {
-        "hash": former
-    }
-    kept["corpus"] = {
-        name: value for name, value in kept["corpus"].items() if name in FORMER_FIELDS
-    }
-    (now.path / "manifest.json").write_text(json.dumps(kept))
-    now.path.rename(root / former[:16])
-    found = prepare(root, corpus)
-    assert found.path == root / former[:16]
-    assert found.manifest.hash == former
 
 
 def test_the_baseline_is_the_bigram_model_of_the_training_split_in_each_data_mode(
@@ -626,13 +556,10 @@ def test_a_short_text_gets_a_larger_validation_set_with_a_note(tmp_path: Path) -
         prepared.manifest.notes[0]
         == "validation uses 4 % of the text instead of 0.2 %: a smaller set would be too noisy"
     )
-    assert prepared.manifest.enlarged
-    assert prepared.former_hash == ""  # an earlier version would have made other files
 
 
 def test_a_large_enough_fraction_is_used_as_configured(tmp_path: Path) -> None:
     prepared = prepare(tmp_path / "corpora", write(tmp_path / "a.txt"))
-    assert not prepared.manifest.enlarged
     assert prepared.manifest.notes == ()
     assert "has only 90 tokens" in prepared.manifest.all_notes[0]
 
