@@ -28,7 +28,7 @@ from rnnlm_tui.corpus.progress import Meter, ProgressCallback
 from rnnlm_tui.corpus.sources import Source, open_source
 from rnnlm_tui.corpus.splits import (
     Piece,
-    check_bytes,
+    check_fills_batch,
     check_length,
     read_lines,
     split_pools,
@@ -306,7 +306,7 @@ def _build(order: _Order, work: Path, progress: ProgressCallback) -> Path:
     meter = Meter("reading", source.size, progress)
     pools = stage(source, order.corpus, work, meter.advance)
     meter.done()
-    check_bytes(source.title, pools["train"].bytes, order.training)
+    check_fills_batch(source.title, pools["train"].bytes, "byte", order.training)
     shares = split_shares(pools, order.corpus)
     pieces = split_pools(pools, shares)
     built = _tokenizer(config, order.corpus, pieces["train"], source, progress)

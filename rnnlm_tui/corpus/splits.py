@@ -315,21 +315,6 @@ def _last_line(path: Path, end: int) -> int:
     return 0
 
 
-def check_bytes(title: str, size: int, training: TrainingConfig) -> None:
-    """Check early, by bytes, that a text can fill a batch: no token is shorter than a byte.
-
-    Raises:
-        CorpusError: the text is too short.
-    """
-    wanted = smallest_training_split(training)
-    if size < wanted:
-        raise CorpusError(
-            f"{title} is too short for a batch: it has {counted(size, 'byte')}, but"
-            f" {_need(training)}",
-            hint="use more text, or lower training.batch_size",
-        )
-
-
 def check_length(manifest: CorpusManifest, training: TrainingConfig) -> None:
     """Check that the training split can fill a batch, and that the other splits have a target.
 
@@ -337,14 +322,10 @@ def check_length(manifest: CorpusManifest, training: TrainingConfig) -> None:
         CorpusError: a split is too short.
     """
     train = manifest.splits["train"]
-    have = train.tokens if training.data_mode == "stream" else train.sentences
-    what = "token" if training.data_mode == "stream" else "sentence"
-    if have < smallest_training_split(training):
-        raise CorpusError(
-            f"the training split is too short for a batch: it has {counted(have, what)}, but"
-            f" {_need(training)}",
-            hint="use more text, or lower training.batch_size",
-        )
+    if training.data_mode == "stream":
+        check_fills_batch("the training split", train.tokens, "token", training)
+    else:
+        check_fills_batch("the training split", train.sentences, "sentence", training)
     for split in EVALUATED:
         if manifest.splits[split].tokens < 2:
             raise CorpusError(
@@ -354,10 +335,23 @@ def check_length(manifest: CorpusManifest, training: TrainingConfig) -> None:
             )
 
 
-def _need(training: TrainingConfig) -> str:
-    if training.data_mode == "stream":
-        return (
-            f"{counted(training.batch_size, 'stream')} need at least"
-            f" {counted(smallest_training_split(training), 'token')}"
+def check_fills_batch(what: str, have: int, unit: str, training: TrainingConfig) -> None:
+    """Check that a training text can fill a batch.
+
+    Args:
+        have: tokens or, for sentence mode, sentences; or bytes, because no token is shorter.
+
+    Raises:
+        CorpusError: the text is too short.
+    """
+    wanted, batch = smallest_training_split(training), training.batch_size
+    if have < wanted:
+        need = (
+            f"{counted(batch, 'stream')} need at least {counted(wanted, 'token')}"
+            if training.data_mode == "stream"
+            else f"a batch needs {counted(batch, 'sentence')}"
         )
-    return f"a batch needs {counted(training.batch_size, 'sentence')}"
+        raise CorpusError(
+            f"{what} is too short for a batch: it has {counted(have, unit)}, but {need}",
+            hint="use more text, or lower training.batch_size",
+        )
