@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from itertools import islice
 
 import pytest
@@ -114,21 +115,17 @@ class Scorer:
         return stem, next(index for index, verbs in enumerate(CLASSES) if stem in verbs)
 
 
-def test_the_entropy_matches_sampled_sentences() -> None:
+def test_entropy_and_length_match_those_of_sampled_sentences() -> None:
     grammar = elman_grammar()
-    bits = [Scorer(sentence).sentence() for sentence in islice(grammar.sample(7), SENTENCES)]
-    mean = sum(bits) / SENTENCES
-    error = math.sqrt(sum((value - mean) ** 2 for value in bits) / (SENTENCES - 1) / SENTENCES)
-    assert abs(mean - grammar.entropy() / math.log(2)) < 2 * error
-    assert error < 0.03
-
-
-def test_the_expected_length_matches_sampled_sentences() -> None:
-    grammar = elman_grammar()
-    lengths = [len(sentence.split()) for sentence in islice(grammar.sample(11), SENTENCES)]
-    mean = sum(lengths) / SENTENCES
-    error = math.sqrt(sum((value - mean) ** 2 for value in lengths) / SENTENCES / SENTENCES)
-    assert abs(mean - grammar.expected_words()) < 3 * error
+    sentences = list(islice(grammar.sample(7), SENTENCES))
+    for values, expected in (
+        ([Scorer(sentence).sentence() for sentence in sentences], grammar.entropy() / math.log(2)),
+        ([len(sentence.split()) for sentence in sentences], grammar.expected_words()),
+    ):
+        error = statistics.stdev(values) / math.sqrt(SENTENCES)
+        assert abs(statistics.fmean(values) - expected) < 3 * error < 0.1
+    assert any("who the" in sentence for sentence in sentences)
+    assert max(sentence.split().count("who") for sentence in sentences) >= MAX_DEPTH
 
 
 def test_the_entropy_of_a_small_grammar() -> None:
@@ -149,13 +146,6 @@ def test_probabilities_of_every_symbol_sum_to_one() -> None:
     assert all(
         math.isclose(sum(rule.probability for rule in rules), 1) for rules in grammar.rules.values()
     )
-
-
-def test_verbs_agree_across_relative_clauses() -> None:
-    sentences = list(islice(elman_grammar().sample(3), 20_000))
-    assert any("who the" in sentence for sentence in sentences)
-    assert max(sentence.split().count("who") for sentence in sentences) >= MAX_DEPTH
-    assert all(Scorer(sentence).sentence() > 0 for sentence in sentences[:2_000])
 
 
 def test_the_same_seed_gives_the_same_sentences() -> None:

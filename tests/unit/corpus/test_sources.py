@@ -33,97 +33,74 @@ def write(folder: Path, **files: str) -> Path:
     return folder
 
 
-READ: dict[str, tuple[dict[str, str], str, str, dict[str, list[list[str]]], list[str]]] = {
-    "a file": ({"a.txt": "one\ntwo\n"}, "a.txt", "a.txt", {"train": [["one", "two"]]}, []),
-    "a folder": (
-        {"books/a.txt": "one\n", "books/b.txt": "two\nthree\n"},
-        "books",
-        "books, 2 files",
-        {"train": [["one"], ["two", "three"]]},
-        [],
-    ),
-    "train and test": (
-        {"x/train.txt": "a\n", "x/test.txt": "b\n", "x/readme.txt": "c\n"},
-        "x",
-        "x, 2 files",
-        {"train": [["a"]], "test": [["b"]]},
+TREEBANK = "ptb.train.txt ptb.valid.txt ptb.test.txt"
+CASES: list[tuple[str, str, dict[str, str], list[str]]] = [
+    ("a.txt", "a.txt", {"train": "a.txt"}, []),
+    ("b/a.txt b/b.txt", "b", {"train": "b/a.txt b/b.txt"}, []),
+    (
+        "train.txt test.txt readme.txt",
+        ".",
+        {"train": "train.txt", "test": "test.txt"},
         [
             "1 other file in the folder ignored",
             "no valid.txt next to train.txt: 5 % is used for validation from the training text",
         ],
     ),
-    "all splits, with the shorter prefix": (
-        {
-            "x/ptb.train.txt": "a\n",
-            "x/ptb.valid.txt": "v\n",
-            "x/ptb.test.txt": "b\n",
-            "x/ptb.char.train.txt": "a _\n",
-            "x/ptb.char.test.txt": "b _\n",
-            "x/README.txt": "r\n",
-        },
-        "x",
-        "x, 3 files",
-        {"train": [["a"]], "validation": [["v"]], "test": [["b"]]},
+    (
+        f"{TREEBANK} ptb.char.train.txt ptb.char.test.txt README.txt",  # the shorter prefix
+        ".",
+        {"train": "ptb.train.txt", "validation": "ptb.valid.txt", "test": "ptb.test.txt"},
         ["3 other files in the folder ignored"],
     ),
-    "no test file": (
-        {"x/ptb.train.txt": "a\n", "x/ptb.valid.txt": "v\n"},
-        "x",
-        "x, 2 files",
-        {"train": [["a"], ["v"]]},
+    (
+        "ptb.train.txt ptb.valid.txt",
+        ".",
+        {"train": "ptb.train.txt ptb.valid.txt"},
         [
             "no ptb.test.txt next to ptb.train.txt: 5 % is used for validation and 5 % for test"
             " from all files"
         ],
     ),
-    "records": (
-        {"a.jsonl": '{"text": "one\\ntwo"}\n{"text": "three"}\n'},
-        "a.jsonl",
-        "a.jsonl",
-        {"train": [["one", "two"], ["three"]]},
-        [],
-    ),
-    "a table": (
-        {"a.csv": "id,text\n1,One.\n2,Two.\n"},
-        "a.csv",
-        "a.csv",
-        {"train": [["One."], ["Two."]]},
-        [],
-    ),
-    "a pattern": (
-        {"src/a.py": "a\n", "src/deep/b.py": "b\n", "src/deep/c.c": "c\n"},
-        "src/**/*.py",
-        "src/**/*.py, 2 files",
-        {"train": [["a"], ["b"]]},
-        [],
-    ),
-    "a name that looks like a pattern": (
-        {"a[1].txt": "one\n"},
-        "a[1].txt",
-        "a[1].txt",
-        {"train": [["one"]]},
-        [],
-    ),
-    "code is never a split": (
-        {"x/train.py": "a\n", "x/test.py": "b\n", "x/model.py": "c\n"},
-        "x",
-        "x, 3 files",
-        {"train": [["c"], ["b"], ["a"]]},
-        [],
-    ),
-}
+    ("train.txt test.txt", "train.txt", {"train": "train.txt"}, []),
+    ("s/a.py s/deep/b.py s/deep/c.c", "s/**/*.py", {"train": "s/a.py s/deep/b.py"}, []),
+    ("a[1].txt a1.txt", "a[1].txt", {"train": "a[1].txt"}, []),
+    ("train.py test.py model.py", ".", {"train": "model.py test.py train.py"}, []),
+]
 
 
-@pytest.mark.parametrize("kind", READ)
-def test_what_is_read_as_which_documents(tmp_path: Path, kind: str) -> None:
-    files, name, title, documents, notes = READ[kind]
-    for path, text in files.items():
+@pytest.mark.parametrize(("files", "name", "documents", "notes"), CASES)
+def test_each_file_is_a_document_of_the_split_that_its_name_says(
+    tmp_path: Path, files: str, name: str, documents: dict[str, str], notes: list[str]
+) -> None:
+    for path in files.split():
         (tmp_path / path).parent.mkdir(exist_ok=True, parents=True)
-        (tmp_path / path).write_text(text, encoding="utf-8")
-    source = opened(CorpusConfig(source=f"{tmp_path}/{name}", layout="sentences"))
-    assert contents(source) == documents
-    assert (source.title, source.notes) == (title, notes)
-    assert (source.eos_text, source.tokenized) == ("\n", None)
+        (tmp_path / path).write_text(f"{path}\n", encoding="utf-8")
+    source = opened(CorpusConfig(source=f"{tmp_path / name}", layout="sentences"))
+    assert contents(source) == {
+        split: [[path] for path in held.split()] for split, held in documents.items()
+    }
+    read = sum(len(held.split()) for held in documents.values())
+    folder = tmp_path.name if name == "." else name
+    assert source.title == (folder if read == 1 else f"{folder}, {read} files")
+    assert (source.eos_text, source.tokenized, source.notes) == ("\n", None, notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.txt", "One.\nTwo.\nThree.\n"),
+        ("a.jsonl", '{"id": 1, "body": "One.\\nTwo."}\n{"body": "Three."}\n'),
+        ("a.csv", 'id,body\n1,"One.\nTwo."\n2,Three.\n'),
+    ],
+)
+def test_each_record_is_a_document_of_lines(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    (documents,) = contents(
+        opened(CorpusConfig(source=str(tmp_path / name), text_field="body"))
+    ).values()
+    assert documents == (
+        [["One.", "Two.", "Three."]] if name == "a.txt" else [["One.", "Two."], ["Three."]]
+    )
 
 
 def test_what_matches_nothing_or_lacks_the_column_is_rejected(tmp_path: Path) -> None:
