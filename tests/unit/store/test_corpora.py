@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig
-from rnnlm_tui.schema.corpora import CORPUS_FORMAT, CorpusManifest, SplitFacts
+from rnnlm_tui.schema.corpora import CORPUS_FORMAT, CorpusManifest
 from rnnlm_tui.store.corpora import find_corpus, list_corpora
 from rnnlm_tui.store.runs import create_run
+from tests.fakes.manifests import corpus_manifest, store_manifest
 
 
 def prepare(
@@ -20,25 +21,8 @@ def prepare(
     corpus: CorpusConfig | None = None,
     tokenizer: TokenizerConfig | None = None,
 ) -> CorpusManifest:
-    facts = SplitFacts(documents=1, sentences=2, tokens=3, bytes=4)
-    manifest = CorpusManifest(
-        hash=name,
-        corpus=corpus or CorpusConfig(),
-        tokenizer=tokenizer or TokenizerConfig(),
-        title="57 addresses",
-        source_hash="s",
-        vocab_size=2_048,
-        token_dtype="uint16",
-        eos_id=1,
-        pad_id=0,
-        eos_text=" ",
-        splits={"train": facts, "validation": facts, "test": facts},
-        bigram={},
-        created=created,
-    )
-    folder = home / "corpora" / name
-    folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text(manifest.model_dump_json(), encoding="utf-8")
+    manifest = corpus_manifest(corpus, tokenizer, created=created)
+    store_manifest(home, manifest, name)
     return manifest
 
 
