@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import statistics
+from collections.abc import Callable
 from itertools import islice
 
 import pytest
@@ -36,96 +38,42 @@ def test_the_addresses_have_the_documented_size() -> None:
     assert not any(mark in everything for mark in ("[", "]", "Audience member", "The President. "))
 
 
-SENTENCES = 100_000
-SINGULAR = {"boy": 0.26, "girl": 0.22, "dog": 0.18, "cat": 0.14, "woman": 0.12, "man": 0.08}
-PLURAL = {"boys": 0.26, "girls": 0.22, "dogs": 0.18, "cats": 0.14, "women": 0.12, "men": 0.08}
-NAMES = {"john": 0.6, "mary": 0.4}
-CLASSES = (
-    {"chase": 0.45, "feed": 0.35, "follow": 0.2},
-    {"see": 0.6, "hear": 0.4},
-    {"walk": 0.5, "live": 0.3, "sleep": 0.2},
-)
-RELATIVE = (0.35, 0.2, 0.0)
+SENTENCES = 50_000
+PLURAL = {"boys", "girls", "dogs", "cats", "women", "men"}
 
 
-class Scorer:
-    """-log2 p of a sentence, read from left to right, where each word shows the choice."""
-
-    def __init__(self, sentence: str) -> None:
-        self.words = sentence.split()
-        self.place = 0
-        self.bits = 0.0
-
-    def choose(self, probability: float) -> None:
-        self.bits -= math.log2(probability)
-
-    @property
-    def next(self) -> str:
-        return self.words[self.place]
-
-    def take(self) -> str:
-        self.place += 1
-        return self.words[self.place - 1]
-
-    def sentence(self) -> float:
-        self.choose(0.5)
-        self.verb_phrase(self.noun_phrase(0), 0)
-        assert self.take() == "."
-        assert self.place == len(self.words)
-        return self.bits
-
-    def noun_phrase(self, depth: int) -> bool:
-        """Whether the noun is plural."""
-        word = self.take()
-        if word in NAMES:
-            self.choose(0.2 * NAMES[word])
-            return False
-        assert word == "the"
-        noun = self.take()
-        plural = noun in PLURAL
-        has_clause = self.next == "who"
-        clause = RELATIVE[depth] if has_clause else 1 - RELATIVE[depth]
-        self.choose((1 if plural else 0.8) * clause * (PLURAL if plural else SINGULAR)[noun])
-        if has_clause:
-            self.take()
-            if self.next == "the" or self.next in NAMES:
-                self.choose(0.2)
-                stem, kind = self.verb(self.noun_phrase(depth + 1))
-                self.choose((0.6, 0.4)[kind] * CLASSES[kind][stem])
-            else:
-                self.choose(0.6)
-                self.verb_phrase(plural, depth + 1)
-        return plural
-
-    def verb_phrase(self, plural: bool, depth: int) -> None:
-        stem, kind = self.verb(plural)
-        has_object = self.next == "the" or self.next in NAMES
-        self.choose(
-            {(0, True): 0.4, (1, True): 0.2, (1, False): 0.15, (2, False): 0.25}[kind, has_object]
-            * CLASSES[kind][stem]
-        )
-        if has_object:
-            self.choose(0.5)
-            self.noun_phrase(depth)
-
-    def verb(self, plural: bool) -> tuple[str, int]:
-        word = self.take()
-        assert word.endswith("s") != plural
-        stem = word if plural else word[:-1]
-        return stem, next(index for index, verbs in enumerate(CLASSES) if stem in verbs)
+def mean_of(grammar: Grammar, symbol: str, of_rule: Callable[[Rule], float]) -> float:
+    """The mean of the sum over a symbol's derivation, by going through it."""
+    return sum(
+        rule.probability
+        * (of_rule(rule) + sum(mean_of(grammar, part, of_rule) for part in rule.parts))
+        for rule in grammar.rules.get(symbol, ())
+    )
 
 
-def test_entropy_and_length_match_those_of_sampled_sentences() -> None:
+def test_entropy_and_length_are_those_of_all_derivations_and_of_sampled_sentences() -> None:
     grammar = elman_grammar()
-    sentences = list(islice(grammar.sample(7), SENTENCES))
-    for values, expected in (
-        ([Scorer(sentence).sentence() for sentence in sentences], grammar.entropy() / math.log(2)),
-        ([len(sentence.split()) for sentence in sentences], grammar.expected_words()),
-    ):
-        error = statistics.stdev(values) / math.sqrt(SENTENCES)
-        assert abs(statistics.fmean(values) - expected) < 3 * error < 0.1
-    assert any("who the" in sentence for sentence in sentences)
-    assert max(sentence.split().count("who") for sentence in sentences) >= MAX_DEPTH
+    entropy = mean_of(grammar, "S", lambda rule: -math.log(rule.probability))
+    words = mean_of(
+        grammar, "S", lambda rule: sum(part not in grammar.rules for part in rule.parts)
+    )
+    assert grammar.entropy() == pytest.approx(entropy)
+    assert grammar.expected_words() == pytest.approx(words)
+    lengths = [len(sentence.split()) for sentence in islice(grammar.sample(11), SENTENCES)]
+    error = statistics.stdev(lengths) / math.sqrt(SENTENCES)
+    assert abs(statistics.fmean(lengths) - words) < 3 * error < 0.1
+
+
+def test_subjects_and_verbs_agree_also_in_relative_clauses() -> None:
+    sentences = [sentence.split() for sentence in islice(elman_grammar().sample(3), 20_000)]
+    assert max(sentence.count("who") for sentence in sentences) >= MAX_DEPTH
+    for words in sentences:
+        if "who" not in words:
+            place = 2 if words[0] == "the" else 1
+            assert words[place].endswith("s") != (words[place - 1] in PLURAL), words
+        for place, word in enumerate(words):
+            if word == "who" and words[place + 1] not in ("the", "john", "mary"):
+                assert words[place + 1].endswith("s") != (words[place - 1] in PLURAL), words
 
 
 def test_the_entropy_of_a_small_grammar() -> None:
@@ -155,4 +103,8 @@ def test_the_same_seed_gives_the_same_sentences() -> None:
         "the cats see .",
         "the girls live .",
     ]
+    many = "".join(islice(grammar.sample(1990), 20_000)).encode()
+    assert hashlib.sha256(many).hexdigest() == (
+        "75dadca8d9ba78701edbf4731b69ab1bbad9ffb5fcfbfa7435cf5071b98cd4c1"
+    )
     assert list(islice(grammar.sample(1), 50)) != list(islice(grammar.sample(2), 50))

@@ -28,8 +28,7 @@ from rnnlm_tui.errors import CorpusError, RnnlmError, StorageError
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.schema.corpora import SPLITS
 from rnnlm_tui.schema.metrics import Progress
-from rnnlm_tui.schema.presets import CHARS, ELMAN
-from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.schema.presets import ELMAN
 
 LINES = [
     f"{who} {what} the {where}, {number} times."
@@ -542,21 +541,3 @@ def test_sentences_in_both_training_and_test_are_noted_unless_they_are_short(
     assert notes[0].startswith("20 of 21 test sentences (95 %)")
     short = prepare(tmp_path / "corpora", write(tmp_path / "a.txt", ["Yes.", "No."] * 300))
     assert short.manifest.notes == ()
-
-
-def test_the_preset_chars_keeps_every_character(tmp_path: Path) -> None:
-    text = "".join(f"def f{number}(x):\n\treturn x +  {number}\n\n\n" for number in range(400))
-    (tmp_path / "input.txt").write_text(text)
-    config = parse_config(
-        merge(CHARS, {"corpus.source": str(tmp_path / "input.txt"), "training.batch_size": 4})
-    )
-    prepared = prepare_corpus(
-        config.corpus, config.tokenizer, config.training, tmp_path / "corpora", lambda _: None
-    )
-    codec = TextCodec(prepared.path)
-    assert (config.training.data_mode, config.model.cell_type, codec.kind) == (
-        "stream",
-        "lstm",
-        "character",
-    )
-    assert "".join(codec.decode(prepared.tokens(split).tolist()) for split in SPLITS) == text

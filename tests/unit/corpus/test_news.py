@@ -142,22 +142,6 @@ def test_a_folder_that_can_not_be_locked_is_reported(
     assert server.requests == []
 
 
-def test_without_a_length_a_stop_leaves_no_file(
-    root: Path, server: ArchiveServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(download, "_BLOCK", 500)
-    monkeypatch.setattr("rnnlm_tui.corpus.progress.INTERVAL_SECONDS", 0.0)
-    server.chunked = True
-
-    def stop(progress: Progress) -> None:
-        if progress.done:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        ensure_news(root, server.url, stop)
-    assert lying_in(root) == []
-
-
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_stop_while_unpacking_keeps_only_the_archive(
     root: Path, server: ArchiveServer, chunked: bool
