@@ -184,8 +184,11 @@ class CorpusManifest(BaseModel):
     def is_from(self, corpus: CorpusConfig, tokenizer: TokenizerConfig) -> bool:
         """Whether these settings lead to this corpus; fields without an effect are ignored."""
         wanted = effective_settings(corpus, tokenizer)
-        known = (effective_settings(one.corpus, one.tokenizer) for one in (self, *self.also))
-        return wanted in known
+        known = (
+            (self.corpus, self.tokenizer),
+            *((other.corpus, other.tokenizer) for other in self.also),
+        )
+        return any(effective_settings(*settings) == wanted for settings in known)
 
 
 def effective_settings(
