@@ -67,13 +67,6 @@ class Grammar:
     start: str
     rules: Mapping[str, tuple[Rule, ...]]
 
-    def words(self) -> list[str]:
-        """All words, sorted."""
-        return sorted(
-            {part for rules in self.rules.values() for rule in rules for part in rule.parts}
-            - set(self.rules)
-        )
-
     def entropy(self) -> float:
         """Entropy of a sentence in nats: the sum of expected uses times entropy by symbol."""
         return sum(

@@ -185,11 +185,6 @@ class PythonDataset:
         """The number of items."""
         return sum(len(held) for held in self._splits.values())
 
-    @property
-    def splits(self) -> tuple[Split, ...]:
-        """The splits that it has."""
-        return tuple(self._splits)
-
     def texts(self) -> Iterator[tuple[Split, str]]:
         """Every item as a text, with its split.
 
