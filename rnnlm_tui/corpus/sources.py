@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from rnnlm_tui.corpus import builtin
 from rnnlm_tui.corpus.builtin import Grammar, elman_grammar
-from rnnlm_tui.corpus.datasets import PythonDataset, TokenCodec, item_units
+from rnnlm_tui.corpus.datasets import PythonDataset, TokenCodec
 from rnnlm_tui.corpus.news import NEWS, news_files, news_fingerprint
 from rnnlm_tui.corpus.records import read_records
 from rnnlm_tui.corpus.text_files import (
@@ -218,8 +218,6 @@ def _open(
         return _dataset(name, corpus, root, codec)
     if name == "presidents":
         return _presidents()
-    if name == "python-docs":
-        return _python_docs()
     if name == "elman":
         return _elman(corpus)
     if name == NEWS:
@@ -258,39 +256,20 @@ def source_path(name: str) -> Path:
 
 
 def _presidents() -> Source:
-    addresses = builtin.find_addresses()
+    addresses = builtin.read_addresses()
 
     def documents(advance: Advance) -> Iterator[Document]:
         for address in addresses:
-            yield Document("test" if address.is_test else "train", builtin.read_sentences(address))
-            advance(address.path.stat().st_size)
+            yield Document("test" if address.is_test else "train", address.sentences)
+            advance(address.size)
 
     return Source(
         title=f"{len(addresses)} State of the Union addresses",
         eos_text=" ",
-        size=sum(address.path.stat().st_size for address in addresses),
-        fingerprint=lambda _: builtin.hash_addresses(addresses),
+        size=sum(address.size for address in addresses),
+        fingerprint=lambda _: builtin.addresses_hash(),
         documents=documents,
         reading=("presidents",),
-        tokenized=False,
-    )
-
-
-def _python_docs() -> Source:
-    topics = builtin.read_topics()
-
-    def documents(advance: Advance) -> Iterator[Document]:
-        for text in topics:
-            yield Document("train", builtin.topic_sentences(text))
-            advance(len(text.encode()))
-
-    return Source(
-        title="the Python language reference",
-        eos_text=" ",
-        size=sum(len(text.encode()) for text in topics),
-        fingerprint=lambda _: hashlib.sha256("\0".join(topics).encode()).hexdigest(),
-        documents=documents,
-        reading=("python-docs",),
         tokenized=False,
     )
 
@@ -351,13 +330,9 @@ def _dataset(
     def documents(advance: Advance) -> Iterator[Document]:
         reader = LineReader(Path(data.name.module), advance)
         for split, text in data.texts():
-            yield Document(split, item_units(text, layout, reader))
+            yield Document(split, _item_units(text, layout, reader))
             advance(len(text.encode()))
-        if reader.cut_lines:
-            notes.append(
-                f"{counted(reader.cut_lines, 'line')} longer than {MAX_LINE_BYTES:,} bytes split"
-                f" into several {layout}"
-            )
+        notes.extend(_cut_note(reader.cut_lines, layout))
 
     return Source(
         title=f"{counted(data.items, 'item')} of {data.name}",
@@ -464,22 +439,11 @@ def _files(title: str, files: list[tuple[Path, Split]], corpus: CorpusConfig) ->
             reader = LineReader(path, advance)
             if holds_records(path):
                 for text in read_records(reader, corpus.text_field):
-                    yield Document(
-                        split,
-                        (
-                            reader.split_lines(text)
-                            if layout == "sentences"
-                            else _unchanged_units(reader, [text], layout)
-                        ),
-                    )
+                    yield Document(split, _item_units(text, layout, reader))
             else:
                 yield Document(split, text_units(reader, layout))
             cut += reader.cut_lines
-        if cut:
-            notes.append(
-                f"{counted(cut, 'line')} longer than {MAX_LINE_BYTES:,} bytes split into several"
-                f" {layout}"
-            )
+        notes.extend(_cut_note(cut, layout))
 
     return Source(
         title=title if len(files) == 1 else f"{title}, {counted(len(files), 'file')}",
@@ -494,6 +458,11 @@ def _files(title: str, files: list[tuple[Path, Split]], corpus: CorpusConfig) ->
     )
 
 
+def _cut_note(lines: int, layout: TextLayout) -> list[str]:
+    cut = f"{counted(lines, 'line')} longer than {MAX_LINE_BYTES:,} bytes"
+    return [f"{cut} split into several {layout}"] if lines else []
+
+
 def text_units(reader: LineReader, layout: TextLayout) -> Iterator[str]:
     """The units of a text file: sentences, lines without line breaks, or pieces of raw text.
 
@@ -502,13 +471,14 @@ def text_units(reader: LineReader, layout: TextLayout) -> Iterator[str]:
     """
     if layout == "sentences":
         return reader.lines()
-    return _unchanged_units(reader, reader.text(), layout)
+    return raw_units(reader.text()) if layout == "raw" else reader.kept_lines(reader.text())
 
 
-def _unchanged_units(
-    reader: LineReader, blocks: Iterable[str], layout: TextLayout
-) -> Iterator[str]:
-    return raw_units(blocks) if layout == "raw" else reader.kept_lines(blocks)
+def _item_units(text: str, layout: TextLayout, reader: LineReader) -> Iterable[str]:
+    """The units of a record or item: sentences, lines, or pieces of raw text."""
+    if layout == "sentences":
+        return reader.split_lines(text)
+    return raw_units([text]) if layout == "raw" else reader.kept_lines([text])
 
 
 def _with_test(source: Source, test: Source) -> Source:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-
-from pydantic import BaseModel, ConfigDict
 
 from rnnlm_tui.corpus.sources import Advance, Source
 from rnnlm_tui.errors import CorpusError
@@ -51,17 +49,6 @@ class Piece:
     documents: int
 
 
-class PoolFacts(BaseModel):
-    """The state of a pool, stored so that an interrupted preparation can be resumed."""
-
-    model_config = ConfigDict(frozen=True)
-
-    bytes: int
-    documents: int
-    stride: int
-    ends: tuple[int, ...]
-
-
 class Pool:
     """A plain file with one sentence (or other unit) per line, and the ends of its documents.
 
@@ -69,19 +56,12 @@ class Pool:
     memory.
     """
 
-    def __init__(self, path: Path, facts: PoolFacts | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
-        self.bytes = 0 if facts is None else facts.bytes
-        self.documents = 0 if facts is None else facts.documents
-        self._stride = 1 if facts is None else facts.stride
-        self._ends: list[int] = [] if facts is None else list(facts.ends)
-
-    @property
-    def facts(self) -> PoolFacts:
-        """The state from which another process can continue."""
-        return PoolFacts(
-            bytes=self.bytes, documents=self.documents, stride=self._stride, ends=tuple(self._ends)
-        )
+        self.bytes = 0
+        self.documents = 0
+        self._stride = 1
+        self._ends: list[int] = []
 
     def end_document(self, end: int) -> None:
         """Record the end of a document that is not empty."""
@@ -117,7 +97,7 @@ def stage(
     Raises:
         CorpusError: the source can't be read or contains no text.
     """
-    pools = {split: Pool(pool_path(folder, split)) for split in SPLITS}
+    pools = {split: Pool(folder / f"{split}.txt") for split in SPLITS}
     with ExitStack() as stack:
         files = {
             split: stack.enter_context(pool.path.open("w", encoding="utf-8", newline="\n"))
@@ -137,11 +117,6 @@ def stage(
             hint="each line that isn't empty is a sentence",
         )
     return pools
-
-
-def pool_path(folder: Path, split: Split) -> Path:
-    """The path of a split's plain file."""
-    return folder / f"{split}.txt"
 
 
 def staged_lines(units: Iterable[str], layout: TextLayout, corpus: CorpusConfig) -> Iterator[str]:
@@ -229,46 +204,14 @@ def split_pools(
     return pieces
 
 
-def split_shares(
-    pools: dict[Split, Pool], corpus: CorpusConfig, *, enlarges: bool = True
-) -> dict[Split, float]:
-    """The fraction to split off for each missing set, at least MIN_HELD_OUT_BYTES.
-
-    Args:
-        enlarges: False for the configured fraction, however small, as in earlier versions.
-    """
+def split_shares(pools: dict[Split, Pool], corpus: CorpusConfig) -> dict[Split, float]:
+    """The fraction to split off for each missing set, at least MIN_HELD_OUT_BYTES."""
     wanted: tuple[tuple[Split, float], ...] = (
         ("test", corpus.test_fraction),
         ("validation", corpus.validation_fraction),
     )
-    least = (
-        min(MAX_ENLARGED_SHARE, MIN_HELD_OUT_BYTES / max(1, pools["train"].bytes))
-        if enlarges
-        else 0.0
-    )
+    least = min(MAX_ENLARGED_SHARE, MIN_HELD_OUT_BYTES / max(1, pools["train"].bytes))
     return {split: max(fraction, least) for split, fraction in wanted if not pools[split].bytes}
-
-
-def without_first(pieces: Sequence[Piece], size: int) -> list[Piece]:
-    """The pieces without the first `size` bytes, which must end with a sentence."""
-    left: list[Piece] = []
-    for piece in pieces:
-        skipped = min(size, piece.end - piece.start)
-        size -= skipped
-        if piece.start + skipped < piece.end:
-            left.append(replace(piece, start=piece.start + skipped))
-    return left
-
-
-def only_first(pieces: Sequence[Piece], size: int) -> list[Piece]:
-    """The first `size` bytes of the pieces, which must end with a sentence."""
-    kept: list[Piece] = []
-    for piece in pieces:
-        end = min(piece.end, piece.start + size)
-        size -= end - piece.start
-        if end > piece.start:
-            kept.append(replace(piece, end=end))
-    return kept
 
 
 def units_of(staged: list[bytes], layout: TextLayout) -> tuple[list[bytes], list[bool] | None]:
@@ -372,21 +315,6 @@ def _last_line(path: Path, end: int) -> int:
     return 0
 
 
-def check_bytes(title: str, size: int, training: TrainingConfig) -> None:
-    """Check early, by bytes, that a text can fill a batch: no token is shorter than a byte.
-
-    Raises:
-        CorpusError: the text is too short.
-    """
-    wanted = smallest_training_split(training)
-    if size < wanted:
-        raise CorpusError(
-            f"{title} is too short for a batch: it has {counted(size, 'byte')}, but"
-            f" {_need(training)}",
-            hint="use more text, or lower training.batch_size",
-        )
-
-
 def check_length(manifest: CorpusManifest, training: TrainingConfig) -> None:
     """Check that the training split can fill a batch, and that the other splits have a target.
 
@@ -394,14 +322,10 @@ def check_length(manifest: CorpusManifest, training: TrainingConfig) -> None:
         CorpusError: a split is too short.
     """
     train = manifest.splits["train"]
-    have = train.tokens if training.data_mode == "stream" else train.sentences
-    what = "token" if training.data_mode == "stream" else "sentence"
-    if have < smallest_training_split(training):
-        raise CorpusError(
-            f"the training split is too short for a batch: it has {counted(have, what)}, but"
-            f" {_need(training)}",
-            hint="use more text, or lower training.batch_size",
-        )
+    if training.data_mode == "stream":
+        check_fills_batch("the training split", train.tokens, "token", training)
+    else:
+        check_fills_batch("the training split", train.sentences, "sentence", training)
     for split in EVALUATED:
         if manifest.splits[split].tokens < 2:
             raise CorpusError(
@@ -411,10 +335,23 @@ def check_length(manifest: CorpusManifest, training: TrainingConfig) -> None:
             )
 
 
-def _need(training: TrainingConfig) -> str:
-    if training.data_mode == "stream":
-        return (
-            f"{counted(training.batch_size, 'stream')} need at least"
-            f" {counted(smallest_training_split(training), 'token')}"
+def check_fills_batch(what: str, have: int, unit: str, training: TrainingConfig) -> None:
+    """Check that a training text can fill a batch.
+
+    Args:
+        have: tokens or, for sentence mode, sentences; or bytes, because no token is shorter.
+
+    Raises:
+        CorpusError: the text is too short.
+    """
+    wanted, batch = smallest_training_split(training), training.batch_size
+    if have < wanted:
+        need = (
+            f"{counted(batch, 'stream')} need at least {counted(wanted, 'token')}"
+            if training.data_mode == "stream"
+            else f"a batch needs {counted(batch, 'sentence')}"
         )
-    return f"a batch needs {counted(training.batch_size, 'sentence')}"
+        raise CorpusError(
+            f"{what} is too short for a batch: it has {counted(have, unit)}, but {need}",
+            hint="use more text, or lower training.batch_size",
+        )

@@ -484,9 +484,6 @@ def _unreadable(path: Path, error: OSError) -> CorpusError:
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
         return CorpusError(
             f"{path} not found",
-            hint=(
-                "use the path of a text file or folder, or one of presidents, python-docs, elman,"
-                " news"
-            ),
+            hint="use the path of a text file or folder, or one of presidents, elman, news",
         )
     return CorpusError(f"can't read {path}: {(error.strerror or str(error)).lower()}")

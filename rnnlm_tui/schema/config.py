@@ -74,9 +74,9 @@ class CorpusConfig(Section):
     source: str = field(
         "presidents",
         "source",
-        "A built-in corpus (presidents, python-docs, elman; news is downloaded), a path: text,"
-        " code, records (.jsonl, .csv, .tsv, .json), a folder or a pattern (src/**/*.py), or a"
-        " dataset (python:module:name).",
+        "A built-in corpus (presidents, elman; news is downloaded), a path: text, code, records"
+        " (.jsonl, .csv, .tsv, .json), a folder or a pattern (src/**/*.py), or a dataset"
+        " (python:module:name).",
         min_length=1,
     )
     url: str = field(

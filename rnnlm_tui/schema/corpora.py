@@ -13,7 +13,7 @@ from rnnlm_tui.schema.formatting import counted, user_path
 from rnnlm_tui.schema.record import Record
 
 MANIFEST_NAME = "manifest.json"
-CORPUS_FORMAT = 1
+CORPUS_FORMAT = 2
 """Increased when the files or how they are made change; older corpora are then prepared again."""
 
 FEW_TOKENS = 2_000
@@ -22,7 +22,7 @@ FEW_TOKENS = 2_000
 With 2,000 tokens, the standard error of the mean loss is about 0.05 nats.
 """
 
-BUILT_IN_SOURCES: tuple[str, ...] = ("presidents", "python-docs", "elman", "news")
+BUILT_IN_SOURCES: tuple[str, ...] = ("presidents", "elman", "news")
 """Values of `corpus.source` that aren't paths; `news` is downloaded on first use."""
 
 PYTHON_SOURCE = "python:"
@@ -39,8 +39,8 @@ FOLDER_DIGITS = 16
 UNFINISHED_PREFIX = ".unfinished-"
 """Prefix of an unfinished preparation's folder, followed by the name of the finished corpus."""
 
-UNFINISHED_NAME = "unfinished.json"
-"""The file in that folder with the source and the progress."""
+UNFINISHED_NAME = "source"
+"""The file in that folder with the value of `corpus.source`."""
 
 TextLayout = Literal["sentences", "lines", "raw"]
 """`corpus.layout` with `auto` resolved."""
@@ -157,9 +157,7 @@ class CorpusManifest(Record):
     also: tuple[PreparedFrom, ...] = ()
     """Other settings that lead to the same files."""
     first_lines: tuple[tuple[str, ...], ...] = ()
-    """The first units of the training text, split into tokens; empty in earlier versions."""
-    enlarged: bool = False
-    """Whether the validation or test set was enlarged because it would have been too small."""
+    """The first units of the training text, split into tokens."""
 
     @property
     def all_notes(self) -> tuple[str, ...]:
@@ -179,23 +177,10 @@ class CorpusManifest(Record):
     def is_from(self, corpus: CorpusConfig, tokenizer: TokenizerConfig) -> bool:
         """Whether these settings lead to this corpus; fields without an effect are ignored."""
         wanted = effective_settings(corpus, tokenizer)
-        known = [
+        known = (
             (self.corpus, self.tokenizer),
             *((other.corpus, other.tokenizer) for other in self.also),
-        ]
-        # Corpora of earlier versions have no layout and match both.
-        if corpus.layout in ("auto", "sentences"):
-            known = [
-                (
-                    (
-                        held
-                        if "layout" in held.model_fields_set
-                        else held.model_copy(update={"layout": corpus.layout})
-                    ),
-                    other,
-                )
-                for held, other in known
-            ]
+        )
         return any(effective_settings(*settings) == wanted for settings in known)
 
 
@@ -210,13 +195,8 @@ def effective_settings(
 
 
 def unused_corpus_fields(corpus: CorpusConfig) -> set[str]:
-    """Corpus fields that don't affect the prepared files.
-
-    They include the layout `sentences`, so that corpora from before that setting keep their hash.
-    """
-    layout = (
-        {"layout"} if corpus.layout == "sentences" or corpus.source in BUILT_IN_SOURCES else set()
-    )
+    """Corpus fields that don't affect the prepared files."""
+    layout = {"layout"} if corpus.source in BUILT_IN_SOURCES else set()
     return layout | (
         {"url"} if "elman" in (corpus.source, corpus.test_source) else {"url", "sentences", "seed"}
     )

@@ -16,7 +16,7 @@ import torch
 from pydantic import JsonValue
 
 from rnnlm_tui.corpus.corpus import PreparedCorpus, prepare_corpus
-from rnnlm_tui.corpus.download import ProgressCallback
+from rnnlm_tui.corpus.progress import ProgressCallback
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
 from rnnlm_tui.engine.device import cuda_versions, instructions, processor
 from rnnlm_tui.engine.trainer import Trainer
@@ -144,12 +144,6 @@ def check_settings(run: RunDirectory, manifest: Manifest, config: RunConfig) -> 
         )
 
 
-def trained_on(manifest: Manifest) -> str | None:
-    """Hash of the corpus that a checkpoint was trained on; None: not recorded."""
-    known = manifest.facts.get(CORPUS_KEY)
-    return known if isinstance(known, str) else None
-
-
 def prepare_text(
     run: RunDirectory,
     config: RunConfig,
@@ -176,7 +170,6 @@ def prepare_text(
             corpora_dir(),
             progress,
             known,
-            trained_on=None if checkpoint is None else trained_on(checkpoint),
         )
 
     with storage_errors("build the corpus in", corpora_dir()):
@@ -199,7 +192,7 @@ def check_data(run: RunDirectory, manifest: Manifest, corpus: PreparedCorpus) ->
     known = manifest.facts.get(CORPUS_KEY)
     source = corpus.manifest.corpus.source
     now = _tokenizer_hash(corpus)
-    if known not in (None, corpus.manifest.hash, corpus.former_hash or None):
+    if known not in (None, corpus.manifest.hash):
         raise CorpusError(
             f"the corpus {_changed(known, corpus.manifest.hash, manifest.step)} ({source})",
             hint=ways,

@@ -80,9 +80,9 @@ def test_the_two_commands_start_from_a_bare_python() -> None:
     commands = re.findall(r"^python3 -m venv .*$", README, re.MULTILINE)
     assert len(commands) == 2
     assert commands[0].endswith("rnnlm-tui train --name plain-otter")
-    assert "[demo]" in commands[0]
+    assert "pip install -q . &&" in commands[0]
     assert commands[1].endswith("-m pytest -n 3 --dist loadfile")
-    assert "[demo,dev]" in commands[1]
+    assert "pip install -q -e '.[dev]' &&" in commands[1]
 
 
 def test_extras_are_installed_from_the_clone_as_the_readme_does() -> None:
@@ -91,9 +91,8 @@ def test_extras_are_installed_from_the_clone_as_the_readme_does() -> None:
         assert "pip install 'rnnlm-tui[" not in path.read_text(encoding="utf-8"), path
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     pip = re.findall(r"&& (\S+/pip) install", README)
-    for extra in ("demo", "export"):
-        assert extra in extras["optional-dependencies"]
-        assert install_extra(extra) == f"{pip[0]} install '.[{extra}]'"
+    assert "export" in extras["optional-dependencies"]
+    assert install_extra("export") == f"{pip[0]} install '.[export]'"
 
 
 def test_every_command_in_the_documentation_exists() -> None:
@@ -214,7 +213,7 @@ def test_hooks_before_a_commit_are_the_linters_of_the_tests() -> None:
         assert (Path(sys.executable).parent / program).exists(), program
 
 
-def test_the_wheel_holds_the_guides(tmp_path: Path) -> None:
+def test_the_wheel_holds_the_guides_and_the_addresses(tmp_path: Path) -> None:
     pytest.importorskip("hatchling", reason="the build backend isn't installed")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True, timeout=120, cwd=ROOT)
@@ -227,3 +226,4 @@ def test_the_wheel_holds_the_guides(tmp_path: Path) -> None:
     )
     for guide in GUIDES:
         assert f"rnnlm_tui/docs/{guide.topic}.md" in listing.stdout
+    assert "rnnlm_tui/corpus/presidents.txt.zst" in listing.stdout

@@ -12,8 +12,9 @@ import numpy as np
 
 from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.schema.config import ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
-from rnnlm_tui.schema.corpora import SPLITS, CorpusManifest, SplitFacts
+from rnnlm_tui.schema.corpora import SPLITS
 from rnnlm_tui.worker.probe import measure
+from tests.fakes.manifests import corpus_manifest
 
 SENTENCE_TOKENS = 33
 SENTENCES = 4_000
@@ -38,20 +39,13 @@ def random_corpus(
     if as_in_text:
         lengths = np.where(draw.random(sentences) < 0.48, 30, draw.integers(4, 30, sentences))
     tokens = int(lengths.sum())
-    facts = SplitFacts(documents=1, sentences=sentences, tokens=tokens, bytes=4 * tokens)
-    manifest = CorpusManifest(
-        hash="ab" * 32,
-        corpus=config.corpus,
-        tokenizer=config.tokenizer,
+    manifest = corpus_manifest(
+        config.corpus,
+        config.tokenizer,
+        tokens,
+        sentences,
         title="random tokens",
-        source_hash="cd" * 32,
         vocab_size=vocab_size,
-        token_dtype="uint16",
-        eos_id=1,
-        pad_id=0,
-        eos_text="\n",
-        splits=dict.fromkeys(SPLITS, facts),
-        bigram={},
         created=time.time(),
     )
     # The k-th most frequent token has a share of 1 / k: the logarithm of its rank is uniform.

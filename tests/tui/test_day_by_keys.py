@@ -72,7 +72,7 @@ async def test_a_day_from_the_demo_to_an_export(
 ) -> None:
     changes = {"training.max_steps": ENDLESS, "checkpoint.every": 200, "model.tie_weights": False}
     demo = tiny_config(write_text(tmp_path / "text.txt"), changes)
-    monkeypatch.setattr("rnnlm_tui.client.start.with_available_corpus", lambda _config: demo)
+    monkeypatch.setattr("rnnlm_tui.tui.screens.runs._demo", lambda: demo)
     monkeypatch.setattr("tests.tui.support.DEADLINE", 240.0)  # five processes start
     monkeypatch.chdir(tmp_path)
 

@@ -12,8 +12,7 @@ from textual.content import Content
 from textual.events import Key
 
 from rnnlm_tui.client.arrangement import ArrangedRun
-from rnnlm_tui.client.start import with_available_corpus
-from rnnlm_tui.errors import CorpusError, install_extra
+from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import EventRow
@@ -221,20 +220,17 @@ async def test_the_run_under_the_cursor_is_the_open_one_on_every_pane(
         assert "›  plain-otter" in shown(app)
 
 
-async def test_the_first_launch_offers_a_demo_that_this_machine_has(
+async def test_the_first_launch_offers_the_demo(
     starts: list[RunConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_config: RunConfig) -> RunDirectory:
-        raise CorpusError("the corpus needs a package", hint="wait for a better time")
+        raise CorpusError("the disk is busy", hint="wait for a better time")
 
-    monkeypatch.setattr("rnnlm_tui.client.start.find_spec", lambda _name: None)
     monkeypatch.setattr(
         "rnnlm_tui.system.machine.describe_machine", lambda _home: make_machine(gpu=False)
     )
     async with at_home(None) as (app, pilot):
-        await until(pilot, lambda: shows(app, "Elman RNN on the Python language reference"))
-        assert f"for the State of the Union: {install_extra('demo')}" in text_of(app)
-        assert "57 State of the Union addresses" not in text_of(app)
+        await until(pilot, lambda: shows(app, "57 State of the Union addresses"))
         assert "CPU, 8 cores" in text_of(app)
         assert lines_of(app)[0].endswith("gpu1 · 8 CPUs")
         with monkeypatch.context() as patch:
@@ -243,8 +239,7 @@ async def test_the_first_launch_offers_a_demo_that_this_machine_has(
         assert app.current_mode == "runs"
         await pilot.press("enter")
         await until(pilot, lambda: app.current_mode == "train" and "calm-badger" in text_of(app))
-    assert starts == [with_available_corpus(DEMO)]
-    assert starts[0].corpus.source == "python-docs"
+    assert starts == [DEMO]
 
 
 async def test_a_long_list_scrolls_draws_only_what_changes_and_leaves_room_for_the_detail(

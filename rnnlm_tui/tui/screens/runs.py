@@ -276,7 +276,7 @@ class RunsScreen(SteersRuns):
 
     async def _describe_demo(self, first: FirstLaunch) -> None:
         """Show what the demo trains, and how long that takes here."""
-        first.demo = demo = await self.context.wait_for(_demo)
+        demo = await self.context.wait_for(_demo)
         first.estimate = await self.context.wait_for(lambda: client.estimate.estimate(demo))
 
     # the cursor
@@ -583,4 +583,4 @@ class RunsScreen(SteersRuns):
 def _demo() -> RunConfig:
     from rnnlm_tui.schema.presets import DEMO
 
-    return client.start.with_available_corpus(DEMO)
+    return DEMO

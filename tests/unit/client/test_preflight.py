@@ -14,7 +14,6 @@ from rnnlm_tui.client.pretrained import check_tokenizer
 from rnnlm_tui.client.start import (
     check_before_start,
     check_corpus,
-    with_available_corpus,
 )
 from rnnlm_tui.errors import CorpusError, DeviceError, TokenizerError
 from rnnlm_tui.schema.config import (
@@ -31,7 +30,7 @@ def source(path: Path) -> CorpusConfig:
     return CorpusConfig(source=str(path))
 
 
-@pytest.mark.parametrize("name", ["presidents", "python-docs", "elman"])
+@pytest.mark.parametrize("name", ["presidents", "elman"])
 def test_the_built_in_corpora_pass(name: str) -> None:
     check_before_start(RunConfig(corpus=CorpusConfig(source=name)))
 
@@ -138,15 +137,6 @@ def test_the_check_imports_nothing_heavy_and_writes_nothing(home: Path) -> None:
         == "[]\n"
     )
     assert not home.exists()
-
-
-def test_presidents_falls_back_to_python_docs_without_its_package(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    assert with_available_corpus(RunConfig()) == RunConfig()
-    monkeypatch.setattr(start, "find_spec", lambda _: None)
-    assert with_available_corpus(RunConfig()).corpus.source == "python-docs"
-    assert with_available_corpus(PRESETS["elman"]) == PRESETS["elman"]
 
 
 def test_news_passes_before_the_download_and_is_checked_afterwards(

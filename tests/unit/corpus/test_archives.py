@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
-import tracemalloc
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -33,12 +32,8 @@ def take_out(
     """The files after unpacking, even if it fails."""
     (tmp_path / "archive").write_bytes(packed)
     (tmp_path / "out").mkdir(exist_ok=True)
-    unpack(
-        tmp_path / "archive",
-        WANTED,
-        tmp_path / "out",
-        (reported if reported is not None else []).append,
-    )
+    report = (reported if reported is not None else []).append
+    unpack(tmp_path / "archive", tmp_path / "out", report)
     return {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
 
 
@@ -56,24 +51,21 @@ def test_only_the_wanted_files_are_extracted(tmp_path: Path, folder: str) -> Non
 
 
 @pytest.mark.parametrize(
-    ("bad", "words"),
+    "bad",
     [
-        (member("../evil.txt", tarfile.REGTYPE), "outside its folder"),
-        (member("news/../../evil.txt", tarfile.REGTYPE), "outside its folder"),
-        (member("/etc/evil.txt", tarfile.REGTYPE), "outside its folder"),
-        (member("news\\..\\evil.txt", tarfile.REGTYPE), "outside its folder"),
-        (member("news/train.txt", tarfile.SYMTYPE, "/etc/passwd"), "a link"),
-        (member("news/train.txt", tarfile.LNKTYPE, "/etc/passwd"), "a link"),
-        (member("news/null", tarfile.CHRTYPE), "a device"),
-        (member("news/pipe", tarfile.FIFOTYPE), "a device"),
+        member("../evil.txt", tarfile.REGTYPE),
+        member("news/../../evil.txt", tarfile.REGTYPE),
+        member("/etc/evil.txt", tarfile.REGTYPE),
+        member("news/train.txt", tarfile.SYMTYPE, "/etc/passwd"),
+        member("news/train.txt", tarfile.LNKTYPE, "/etc/passwd"),
+        member("news/train.txt", tarfile.CHRTYPE),
+        member("news/pipe", tarfile.FIFOTYPE),
     ],
 )
-def test_an_archive_with_an_unsafe_member_is_rejected(
-    tmp_path: Path, bad: tarfile.TarInfo, words: str
-) -> None:
-    with pytest.raises(CorpusError, match=words) as raised:
-        take_out(tmp_path, archive_of(TEXTS, bad))
-    assert raised.value.message.startswith("the archive is unsafe")
+def test_whatever_else_an_archive_has_is_left_in_it(tmp_path: Path, bad: tarfile.TarInfo) -> None:
+    assert take_out(tmp_path, archive_of(TEXTS, bad)) == {
+        Path(name).name: data for name, data in TEXTS.items()
+    }
     assert not list(tmp_path.rglob("evil.txt"))
     assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
 
@@ -92,51 +84,6 @@ def sized(kind: bytes, size: int, name: str = "news/note") -> bytes:
     return made.tobuf(tarfile.GNU_FORMAT)
 
 
-ENDLESS = [
-    pytest.param(
-        (sized(tarfile.GNUTYPE_LONGNAME, 48 << 20), *[bytes(1 << 20)] * 48), id="a long name"
-    ),
-    pytest.param((sized(tarfile.XHDTYPE, 48 << 20), *[bytes(1 << 20)] * 48), id="a pax header"),
-    pytest.param(
-        (
-            sized(tarfile.REGTYPE, 512),
-            bytes(512),
-            sized(tarfile.XGLTYPE, 48 << 20),
-            *[bytes(1 << 20)] * 48,
-        ),
-        id="a pax header behind a file",
-    ),
-    pytest.param(
-        (
-            sized(tarfile.DIRTYPE, 48 << 20),
-            sized(tarfile.GNUTYPE_LONGNAME, 24 << 20),
-            *[bytes(1 << 20)] * 24,
-        ),
-        id="a folder that lays claim to bytes",
-    ),
-    pytest.param((sized(tarfile.REGTYPE, 0) * 20_000,), id="very many files"),
-]
-
-
-@pytest.mark.parametrize("blocks", ENDLESS)
-def test_endless_headers_are_rejected_before_they_use_memory(
-    tmp_path: Path, blocks: tuple[bytes, ...]
-) -> None:
-    packed = gzip_of(*blocks, bytes(1024))
-    tracemalloc.start()
-    try:
-        with pytest.raises(CorpusError, match=r"unsafe: its headers have more than 1\.0 MB"):
-            take_out(tmp_path, packed)
-        assert tracemalloc.get_traced_memory()[1] < len(packed) + (12 << 20)
-    finally:
-        tracemalloc.stop()
-
-
-def test_chained_headers_are_rejected(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="hundreds of headers for one file"):
-        take_out(tmp_path, gzip_of(sized(tarfile.XHDTYPE, 0) * 1_000, bytes(1024)))
-
-
 def test_long_names_and_comments_are_accepted(tmp_path: Path) -> None:
     packed = io.BytesIO()
     with tarfile.open(
@@ -149,75 +96,69 @@ def test_long_names_and_comments_are_accepted(tmp_path: Path) -> None:
     assert set(take_out(tmp_path, packed.getvalue())) == set(WANTED)
 
 
-@pytest.mark.parametrize("size", [-512, 1 << 60])
-def test_impossible_sizes_are_rejected_immediately(tmp_path: Path, size: int) -> None:
-    with pytest.raises(CorpusError, match=r"negative size|would unpack to more than|damaged"):
-        take_out(tmp_path, gzip_of(sized(tarfile.REGTYPE, size), bytes(1024)))
-
-
-def test_data_after_the_last_file_is_limited_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(news, "ALWAYS_ALLOWED_BYTES", 1 << 20)
-    with pytest.raises(CorpusError, match="would unpack to more than"):
-        take_out(tmp_path, gzip_of(gzip.decompress(archive_of(TEXTS)), bytes(8 << 20)))
-
-
-@pytest.mark.parametrize("name", ["news/train.txt", "bomb"])
-def test_an_archive_that_expands_too_much_is_rejected_before_it_is_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    monkeypatch.setattr(news, "ALWAYS_ALLOWED_BYTES", 1 << 20)
-    with pytest.raises(CorpusError, match="would unpack to more than"):
-        take_out(tmp_path, archive_of({name: bytes(8 << 20)}))
-    assert sum(path.stat().st_size for path in (tmp_path / "out").iterdir()) == 0
-
-
-def test_a_disk_too_small_for_a_file_is_reported_with_needed_and_free_space(tmp_path: Path) -> None:
-    (tmp_path / "archive").write_bytes(archive_of(TEXTS))
-    with pytest.raises(StorageError, match=r"train\.txt: needs 40 kB, 12 kB free"):
-        unpack(tmp_path / "archive", WANTED, tmp_path, lambda _: None, free=lambda _: 12_000)
-
-
-@pytest.mark.parametrize("where", [40, -4])
-def test_a_flipped_bit_is_found_even_after_the_last_file(tmp_path: Path, where: int) -> None:
+def flipped(place: int) -> bytes:
     packed = bytearray(archive_of(TEXTS))
-    packed[where] ^= 1
-    with pytest.raises(CorpusError, match="damaged"):
-        take_out(tmp_path, bytes(packed))
+    packed[place] ^= 1
+    return bytes(packed)
 
 
-@pytest.mark.parametrize(
-    "packed",
-    [b"", b"<html>", gzip.compress(b"no tar at all" * 100), archive_of(TEXTS)[:-200]],
-    ids=["nothing", "a page", "no tar", "cut"],
-)
-def test_a_damaged_or_other_archive_is_rejected(tmp_path: Path, packed: bytes) -> None:
-    with pytest.raises(CorpusError, match=r"damaged|lacks"):
+def sparse(name: str) -> bytes:
+    """The header of a file of 8 GiB with one part, of one byte, at the start."""
+    raw = bytearray(member(name, tarfile.GNUTYPE_SPARSE).tobuf(tarfile.GNU_FORMAT))
+    raw[386:398], raw[398:410] = b"00000000000\0", b"00000000001\0"
+    raw[483:495], raw[124:136] = b"77777777777\0", b"00000000001\0"
+    raw[148:156] = b" " * 8
+    raw[148:156] = f"{sum(raw[:512]):06o}\0 ".encode()
+    return bytes(raw) + b"x".ljust(512, b"\0")
+
+
+TOO_MUCH = "unpacks to more than 60 times its size"
+REJECTED = {
+    "nothing": (b"", "damaged"),
+    "a page": (b"<html>", "damaged"),
+    "no tar": (gzip.compress(b"no tar at all" * 100), "damaged"),
+    "cut": (archive_of(TEXTS)[:-200], "damaged"),
+    "a flipped bit": (flipped(40), "damaged"),
+    "a flipped bit after the last file": (flipped(-4), "damaged"),
+    "chained headers": (gzip_of(sized(tarfile.XHDTYPE, 0) * 1_000, bytes(1024)), "damaged"),
+    "a negative size": (gzip_of(sized(tarfile.REGTYPE, -512), bytes(1024)), "has a wrong size"),
+    "an endless file": (gzip_of(sized(tarfile.REGTYPE, 1 << 60), bytes(1024)), TOO_MUCH),
+    "a sparse file": (gzip_of(sparse("news/train.txt"), bytes(1024)), TOO_MUCH),
+    "a large text": (archive_of({"news/train.txt": bytes(8 << 20)}), TOO_MUCH),
+    "another large file": (archive_of({"bomb": bytes(8 << 20)}), TOO_MUCH),
+    "data after the last file": (
+        gzip_of(gzip.decompress(archive_of(TEXTS)), bytes(8 << 20)),
+        TOO_MUCH,
+    ),
+    "one file": (
+        archive_of({"news/test.txt": b"a\n"}),
+        r"train\.txt not found in the archive, it contains test\.txt",
+    ),
+    "no file": (archive_of({"readme": b"a\n"}), "it contains neither"),
+    "an empty file": (
+        archive_of({"news/test.txt": b"a\n", "news/train.txt": b""}),
+        r"train\.txt in the archive is empty",
+    ),
+    "a file twice": (
+        archive_of({"news/train.txt": b"a\n", "train.txt": b"b\n"}),
+        r"contains train\.txt twice",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REJECTED)
+def test_an_archive_that_is_damaged_or_not_what_is_wanted_is_rejected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    packed, words = REJECTED[kind]
+    monkeypatch.setattr(news, "ALWAYS_ALLOWED_BYTES", 1 << 20)
+    with pytest.raises(CorpusError, match=words):
         take_out(tmp_path, packed)
 
 
-def test_an_archive_that_lacks_a_file_is_rejected_with_its_contents(tmp_path: Path) -> None:
-    with pytest.raises(
-        CorpusError, match=r"train\.txt not found in the archive, it contains test\.txt"
-    ):
-        take_out(tmp_path, archive_of({"news/test.txt": b"a\n"}))
-    with pytest.raises(CorpusError, match=r"train\.txt in the archive is empty"):
-        take_out(tmp_path, archive_of({"news/test.txt": b"a\n", "news/train.txt": b""}))
-    with pytest.raises(CorpusError, match=r"contains train\.txt twice"):
-        take_out(tmp_path, archive_of({"news/train.txt": b"a\n", "train.txt": b"b\n"}))
-
-
-def test_a_sparse_file_is_rejected(tmp_path: Path) -> None:
-    header = member("news/train.txt", tarfile.GNUTYPE_SPARSE)
-    raw = bytearray(header.tobuf(tarfile.GNU_FORMAT))
-    raw[386:398], raw[398:410] = (
-        b"00000000000\0",
-        b"00000000001\0",
-    )  # one part, of one byte, at the start
-    raw[483:495] = b"77777777777\0"  # of a file of 8 GiB
-    raw[124:136] = b"00000000001\0"
-    raw[148:156] = b" " * 8
-    raw[148:156] = f"{sum(raw[:512]):06o}\0 ".encode()
-    with pytest.raises(CorpusError, match="a sparse file"):
-        take_out(tmp_path, gzip_of(bytes(raw), b"x".ljust(512, b"\0"), bytes(1024)))
+def test_a_disk_too_small_for_a_file_is_reported_with_needed_and_free_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(news, "free_bytes", lambda _: 12_000)
+    with pytest.raises(StorageError, match=r"train\.txt: needs 40 kB, 12 kB free"):
+        take_out(tmp_path, archive_of(TEXTS))

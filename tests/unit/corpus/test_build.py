@@ -9,27 +9,33 @@ import pytest
 from rnnlm_tui.corpus.build import (
     claimed,
     discard,
+    empty,
     move_unheld,
     publish,
     sweep,
 )
 
 
-def test_a_finished_folder_is_renamed_once_and_the_second_of_two_builders_is_told(
-    tmp_path: Path,
-) -> None:
+def test_a_finished_folder_replaces_what_has_its_name(tmp_path: Path) -> None:
+    work, target = tmp_path / "work", tmp_path / "abc"
     for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "who").write_text(name)
-    assert publish(tmp_path / "first", tmp_path / "abc")
-    assert not publish(tmp_path / "second", tmp_path / "abc")
-    assert (tmp_path / "abc" / "who").read_text() == "first"
-    assert not (tmp_path / "first").exists()
+        (work / name).mkdir(parents=True)
+        (work / name / "who").write_text(name)
+        publish(work / name, target)
+        assert (target / "who").read_text() == name
+    empty(work)
+    assert list(tmp_path.rglob("who")) == [target / "who"]
 
 
-def test_sweeping_a_missing_folder_creates_nothing(tmp_path: Path) -> None:
+def test_only_what_no_process_builds_is_swept(tmp_path: Path) -> None:
     sweep(tmp_path / "none")
     assert not (tmp_path / "none").exists()
+    for name in (".unfinished-a", ".unfinished-b", "finished"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "text").write_text(name)
+    with claimed(tmp_path / ".unfinished-b", lambda: False, lambda _: None, "reading"):
+        sweep(tmp_path)
+        assert {path.name for path in tmp_path.iterdir()} == {".unfinished-b", "finished"}
 
 
 def test_a_damaged_folder_is_removed_completely(tmp_path: Path) -> None:
@@ -42,7 +48,7 @@ def test_a_damaged_folder_is_removed_completely(tmp_path: Path) -> None:
 def test_a_folder_in_use_is_not_moved(tmp_path: Path) -> None:
     folder, place = tmp_path / "abc", tmp_path / "place"
     place.mkdir()
-    with claimed(folder, lambda: False, lambda: None):
+    with claimed(folder, lambda: False, lambda _: None, "reading"):
         (folder / "text").write_text("kept")
         with pytest.raises(BlockingIOError):
             move_unheld(folder, place)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -19,17 +19,16 @@ import numpy as np
 import pytest
 
 from rnnlm_tui.corpus import corpus as corpus_module
-from rnnlm_tui.corpus import download, encode, ngram, splits
+from rnnlm_tui.corpus import ngram
+from rnnlm_tui.corpus import progress as progress_module
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus, load_prepared, prepare_corpus
-from rnnlm_tui.corpus.identity import FORMER_FIELDS
 from rnnlm_tui.corpus.ngram import BigramModel, sentence_pairs, stream_pairs
-from rnnlm_tui.errors import CorpusError, StorageError, TokenizerError
+from rnnlm_tui.errors import CorpusError, RnnlmError, StorageError
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TrainingConfig
-from rnnlm_tui.schema.corpora import SPLITS, effective_settings
+from rnnlm_tui.schema.corpora import SPLITS
 from rnnlm_tui.schema.metrics import Progress
-from rnnlm_tui.schema.presets import CHARS, ELMAN
-from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.schema.presets import ELMAN
 
 LINES = [
     f"{who} {what} the {where}, {number} times."
@@ -57,6 +56,15 @@ def prepare(
 
 def left_behind(root: Path) -> list[str]:
     return sorted(path.name for path in root.iterdir()) if root.exists() else []
+
+
+def contents(prepared: PreparedCorpus) -> dict[str, bytes]:
+    """The corpus's files without its manifest."""
+    return {
+        path.name: path.read_bytes()
+        for path in prepared.path.iterdir()
+        if path.name != "manifest.json"
+    }
 
 
 @pytest.mark.parametrize("kind", ["byte", "character", "word", "bpe"])
@@ -94,30 +102,18 @@ def test_every_sentence_is_in_exactly_one_split(tmp_path: Path, kind: str, eos: 
 def test_a_second_preparation_builds_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    corpus = write(tmp_path / "a.txt")
-    first = prepare(tmp_path / "corpora", corpus)
+    corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
+    first = prepare(root, corpus)
     monkeypatch.setattr(corpus_module, "_build", None)
-    assert prepare(tmp_path / "corpora", corpus) == first
-    assert load_prepared(first.path) == first
+    assert prepare(root, corpus) == load_prepared(first.path) == first
     assert first.path.name == first.manifest.hash[:16]
+    # nor does one with settings that have no effect
+    for changes in ({"seed": 5}, {"sentences": 500}, {"url": "http://a.example"}):
+        assert prepare(root, corpus.model_copy(update=changes)).path == first.path
+    assert prepare(root, corpus, WORDS.model_copy(update={"name": "unused"})).path == first.path
 
 
-def test_settings_without_an_effect_find_the_same_corpus(tmp_path: Path) -> None:
-    corpus = write(tmp_path / "a.txt")
-    first = prepare(tmp_path / "corpora", corpus)
-    assert (
-        prepare(tmp_path / "corpora", corpus.model_copy(update={"seed": 5, "sentences": 500})).path
-        == first.path
-    )
-    assert (
-        prepare(tmp_path / "corpora", corpus, WORDS.model_copy(update={"name": "unused"})).path
-        == first.path
-    )
-
-
-def test_a_changed_text_tokenizer_or_rule_makes_another_corpus(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changed_text_tokenizer_or_setting_makes_another_corpus(tmp_path: Path) -> None:
     root, corpus = tmp_path / "corpora", write(tmp_path / "a.txt")
     paths = {
         prepare(root, corpus).path,
@@ -126,29 +122,45 @@ def test_a_changed_text_tokenizer_or_rule_makes_another_corpus(
     paths.add(prepare(root, corpus.model_copy(update={"lowercase": True})).path)
     write(tmp_path / "a.txt", [*LINES, "One more."])
     paths.add(prepare(root, corpus).path)
-    monkeypatch.setattr("rnnlm_tui.corpus.identity.RULES", 99)
-    paths.add(prepare(root, corpus).path)
-    assert len(paths) == 5
+    assert len(paths) == 4
 
 
-@pytest.mark.parametrize("damage", ["manifest", "truncated", "missing", "format"])
-def test_a_damaged_corpus_is_rejected_and_rebuilt(tmp_path: Path, damage: str) -> None:
-    corpus = write(tmp_path / "a.txt")
-    first = prepare(tmp_path / "corpora", corpus)
-    tokens = first.tokens("train").tolist()
-    manifest = first.path / "manifest.json"
-    if damage == "manifest":
-        manifest.write_text("{")
-    elif damage == "truncated":
-        (first.path / "train.bin").write_bytes((first.path / "train.bin").read_bytes()[:-2])
-    elif damage == "missing":
-        (first.path / "tokenizer.json").unlink()
-    else:
-        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"format": 999}))
-    with pytest.raises(StorageError):
+@pytest.mark.parametrize(
+    ("name", "damage", "words"),
+    [
+        ("manifest.json", lambda _: b"{", "invalid"),
+        (
+            "manifest.json",
+            lambda data: data.replace(b'"format": 2', b'"format": 999'),
+            "format 999",
+        ),
+        (
+            "manifest.json",
+            lambda data: re.sub(
+                rb'"vocab_size": \d+,\n  "token', b'"vocab_size": 65537, "token', data
+            ),
+            "65,537 types don't fit into uint16",
+        ),
+        ("train.bin", lambda data: data[:-2], "must have"),
+        ("test.offsets.bin", lambda data: data + bytes(8), "must have"),
+        ("tokenizer.json", lambda _: None, "is missing"),
+    ],
+)
+def test_a_damaged_corpus_is_rejected_and_rebuilt(
+    tmp_path: Path, name: str, damage: Callable[[bytes], bytes | None], words: str
+) -> None:
+    corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
+    first = prepare(root, corpus)
+    files = contents(first)
+    data = damage((first.path / name).read_bytes())
+    (first.path / name).unlink()
+    if data is not None:
+        (first.path / name).write_bytes(data)
+    with pytest.raises(StorageError, match=words):
         load_prepared(first.path)
-    assert prepare(tmp_path / "corpora", corpus).tokens("train").tolist() == tokens
-    assert left_behind(tmp_path / "corpora") == [first.path.name]
+    again = prepare(root, corpus)
+    assert (again.manifest.splits, contents(again)) == (first.manifest.splits, files)
+    assert left_behind(root) == [first.path.name]
 
 
 def test_two_concurrent_preparations_both_succeed(tmp_path: Path) -> None:
@@ -249,22 +261,6 @@ def test_the_hash_is_reported_before_the_build_while_no_corpus_can_be_removed(
     ] == reported
 
 
-def test_two_processes_at_once_both_succeed(tmp_path: Path) -> None:
-    corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
-    code = (
-        "import sys; from pathlib import Path; from rnnlm_tui.schema.config import *;"
-        " from rnnlm_tui.corpus.corpus import prepare_corpus;"
-        " print(prepare_corpus(CorpusConfig(source=sys.argv[1]), TokenizerConfig(kind='byte'),"
-        " TrainingConfig(), Path(sys.argv[2]), lambda _: None).path)"
-    )
-    command = [sys.executable, "-c", code, corpus.source, str(root)]
-    processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0]
-    assert outputs[0] == outputs[1]
-    assert len(left_behind(root)) == 1
-
-
 def test_progress_in_bytes_never_exceeds_its_total(tmp_path: Path) -> None:
     reported: list[Progress] = []
     prepare_corpus(
@@ -288,7 +284,7 @@ def test_progress_in_bytes_never_exceeds_its_total(tmp_path: Path) -> None:
 def test_the_baseline_reports_progress_and_can_be_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(download, "INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(progress_module, "INTERVAL_SECONDS", 0.0)
     monkeypatch.setattr(ngram, "_CHUNK", 100)
     reported: list[Progress] = []
 
@@ -310,48 +306,8 @@ def test_the_baseline_reports_progress_and_can_be_stopped(
     assert done == sorted(done)
 
 
-def test_a_stopped_preparation_is_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(splits, "_BATCH_LINES", 10)
-    monkeypatch.setattr(encode, "KEPT_EVERY_SECONDS", 0.0)
-    monkeypatch.setattr(download, "INTERVAL_SECONDS", 0.0)
-    corpus = write(tmp_path / "a.txt")
-    whole = prepare(tmp_path / "whole", corpus)
-    seen: list[Progress] = []
-    tries = 0
-    while True:
-        tries += 1
-        here = 0
-        reported: list[Progress] = []
-
-        def stop(progress: Progress) -> None:
-            nonlocal here
-            reported.append(progress)  # noqa: B023 (called within the loop's turn)
-            here += progress.phase == "encoding" and progress.done > 0
-            if here == 3:
-                raise KeyboardInterrupt
-
-        try:
-            prepared = prepare_corpus(corpus, WORDS, TrainingConfig(), tmp_path / "corpora", stop)
-            break
-        except KeyboardInterrupt:
-            assert (tries == 1) == ("reading" in {progress.phase for progress in reported})
-            encoded = [progress.done for progress in reported if progress.phase == "encoding"]
-            assert not seen or encoded[0] >= seen[-1].done
-            seen = [progress for progress in reported if progress.phase == "encoding"][:-1]
-    assert tries > 3
-    assert prepared.manifest.splits == whole.manifest.splits
-    for split in SPLITS:
-        assert prepared.tokens(split).tolist() == whole.tokens(split).tolist()
-        assert prepared.offsets(split).tolist() == whole.offsets(split).tolist()
-    assert (prepared.path / "tokenizer.json").read_bytes() == (
-        whole.path / "tokenizer.json"
-    ).read_bytes()
-    assert left_behind(tmp_path / "corpora") == [prepared.path.name]
-    assert left_behind(prepared.path) == left_behind(whole.path)
-
-
 @pytest.mark.parametrize("phase", ["reading", "tokenizer", "encoding", "baseline"])
-def test_a_killed_preparation_is_resumed_by_the_next(tmp_path: Path, phase: str) -> None:
+def test_a_killed_preparation_starts_again(tmp_path: Path, phase: str) -> None:
     corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
     code = (
         "import os, sys; from pathlib import Path; from rnnlm_tui.schema.config import *;"
@@ -360,26 +316,24 @@ def test_a_killed_preparation_is_resumed_by_the_next(tmp_path: Path, phase: str)
         " TokenizerConfig(kind='word', vocab_size=1000), TrainingConfig(), Path(sys.argv[2]),"
         " lambda progress: os.kill(os.getpid(), 9) if progress.phase == sys.argv[3] else None)"
     )
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code, corpus.source, str(root), phase], check=False
-        ).returncode
-        == -9
-    )
+    command = [sys.executable, "-c", code, corpus.source, str(root), phase]
+    assert subprocess.run(command, check=False).returncode == -9
     assert left_behind(root) != []
-    reported: list[Progress] = []
-    prepared = prepare_corpus(corpus, WORDS, TrainingConfig(), root, reported.append)
-    assert ("reading" in {progress.phase for progress in reported}) == (phase == "reading")
-    assert (
-        prepared.tokens("train").tolist()
-        == prepare(tmp_path / "other", corpus).tokens("train").tolist()
-    )
+    prepared = prepare(root, corpus)
+    whole = prepare(tmp_path / "other", corpus)
     assert left_behind(root) == [prepared.path.name]
+    assert contents(prepared) == contents(whole)
 
 
-def test_a_rejected_text_leaves_no_files(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError):
-        prepare(tmp_path / "corpora", write(tmp_path / "a.txt", ["short"]))
+def test_a_stopped_preparation_leaves_no_files(tmp_path: Path) -> None:
+    def stop(progress: Progress) -> None:
+        if progress.phase == "encoding":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prepare_corpus(
+            write(tmp_path / "a.txt"), WORDS, TrainingConfig(), tmp_path / "corpora", stop
+        )
     assert not left_behind(tmp_path / "corpora")
 
 
@@ -426,36 +380,6 @@ def test_a_local_tokenizer_at_another_path_finds_the_same_corpus(tmp_path: Path)
             ).path
         )
     assert len(found) == 1
-
-
-def test_a_corpus_of_an_earlier_version_opens(tmp_path: Path) -> None:
-    root, corpus = tmp_path / "corpora", write(tmp_path / "a.txt")
-    now = prepare(root, corpus)
-    settings = effective_settings(corpus, WORDS)
-    settings["corpus"] = {
-        name: value for name, value in settings["corpus"].items() if name in FORMER_FIELDS
-    }
-    facts = {
-        "format": 1,
-        "rules": 1,
-        "source": now.manifest.source_hash,
-        **settings,
-        "pretrained": None,
-    }
-    former = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-    assert now.former_hash == former
-    written = json.loads((now.path / "manifest.json").read_text())
-    kept = {name: value for name, value in written.items() if name not in ("also", "enlarged")} | {
-        "hash": former
-    }
-    kept["corpus"] = {
-        name: value for name, value in kept["corpus"].items() if name in FORMER_FIELDS
-    }
-    (now.path / "manifest.json").write_text(json.dumps(kept))
-    now.path.rename(root / former[:16])
-    found = prepare(root, corpus)
-    assert found.path == root / former[:16]
-    assert found.manifest.hash == former
 
 
 def test_the_baseline_is_the_bigram_model_of_the_training_split_in_each_data_mode(
@@ -539,28 +463,24 @@ def test_a_text_shorter_than_a_batch_is_rejected_with_its_length(
 
 
 @pytest.mark.parametrize(
-    ("data", "message"),
+    ("data", "vocab_size", "message"),
     [
-        (b"", "contains no text"),
-        (b"\n \n", "contains no text"),
-        (b"\0\1", "binary"),
-        (b"caf\xe9\n" * 50, "not UTF-8"),
-        (b"a line\n", "too short for a batch"),
+        (b"", 20, "contains no text"),
+        (b"\n \n", 20, "contains no text"),
+        (b"\0\1", 20, "binary"),
+        (b"caf\xe9\n" * 50, 20, "not UTF-8"),
+        (b"a line\n", 20, r"a\.txt is too short for a batch: it has \d bytes, but 20 streams need"),
+        ("\n".join(LINES).encode(), 50_000, "types"),
     ],
 )
 def test_invalid_sources_are_rejected_and_leave_no_files(
-    tmp_path: Path, data: bytes, message: str
+    tmp_path: Path, data: bytes, vocab_size: int, message: str
 ) -> None:
     (tmp_path / "a.txt").write_bytes(data)
-    with pytest.raises(CorpusError, match=message):
-        prepare(tmp_path / "corpora", CorpusConfig(source=str(tmp_path / "a.txt")))
-    assert not left_behind(tmp_path / "corpora")
-
-
-def test_a_vocabulary_that_is_too_large_leaves_no_files(tmp_path: Path) -> None:
-    with pytest.raises(TokenizerError, match="types"):
-        prepare(tmp_path / "corpora", write(tmp_path / "a.txt"), TokenizerConfig(vocab_size=50_000))
-    assert not left_behind(tmp_path / "corpora")
+    corpus, root = CorpusConfig(source=str(tmp_path / "a.txt")), tmp_path / "corpora"
+    with pytest.raises(RnnlmError, match=message):
+        prepare(root, corpus, TokenizerConfig(kind="bpe", vocab_size=vocab_size))
+    assert not left_behind(root)
 
 
 def test_large_vocabularies_use_wider_tokens(tmp_path: Path) -> None:
@@ -588,33 +508,6 @@ def test_the_presidents_demo_has_its_documented_baseline(tmp_path: Path) -> None
     assert 72 < math.exp(prepared.baseline_loss("test", TrainingConfig())) < 74
 
 
-def test_the_corpus_package_imports_neither_torch_nor_transformers() -> None:
-    code = (
-        "import sys, rnnlm_tui.corpus.corpus, rnnlm_tui.corpus.codec;"
-        " unwanted = ('torch', 'transformers', 'textual', 'rich');"
-        " print([name for name in unwanted if name in sys.modules])"
-    )
-    assert (
-        subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-        ).stdout.strip()
-        == "[]"
-    )
-
-
-def test_a_manifest_whose_token_type_is_too_small_is_rejected_and_rebuilt(
-    tmp_path: Path,
-) -> None:
-    corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
-    prepared = prepare(root, corpus)
-    path = prepared.path / "manifest.json"
-    manifest = json.loads(path.read_text(encoding="utf-8"))
-    path.write_text(json.dumps(manifest | {"vocab_size": 65_537}), encoding="utf-8")
-    with pytest.raises(StorageError, match=r"65,537 types don't fit into uint16"):
-        load_prepared(prepared.path)
-    assert prepare(root, corpus).manifest.vocab_size == prepared.vocab_size
-
-
 def test_a_short_text_gets_a_larger_validation_set_with_a_note(tmp_path: Path) -> None:
     lines = [f"{line[:-1]} {number}" for number in range(170) for line in LINES]
     asked = write(tmp_path / "a.txt", lines).model_copy(update={"validation_fraction": 0.002})
@@ -626,18 +519,17 @@ def test_a_short_text_gets_a_larger_validation_set_with_a_note(tmp_path: Path) -
         prepared.manifest.notes[0]
         == "validation uses 4 % of the text instead of 0.2 %: a smaller set would be too noisy"
     )
-    assert prepared.manifest.enlarged
-    assert prepared.former_hash == ""  # an earlier version would have made other files
 
 
 def test_a_large_enough_fraction_is_used_as_configured(tmp_path: Path) -> None:
     prepared = prepare(tmp_path / "corpora", write(tmp_path / "a.txt"))
-    assert not prepared.manifest.enlarged
     assert prepared.manifest.notes == ()
     assert "has only 90 tokens" in prepared.manifest.all_notes[0]
 
 
-def test_sentences_in_both_training_and_test_are_noted(tmp_path: Path) -> None:
+def test_sentences_in_both_training_and_test_are_noted_unless_they_are_short(
+    tmp_path: Path,
+) -> None:
     unique = [f"this is the long sentence number {number} of the text" for number in range(400)]
     prepared = prepare(
         tmp_path / "corpora",
@@ -647,26 +539,5 @@ def test_sentences_in_both_training_and_test_are_noted(tmp_path: Path) -> None:
     notes = [note for note in prepared.manifest.notes if "also occur in the training text" in note]
     assert len(notes) == 1
     assert notes[0].startswith("20 of 21 test sentences (95 %)")
-
-
-def test_short_or_generated_repeated_sentences_get_no_note(tmp_path: Path) -> None:
-    prepared = prepare(tmp_path / "corpora", write(tmp_path / "a.txt", ["Yes.", "No."] * 300))
-    assert prepared.manifest.notes == ()
-
-
-def test_the_preset_chars_keeps_every_character(tmp_path: Path) -> None:
-    text = "".join(f"def f{number}(x):\n\treturn x +  {number}\n\n\n" for number in range(400))
-    (tmp_path / "input.txt").write_text(text)
-    config = parse_config(
-        merge(CHARS, {"corpus.source": str(tmp_path / "input.txt"), "training.batch_size": 4})
-    )
-    prepared = prepare_corpus(
-        config.corpus, config.tokenizer, config.training, tmp_path / "corpora", lambda _: None
-    )
-    codec = TextCodec(prepared.path)
-    assert (config.training.data_mode, config.model.cell_type, codec.kind) == (
-        "stream",
-        "lstm",
-        "character",
-    )
-    assert "".join(codec.decode(prepared.tokens(split).tolist()) for split in SPLITS) == text
+    short = prepare(tmp_path / "corpora", write(tmp_path / "a.txt", ["Yes.", "No."] * 300))
+    assert short.manifest.notes == ()

@@ -33,66 +33,82 @@ def write(folder: Path, **files: str) -> Path:
     return folder
 
 
-def test_a_file_is_one_document_of_lines(tmp_path: Path) -> None:
-    source = opened(CorpusConfig(source=str(write(tmp_path, book="one\ntwo\n") / "book.txt")))
-    assert contents(source) == {"train": [["one", "two"]]}
-    assert (source.title, source.eos_text, source.tokenized) == ("book.txt", "\n", None)
+TREEBANK = "ptb.train.txt ptb.valid.txt ptb.test.txt"
+CASES: list[tuple[str, str, dict[str, str], list[str]]] = [
+    ("a.txt", "a.txt", {"train": "a.txt"}, []),
+    ("b/a.txt b/b.txt", "b", {"train": "b/a.txt b/b.txt"}, []),
+    (
+        "train.txt test.txt readme.txt",
+        ".",
+        {"train": "train.txt", "test": "test.txt"},
+        [
+            "1 other file in the folder ignored",
+            "no valid.txt next to train.txt: 5 % is used for validation from the training text",
+        ],
+    ),
+    (
+        f"{TREEBANK} ptb.char.train.txt ptb.char.test.txt README.txt",  # the shorter prefix
+        ".",
+        {"train": "ptb.train.txt", "validation": "ptb.valid.txt", "test": "ptb.test.txt"},
+        ["3 other files in the folder ignored"],
+    ),
+    (
+        "ptb.train.txt ptb.valid.txt",
+        ".",
+        {"train": "ptb.train.txt ptb.valid.txt"},
+        [
+            "no ptb.test.txt next to ptb.train.txt: 5 % is used for validation and 5 % for test"
+            " from all files"
+        ],
+    ),
+    ("train.txt test.txt", "train.txt", {"train": "train.txt"}, []),
+    ("s/a.py s/deep/b.py s/deep/c.c", "s/**/*.py", {"train": "s/a.py s/deep/b.py"}, []),
+    ("a[1].txt a1.txt", "a[1].txt", {"train": "a[1].txt"}, []),
+    ("train.py test.py model.py", ".", {"train": "model.py test.py train.py"}, []),
+]
 
 
-def test_a_folder_gives_a_document_for_each_file(tmp_path: Path) -> None:
-    source = opened(
-        CorpusConfig(source=str(write(tmp_path / "books", a="one\n", b="two\nthree\n")))
-    )
-    assert contents(source) == {"train": [["one"], ["two", "three"]]}
-    assert source.title == "books, 2 files"
-
-
-def test_a_folder_with_train_and_test_uses_them_as_the_splits(tmp_path: Path) -> None:
-    source = opened(
-        CorpusConfig(source=str(write(tmp_path, train="a\n", test="b\n", readme="c\n")))
-    )
-    assert contents(source) == {"train": [["a"]], "test": [["b"]]}
-    assert source.notes == [
-        "1 other file in the folder ignored",
-        "no valid.txt next to train.txt: 5 % is used for validation from the training text",
-    ]
-    source = opened(CorpusConfig(source=str(write(tmp_path, valid="v\n"))))
-    assert contents(source)["validation"] == [["v"]]
-
-
-def test_prefixed_splits_are_found_and_the_shorter_prefix_is_used(
-    tmp_path: Path,
+@pytest.mark.parametrize(("files", "name", "documents", "notes"), CASES)
+def test_each_file_is_a_document_of_the_split_that_its_name_says(
+    tmp_path: Path, files: str, name: str, documents: dict[str, str], notes: list[str]
 ) -> None:
-    for name, text in {
-        "ptb.train": "a\n",
-        "ptb.valid": "v\n",
-        "ptb.test": "b\n",
-        "ptb.char.train": "a _\n",
-        "ptb.char.test": "b _\n",
-        "README": "r\n",
-    }.items():
-        (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
-    source = opened(CorpusConfig(source=str(tmp_path)))
-    assert contents(source) == {"train": [["a"]], "validation": [["v"]], "test": [["b"]]}
-    assert source.notes == ["3 other files in the folder ignored"]
+    for path in files.split():
+        (tmp_path / path).parent.mkdir(exist_ok=True, parents=True)
+        (tmp_path / path).write_text(f"{path}\n", encoding="utf-8")
+    source = opened(CorpusConfig(source=f"{tmp_path / name}", layout="sentences"))
+    assert contents(source) == {
+        split: [[path] for path in held.split()] for split, held in documents.items()
+    }
+    read = sum(len(held.split()) for held in documents.values())
+    folder = tmp_path.name if name == "." else name
+    assert source.title == (folder if read == 1 else f"{folder}, {read} files")
+    assert (source.eos_text, source.tokenized, source.notes) == ("\n", None, notes)
 
 
-def test_without_a_test_file_all_files_are_one_text_with_a_note(
-    tmp_path: Path,
-) -> None:
-    source = opened(
-        CorpusConfig(source=str(write(tmp_path, **{"ptb.train": "a\n", "ptb.valid": "v\n"})))
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.txt", "One.\nTwo.\nThree.\n"),
+        ("a.jsonl", '{"id": 1, "body": "One.\\nTwo."}\n{"body": "Three."}\n'),
+        ("a.csv", 'id,body\n1,"One.\nTwo."\n2,Three.\n'),
+    ],
+)
+def test_each_record_is_a_document_of_lines(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    (documents,) = contents(
+        opened(CorpusConfig(source=str(tmp_path / name), text_field="body"))
+    ).values()
+    assert documents == (
+        [["One.", "Two.", "Three."]] if name == "a.txt" else [["One.", "Two."], ["Three."]]
     )
-    assert contents(source) == {"train": [["a"], ["v"]]}
-    assert source.notes == [
-        "no ptb.test.txt next to ptb.train.txt: 5 % is used for validation and 5 % for test from"
-        " all files"
-    ]
-    other = write(tmp_path / "other", one="c\n")
-    assert (
-        opened(CorpusConfig(source=str(tmp_path / "ptb.train.txt"), test_source=str(other))).notes
-        == []
-    )
+
+
+def test_what_matches_nothing_or_lacks_the_column_is_rejected(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="no file matches"):
+        opened(CorpusConfig(source=f"{tmp_path}/src/*.txt"))
+    (tmp_path / "a.csv").write_text("id,text\n1,One.\n", encoding="utf-8")
+    with pytest.raises(CorpusError, match="has no column"):
+        contents(opened(CorpusConfig(source=str(tmp_path / "a.csv"), text_field="body")))
 
 
 def test_a_missing_penn_treebank_is_reported_with_the_needed_files(
@@ -106,46 +122,6 @@ def test_a_missing_penn_treebank_is_reported_with_the_needed_files(
     assert "corpus.source=PATH" in raised.value.hint
     write(tmp_path / "ptb", **{"ptb.train": "a\n", "ptb.test": "b\n"})
     assert contents(opened(CorpusConfig(source="ptb"))) == {"train": [["a"]], "test": [["b"]]}
-
-
-def test_each_jsonl_record_is_a_document(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text('{"text": "one\\ntwo"}\n{"text": "three"}\n')
-    assert contents(opened(CorpusConfig(source=str(tmp_path / "a.jsonl")))) == {
-        "train": [["one", "two"], ["three"]]
-    }
-
-
-def test_a_pattern_gives_a_document_for_each_matching_file(tmp_path: Path) -> None:
-    for name in ("a.py", "deep/b.py", "deep/c.c"):
-        (tmp_path / "src" / name).parent.mkdir(exist_ok=True, parents=True)
-        (tmp_path / "src" / name).write_text(f"{name}\n", encoding="utf-8")
-    source = opened(CorpusConfig(source=f"{tmp_path}/src/**/*.py", layout="sentences"))
-    assert contents(source) == {"train": [["a.py"], ["deep/b.py"]]}
-    assert source.title == "src/**/*.py, 2 files"
-    with pytest.raises(CorpusError, match="no file matches"):
-        opened(CorpusConfig(source=f"{tmp_path}/src/*.txt"))
-
-
-def test_a_file_whose_name_looks_like_a_pattern_is_the_file(tmp_path: Path) -> None:
-    (tmp_path / "a[1].txt").write_text("one\n", encoding="utf-8")
-    assert contents(opened(CorpusConfig(source=str(tmp_path / "a[1].txt")))) == {"train": [["one"]]}
-
-
-def test_code_files_are_never_splits(tmp_path: Path) -> None:
-    for name in ("train.py", "test.py", "model.py"):
-        (tmp_path / name).write_text(f"{name}\n", encoding="utf-8")
-    assert contents(opened(CorpusConfig(source=str(tmp_path), layout="sentences"))) == {
-        "train": [["model.py"], ["test.py"], ["train.py"]]
-    }
-
-
-def test_a_table_is_read_by_the_configured_column(tmp_path: Path) -> None:
-    (tmp_path / "a.csv").write_text("id,body\n1,One.\n2,Two.\n", encoding="utf-8")
-    assert contents(opened(CorpusConfig(source=str(tmp_path / "a.csv"), text_field="body"))) == {
-        "train": [["One."], ["Two."]]
-    }
-    with pytest.raises(CorpusError, match="has no column"):
-        contents(opened(CorpusConfig(source=str(tmp_path / "a.csv"))))
 
 
 def test_a_test_source_replaces_the_source_test_set(tmp_path: Path) -> None:
@@ -166,11 +142,6 @@ def test_elman_generates_the_configured_sentences() -> None:
     assert source.grammar is not None
     other = opened(CorpusConfig(source="elman", sentences=200, seed=6))
     assert source.fingerprint(lambda _: None) != other.fingerprint(lambda _: None)
-
-
-def test_presidents_have_a_test_set() -> None:
-    splits = [document.split for document in opened(CorpusConfig()).documents(lambda _: None)]
-    assert (splits.count("train"), splits.count("test")) == (51, 6)
 
 
 def test_news_is_only_read_from_the_corpora_folder(
@@ -197,15 +168,7 @@ def test_a_misspelled_source_gets_a_suggestion(
     assert raised.value.hint == 'did you mean "presidents"?'
     with pytest.raises(CorpusError, match="not found") as raised:
         opened(CorpusConfig(source="/nowhere/text.txt"))
-    assert "python-docs" in raised.value.hint
-
-
-def test_split_lines_are_noted_after_reading(tmp_path: Path) -> None:
-    source = opened(
-        CorpusConfig(source=str(write(tmp_path, a="word " * 30_000) / "a.txt"), layout="sentences")
-    )
-    contents(source)
-    assert source.notes == ["1 line longer than 65,536 bytes split into several sentences"]
+    assert "presidents, elman, news" in raised.value.hint
 
 
 @pytest.mark.parametrize("layout", ["sentences", "lines"])

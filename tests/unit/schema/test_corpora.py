@@ -7,50 +7,40 @@ import pytest
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig
 from rnnlm_tui.schema.corpora import effective_settings
 
-BOOK = TokenizerConfig(kind="pretrained", name="owner/name", vocab_size=300)
+SETTINGS = {"corpus": CorpusConfig(), "tokenizer": TokenizerConfig()}
+ELMAN = {"corpus": CorpusConfig(source="elman")}
+NEWS = {"corpus": CorpusConfig(source="news")}
+FILE = {"corpus": CorpusConfig(source="a.txt")}
+PRETRAINED = {"tokenizer": TokenizerConfig(kind="pretrained", name="owner/name", vocab_size=300)}
+BYTE = {"tokenizer": TokenizerConfig(kind="byte")}
 
 
 @pytest.mark.parametrize(
-    ("corpus", "tokenizer"),
+    ("given", "section", "changes", "has_effect"),
     [
-        (CorpusConfig(url="https://other.example/news"), TokenizerConfig()),
-        (CorpusConfig(seed=3, sentences=100), TokenizerConfig()),
-        (CorpusConfig(), TokenizerConfig(name="ignored")),
+        ({}, "corpus", {"url": "https://other.example/news"}, False),
+        (NEWS, "corpus", {"url": "https://other.example/news"}, False),
+        ({}, "corpus", {"seed": 3, "sentences": 100}, False),
+        (ELMAN, "corpus", {"seed": 3}, True),
+        ({}, "corpus", {"test_source": "elman"}, True),
+        ({}, "corpus", {"lowercase": True}, True),
+        ({}, "corpus", {"layout": "sentences"}, False),
+        (FILE, "corpus", {"layout": "sentences"}, True),
+        ({}, "tokenizer", {"name": "ignored"}, False),
+        (PRETRAINED, "tokenizer", {"name": "owner/other"}, True),
+        ({}, "tokenizer", {"vocab_size": 300}, True),
+        (PRETRAINED, "tokenizer", {"vocab_size": 301}, True),  # a wrong size is reported
+        (BYTE, "tokenizer", {"vocab_size": 9}, False),
+        (BYTE, "tokenizer", {"end_of_sentence": False}, True),
+        ({}, "tokenizer", {"kind": "word"}, True),
     ],
 )
-def test_unused_fields_have_no_effect(corpus: CorpusConfig, tokenizer: TokenizerConfig) -> None:
-    assert effective_settings(corpus, tokenizer) == effective_settings(
-        CorpusConfig(), TokenizerConfig()
-    )
-
-
-@pytest.mark.parametrize(
-    ("corpus", "tokenizer"),
-    [
-        (CorpusConfig(source="elman"), TokenizerConfig()),
-        (CorpusConfig(lowercase=True), TokenizerConfig()),
-        (CorpusConfig(), TokenizerConfig(vocab_size=300)),
-        (CorpusConfig(), TokenizerConfig(end_of_sentence=False)),
-    ],
-)
-def test_used_fields_have_an_effect(corpus: CorpusConfig, tokenizer: TokenizerConfig) -> None:
-    assert effective_settings(corpus, tokenizer) != effective_settings(
-        CorpusConfig(), TokenizerConfig()
-    )
-
-
-def test_a_field_unused_by_one_kind_is_used_by_another() -> None:
-    elman = CorpusConfig(source="elman")
-    assert effective_settings(elman, BOOK) != effective_settings(
-        elman.model_copy(update={"seed": 3}), BOOK
-    )
-    assert effective_settings(elman, BOOK) != effective_settings(
-        elman, BOOK.model_copy(update={"name": "owner/other"})
-    )
-    assert effective_settings(elman, BOOK) != effective_settings(
-        elman, BOOK.model_copy(update={"vocab_size": 301})
-    ), "a wrong size is reported, not ignored"
-    byte = TokenizerConfig(kind="byte")
-    assert effective_settings(elman, byte) == effective_settings(
-        elman, byte.model_copy(update={"vocab_size": 9})
-    )
+def test_only_fields_that_are_used_have_an_effect(
+    given: dict[str, CorpusConfig | TokenizerConfig],
+    section: str,
+    changes: dict[str, object],
+    has_effect: bool,
+) -> None:
+    before = {**SETTINGS, **given}
+    after = {**before, section: before[section].model_copy(update=changes)}
+    assert (effective_settings(**after) != effective_settings(**before)) == has_effect  # type: ignore[arg-type]

@@ -133,7 +133,6 @@ BEGINNINGS = ("It was the", "it was the", ("Wörter-ohne-Leerzeichen-" * 5)[:40]
     [
         ("demo", "presidents", True),
         ("demo", "my-book.txt", False),
-        ("demo", "python-docs", False),
         ("gru", "my-book.txt", False),
         ("elman", "elman", True),
         ("elman", "my-book.txt", False),

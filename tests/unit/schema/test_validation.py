@@ -93,9 +93,7 @@ def test_a_built_in_corpus_has_sentences() -> None:
         in problems_of({"corpus.layout": "raw"})["corpus.layout"]
     )
     own = {"corpus.source": "a.py", "corpus.layout": "lines"}
-    assert (
-        "python-docs" in problems_of({**own, "corpus.test_source": "python-docs"})["corpus.layout"]
-    )
+    assert "elman" in problems_of({**own, "corpus.test_source": "elman"})["corpus.layout"]
     assert parse_config(merge(RunConfig(), own)).corpus.layout == "lines"
 
 

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig
-from rnnlm_tui.schema.corpora import CorpusManifest, SplitFacts
+from rnnlm_tui.schema.corpora import CORPUS_FORMAT, CorpusManifest
 from rnnlm_tui.store.corpora import find_corpus, list_corpora
 from rnnlm_tui.store.runs import create_run
+from tests.fakes.manifests import corpus_manifest, store_manifest
 
 
 def prepare(
@@ -20,25 +21,8 @@ def prepare(
     corpus: CorpusConfig | None = None,
     tokenizer: TokenizerConfig | None = None,
 ) -> CorpusManifest:
-    facts = SplitFacts(documents=1, sentences=2, tokens=3, bytes=4)
-    manifest = CorpusManifest(
-        hash=name,
-        corpus=corpus or CorpusConfig(),
-        tokenizer=tokenizer or TokenizerConfig(),
-        title="57 addresses",
-        source_hash="s",
-        vocab_size=2_048,
-        token_dtype="uint16",
-        eos_id=1,
-        pad_id=0,
-        eos_text=" ",
-        splits={"train": facts, "validation": facts, "test": facts},
-        bigram={},
-        created=created,
-    )
-    folder = home / "corpora" / name
-    folder.mkdir(parents=True)
-    (folder / "manifest.json").write_text(manifest.model_dump_json(), encoding="utf-8")
+    manifest = corpus_manifest(corpus, tokenizer, created=created)
+    store_manifest(home, manifest, name)
     return manifest
 
 
@@ -56,7 +40,7 @@ def test_corpora_are_listed_newest_first_without_unfinished_or_damaged_ones(home
     text = (home / "corpora" / "a" / "manifest.json").read_text(encoding="utf-8")
     prepare(home, "f")
     (home / "corpora" / "f" / "manifest.json").write_text(
-        text.replace('"format":1', '"format":999'), encoding="utf-8"
+        text.replace(f'"format":{CORPUS_FORMAT}', '"format":999'), encoding="utf-8"
     )
     assert list_corpora() == [new, old]
 
@@ -65,37 +49,8 @@ def test_the_newest_corpus_with_the_same_settings_is_found(home: Path) -> None:
     prepare(home, "a", created=1.0)
     new = prepare(home, "b", created=2.0)
     prepare(home, "c", created=3.0, corpus=CorpusConfig(lowercase=True))
+    prepare(home, "d", created=4.0, tokenizer=TokenizerConfig(kind="character"))
     assert find_corpus(CorpusConfig(), TokenizerConfig()) == new
-
-
-def test_only_relevant_fields_are_compared(home: Path) -> None:
-    presidents = prepare(home, "a", tokenizer=TokenizerConfig(kind="byte"))
-    elman = prepare(home, "b", corpus=CorpusConfig(source="elman"))
-    assert (
-        find_corpus(CorpusConfig(seed=3, sentences=100), TokenizerConfig(kind="byte", vocab_size=9))
-        == presidents
-    )
-    assert find_corpus(CorpusConfig(source="elman"), TokenizerConfig(name="ignored")) == elman
-    assert find_corpus(CorpusConfig(source="elman", seed=3), TokenizerConfig()) is None
-    assert find_corpus(CorpusConfig(), TokenizerConfig(kind="byte", end_of_sentence=False)) is None
-
-
-@pytest.mark.parametrize(
-    "tokenizer", [TokenizerConfig(), TokenizerConfig(kind="word"), TokenizerConfig(kind="byte")]
-)
-def test_another_tokenizer_is_another_corpus(home: Path, tokenizer: TokenizerConfig) -> None:
-    prepare(home, "a", tokenizer=TokenizerConfig(kind="character"))
-    assert find_corpus(CorpusConfig(), tokenizer) is None
-
-
-def test_the_download_address_does_not_change_the_corpus(home: Path) -> None:
-    news = prepare(home, "a", corpus=CorpusConfig(source="news", url="https://one.example/news"))
-    assert (
-        find_corpus(
-            CorpusConfig(source="news", url="https://other.example/news"), TokenizerConfig()
-        )
-        == news
-    )
 
 
 @pytest.mark.parametrize("source", ["book.txt", "./book.txt", "texts/*.txt", "python:data:Texts"])

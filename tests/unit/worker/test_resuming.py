@@ -7,13 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rnnlm_tui.corpus import splits
-from rnnlm_tui.corpus.corpus import PreparedCorpus, prepare_corpus
+from rnnlm_tui.corpus.corpus import prepare_corpus
 from rnnlm_tui.engine.batches import StreamBatches
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CorpusError, InputError
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
-from rnnlm_tui.schema.corpora import SPLITS
 from rnnlm_tui.schema.estimates import Schedule
 from rnnlm_tui.schema.validation import field_paths, merge, parse_config
 from rnnlm_tui.store.manifest import Manifest
@@ -211,9 +209,7 @@ def test_changed_weights_or_types_need_initial_weights(changes: dict[str, object
     assert f"rnnlm-tui train --config {RUN.config_path}" in refused.value.hint
 
 
-def test_a_run_of_an_earlier_version_resumes_after_its_corpus_was_prepared_again(
-    tmp_path: Path,
-) -> None:
+def test_another_text_than_the_checkpoints_is_refused(tmp_path: Path) -> None:
     source = tmp_path / "a.txt"
     source.write_text("the cat sat on the mat\n" * 200)
     corpus = prepare_corpus(
@@ -223,39 +219,6 @@ def test_a_run_of_an_earlier_version_resumes_after_its_corpus_was_prepared_again
         tmp_path / "corpora",
         lambda _: None,
     )
-    check_data(RUN, saved(corpus_hash=corpus.former_hash), corpus)
     check_data(RUN, saved(corpus_hash=corpus.manifest.hash), corpus)
     with pytest.raises(CorpusError, match="has changed since step 1,500"):
         check_data(RUN, saved(corpus_hash="other"), corpus)
-
-
-def test_a_run_of_an_earlier_version_keeps_its_small_validation_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    source = tmp_path / "a.txt"
-    source.write_text("".join(f"the cat sat on the mat {number}\n" for number in range(20_000)))
-    config = CorpusConfig(source=str(source), validation_fraction=0.004)
-
-    def prepare(root: str, known: str | None = None) -> PreparedCorpus:
-        return prepare_corpus(
-            config,
-            TokenizerConfig(kind="byte"),
-            TrainingConfig(),
-            tmp_path / root,
-            lambda _: None,
-            trained_on=known,
-        )
-
-    with monkeypatch.context() as earlier:
-        earlier.setattr(splits, "MIN_HELD_OUT_BYTES", 0)
-        then = prepare("then")
-    larger = prepare("now")
-    assert larger.manifest.enlarged
-    for root in ("now", "anew"):
-        again = prepare(root, then.former_hash)
-        check_data(RUN, saved(corpus_hash=then.former_hash), again)
-        assert [again.tokens(split).tolist() for split in SPLITS] == [
-            then.tokens(split).tolist() for split in SPLITS
-        ]
-        assert prepare(root, then.former_hash).path == again.path
-    check_data(RUN, saved(corpus_hash=larger.manifest.hash), prepare("anew", larger.manifest.hash))
