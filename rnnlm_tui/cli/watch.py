@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, TextIO
@@ -77,16 +78,16 @@ ENDED: dict[str, int] = {
 """Statuses that end following, with their exit codes; a failed run has its failure's own code."""
 
 
-class Printer:
+class Printer(ABC):
     """Prints the progress of a run that is followed."""
 
     def __init__(self) -> None:
         self._news: object = None
         self._next = 0.0
 
+    @abstractmethod
     def update(self, snapshot: RunSnapshot) -> None:
         """Print what is new; called on every poll, even if nothing changed."""
-        raise NotImplementedError
 
     def finish(self, snapshot: RunSnapshot, failure: RnnlmError | None) -> None:
         """Print how the run ended and, on stderr, why it failed."""
