@@ -6,19 +6,19 @@ import hashlib
 import random
 import re
 from functools import cache
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import get_args
 
-import numpy as np
 import pytest
 from hypothesis import given, settings, strategies
 
-from rnnlm_tui.corpus import encoders, text_files
+from rnnlm_tui.corpus import text_files
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus, prepare_corpus
 from rnnlm_tui.corpus.encode import encode_file
 from rnnlm_tui.corpus.sources import layout_of, open_source
-from rnnlm_tui.corpus.text_files import raw_units
 from rnnlm_tui.corpus.tokenizers import BuiltTokenizer, build_tokenizer
 from rnnlm_tui.errors import CorpusError, TokenizerError
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TrainingConfig
@@ -127,30 +127,6 @@ def test_raw_text_is_decoded_byte_for_byte(tmp_path: Path, kind: str, seed: int)
         assert text.startswith(train)
         assert len(train) > 0.8 * len(text)
     assert sum(facts.bytes for facts in prepared.manifest.splits.values()) == len(text.encode())
-
-
-@pytest.mark.parametrize("kind", ["bpe", "word"])
-@pytest.mark.parametrize("seed", range(6))
-def test_cached_raw_text_matches_the_tokenizer(
-    kind: str, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    units = list(raw_units([odd_text(random.Random(seed)), "", CODE]))
-    built = build_tokenizer(
-        tokenizer(kind),
-        CorpusConfig(),
-        lambda: iter([units[::2]]),
-        size=1_000,
-        tokenized=None,
-        layout="raw",
-    )
-    monkeypatch.setattr(encoders, "CACHED_WORDS", 50)
-    encode = encoders.line_encoder(built, "raw")
-    for start in range(0, len(units), 40):
-        batch = units[start : start + 40]
-        ids, lengths = encode([unit.encode() for unit in batch])
-        assert [found.tolist() for found in np.split(ids, np.cumsum(lengths)[:-1])] == built.encode(
-            batch
-        )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -364,8 +340,10 @@ WORDS = (
 SPACES = (" ", " ", "  ", "\t", "\n", "\r\n", "\r", "   ", "\u00a0", "\u2028", "\x1c", "\v", "")
 
 
-@pytest.mark.parametrize("layout", ["sentences", "lines", "raw"])
-@pytest.mark.parametrize("kind", [*KINDS, "pretrained"])
+@pytest.mark.parametrize(
+    ("kind", "layout"),
+    [("separate words", "sentences"), *product((*KINDS, "pretrained"), get_args(TextLayout))],
+)
 @settings(deadline=None)
 @given(
     parts=strategies.lists(
@@ -376,12 +354,13 @@ SPACES = (" ", " ", "  ", "\t", "\n", "\r\n", "\r", "   ", "\u00a0", "\u2028", "
         ),
         max_size=60,
     ),
+    times=strategies.sampled_from((1, 5)),
     block=strategies.integers(3, 400),
 )
 def test_a_text_has_the_ids_that_its_tokenizer_gives_for_the_whole(
-    parts: list[str], block: int, kind: str, layout: TextLayout
+    parts: list[str], times: int, block: int, kind: str, layout: TextLayout
 ) -> None:
-    text = "".join(parts)
+    text = "".join(parts) * times  # repeated words are cached
     built = built_for(kind, layout)
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         (Path(folder) / "a.txt").write_bytes(text.encode())
@@ -408,20 +387,18 @@ def test_a_text_has_the_ids_that_its_tokenizer_gives_for_the_whole(
 def built_for(kind: str, layout: TextLayout) -> BuiltTokenizer:
     """A tokenizer of prose and code; the pretrained one is that of Llama, or one without loss."""
     lines = [f"{line}\n" for line in (PROSE + CODE).split("\n")]
-    size = 350 if kind == "bpe" else 2_000
-    config = TokenizerConfig.model_validate({"kind": kind, "vocab_size": size})
-    if kind == "pretrained":
-        with TemporaryDirectory() as folder:
-            if layout == "sentences":
-                size = write_tokenizer(Path(folder), lines, 350)
-            else:
-                built_for("bpe", "lines").save(Path(folder), "\n", layout)
-                size = 350
-            config = config.model_copy(update={"name": folder, "vocab_size": size})
-            return build_tokenizer(
-                config, CorpusConfig(), lambda: iter([lines]), size=1_000, tokenized=None,
-                layout=layout,
-            )  # fmt: skip
-    return build_tokenizer(
-        config, CorpusConfig(), lambda: iter([lines]), size=1_000, tokenized=False, layout=layout
-    )
+    separate = kind == "separate words"
+    name, size = None, 350 if kind in ("bpe", "pretrained") else 2_000
+    with TemporaryDirectory() as folder:
+        if kind == "pretrained" and layout == "sentences":
+            name, size = folder, write_tokenizer(Path(folder), lines, size)
+        elif kind == "pretrained":
+            name = folder
+            built_for("bpe", "lines").save(Path(folder), "\n", layout)
+        return build_tokenizer(
+            TokenizerConfig.model_validate(
+                {"kind": "word" if separate else kind, "name": name, "vocab_size": size}
+            ),
+            CorpusConfig(), lambda: iter([lines]), size=1_000, layout=layout,
+            tokenized=separate,
+        )  # fmt: skip

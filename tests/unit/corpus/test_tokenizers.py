@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 
-from rnnlm_tui.corpus import encoders, tokenizers
+from rnnlm_tui.corpus import tokenizers
 from rnnlm_tui.corpus.codec import TextCodec
-from rnnlm_tui.corpus.encoders import line_encoder
 from rnnlm_tui.corpus.sources import looks_tokenized
 from rnnlm_tui.corpus.tokenizers import (
     EOS,
@@ -24,9 +26,10 @@ from rnnlm_tui.corpus.tokenizers import (
 )
 from rnnlm_tui.errors import TokenizerError
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig
+from rnnlm_tui.schema.corpora import TextLayout
 from tests.fakes.llama_tokenizer import ADDED, write_tokenizer
 
-from .conftest import LINES, Builder
+from .conftest import Builder
 
 PROSE = tuple(
     f"{name} went to the {place} {count} times, didn't {name}?"
@@ -109,42 +112,33 @@ def test_tokenized_text_is_recognised(lines: tuple[str, ...], expected: bool) ->
     assert looks_tokenized(lines) is expected
 
 
-@pytest.mark.parametrize("kind", ["byte", "character", "bpe", "word"])
-@pytest.mark.parametrize("tokenized", [False, True])
-def test_fast_encoders_match_the_tokenizer(build: Builder, kind: str, tokenized: bool) -> None:
-    built = build(kind, 290, tokenized=tokenized, lines=LINES[:3] + PROSE)
-    texts = [
-        *LINES,
-        *LINES,
-        "  two  in front",
-        "x",
-        "<eos> as text",
-        "a\u00a0b\u2003c\x1cd",
-        "'s 're it's",
-        "…—“q”",
-    ]
-    encode = line_encoder(built)
-    for chosen in (texts, texts, list(PROSE), texts[-2:], ["  "]):
-        ids, lengths = encode([text.encode() for text in chosen])
-        expected = built.encode(chosen)
-        assert lengths.tolist() == [len(line) for line in expected]
-        assert ids.tolist() == [index for line in expected for index in line]
+@pytest.mark.parametrize("layout", ["sentences", "raw"])
+@given(text=st.lists(st.text("ab é1.,<>'’-_\t", min_size=1), min_size=1), size=st.integers(4, 20))
+def test_a_word_vocabulary_has_the_most_frequent_pieces_of_the_library(
+    text: list[str], size: int, layout: TextLayout
+) -> None:
+    if layout == "sentences":
+        text = [" ".join(line.split()) for line in text]
+    built = build_tokenizer(
+        TokenizerConfig(kind="word", vocab_size=size),
+        CorpusConfig(layout=layout),
+        lambda: iter([text]),
+        size=1_000,
+        tokenized=False,
+        layout=layout,
+    )
+    cut, opening = built.tokenizer.pre_tokenizer.pre_tokenize_str, "" if layout == "raw" else " "
+    counts = Counter(piece for line in text if line for piece, _ in cut(opening + line))
+    wanted = sorted(counts.keys() - {PAD, EOS, UNK}, key=lambda piece: (-counts[piece], piece))
+    assert in_order(built) == [PAD, EOS, UNK, *wanted][:size]
 
 
-def test_the_word_cache_is_limited(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoders, "CACHED_WORDS", 100)
-    encode = line_encoder(build("word", tokenized=True))
-    assert isinstance(encode, encoders.WordCache)
-    for start in range(0, 500, 50):
-        encode([" ".join(f"w{index}" for index in range(start, start + 50)).encode()])
-        assert len(encode._table.lengths) <= 200
-    assert encode([b"a zzz"])[1].tolist() == [2]
-
-
-def test_special_tokens_in_a_text_are_ordinary_text(build: Builder) -> None:
-    built = build("bpe", 290, lines=PROSE)
-    ids, _ = line_encoder(built)([b"a <eos> b"])
-    assert built.eos_id not in ids
+def test_words_seen_once_are_dropped_from_a_text_of_too_many(
+    build: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizers, "COUNTED_WORDS", 3)
+    built = build("word", 100, tokenized=True, lines=("a b c d a",))
+    assert in_order(built) == [PAD, EOS, UNK, "a"]
 
 
 def test_prompts_are_folded_like_the_corpus(build: Builder) -> None:
