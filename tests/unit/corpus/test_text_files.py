@@ -75,7 +75,7 @@ def test_nuls_are_rejected_with_byte_and_line(tmp_path: Path) -> None:
         (b"7z\xbc\xaf\x27\x1c\0", "7z"),
         (b"Rar!\x1a\x07\x01\0", "RAR"),
         (b"\x04\x22\x4d\x18\0", "LZ4"),
-        (b"\x5d\0\0\x80\0", "lzma"),
+        (b"\x5d\0\0\x80\0", "is compressed"),
         (b"\xfd7zXZ\0\0", "xz"),
         (b"BZh91AY", "bzip2"),
         (b"PAR1\x15\x04\0", "Parquet"),
