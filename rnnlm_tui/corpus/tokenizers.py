@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, zip_longest
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any, cast
 
@@ -242,7 +242,7 @@ def _bpe(config: TokenizerConfig, lines: Lines, size: int, layout: TextLayout) -
         show_progress=False,
     )
     tokenizer.train_from_iterator(
-        _until_enough_words(_every(lines(), max(1, -(-size // BPE_TRAINING_BYTES)))),
+        _spread(lines(), max(1, -(-size // BPE_TRAINING_BYTES))),
         trainer=trainer,
     )
     learned = vocabulary_size(tokenizer)
@@ -341,14 +341,9 @@ def _check_lossless(
 ) -> None:
     """Check that a pretrained tokenizer decodes the beginning of the text without changes."""
     units = next(lines(), [])
-    encoded = built.encode(units)
-    parts = (
-        [(units, [index for ids in encoded for index in ids])]
-        if layout == "raw"
-        else [([unit], ids) for unit, ids in zip(units, encoded, strict=True)]
-    )
-    for kept, ids in parts:
-        text, back = "".join(kept), built.tokenizer.decode(ids, skip_special_tokens=False)
+    for group in [units] if layout == "raw" else [[unit] for unit in units]:
+        text, ids = "".join(group), list(chain.from_iterable(built.encode(group)))
+        back = built.tokenizer.decode(ids, skip_special_tokens=False)
         if text != back:
             place = next(
                 index for index, (one, other) in enumerate(zip_longest(text, back)) if one != other
@@ -383,14 +378,10 @@ def pretrained_codec(
     if config.kind != "pretrained":
         return None
     tokenizer = _pretrained(config).tokenizer
-
-    def encode(text: str) -> Sequence[int]:
-        return cast(Sequence[int], tokenizer.encode(text, add_special_tokens=False).ids)
-
-    def decode(ids: Sequence[int]) -> str:
-        return tokenizer.decode(list(ids), skip_special_tokens=False)
-
-    return encode, decode
+    return (
+        lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
+        lambda ids: tokenizer.decode(list(ids), skip_special_tokens=False),
+    )
 
 
 def _pretrained(config: TokenizerConfig) -> BuiltTokenizer:
@@ -479,15 +470,10 @@ def folding_of(tokenizer: Tokenizer) -> CorpusConfig:
     )
 
 
-def _every(batches: Iterator[list[str]], stride: int) -> Iterator[list[str]]:
-    """Every `stride`-th batch, starting with the first."""
-    return (batch for index, batch in enumerate(batches) if index % stride == 0)
-
-
-def _until_enough_words(batches: Iterator[list[str]]) -> Iterator[list[str]]:
-    """The batches until `LEARNED_WORDS` distinct words are reached."""
+def _spread(batches: Iterator[list[str]], stride: int) -> Iterator[list[str]]:
+    """Every `stride`-th batch until `LEARNED_WORDS` distinct words are reached."""
     words: set[str] = set()
-    for batch in batches:
+    for batch in islice(batches, 0, None, stride):
         yield batch
         words.update(" ".join(batch).split())
         if len(words) >= LEARNED_WORDS:
