@@ -25,6 +25,7 @@ def test_words_are_kept_unless_most_of_a_batch_is_new(
     build: Builder, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(encoders, "CACHED_WORDS", 100)
+    monkeypatch.setattr(encoders, "usable_cores", lambda: 3)
     built = build(kind)
     encode = line_encoder(built)
     assert isinstance(encode, WordCache)
