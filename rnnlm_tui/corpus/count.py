@@ -54,11 +54,10 @@ def count_text(corpus: CorpusConfig, tokenizer: TokenizerConfig, root: Path) -> 
     Raises:
         OSError: a file vanished while it was read.
     """
-    signature = _signature(corpus)
-    if signature is None:
+    files = None if NEWS in (corpus.source, corpus.test_source) else _files(corpus)
+    if files is None or sum(size for _, size, _ in files) > MOST_BYTES:
         return None
-    # The settings as JSON, so that equal ones share a count.
-    return _counted(corpus.model_dump_json(), tokenizer.model_dump_json(), str(root), signature)
+    return _counted(corpus, tokenizer, root, files)
 
 
 def changed_after(corpus: CorpusConfig, moment: float) -> bool:
@@ -70,11 +69,11 @@ def changed_after(corpus: CorpusConfig, moment: float) -> bool:
 
 
 @lru_cache(maxsize=8)
-def _counted(corpus_json: str, tokenizer_json: str, root: str, _: Signature) -> TextSize | None:
-    corpus = CorpusConfig.model_validate_json(corpus_json)
-    tokenizer = TokenizerConfig.model_validate_json(tokenizer_json)
+def _counted(
+    corpus: CorpusConfig, tokenizer: TokenizerConfig, root: Path, _: Signature
+) -> TextSize | None:
     try:
-        source = open_source(corpus, Path(root))
+        source = open_source(corpus, root)
         with tempfile.TemporaryDirectory(prefix="rnnlm-tui-count-") as folder:
             return _count(source, corpus, tokenizer, Path(folder))
     except RnnlmError:  # the start of a run reports it
@@ -122,45 +121,29 @@ def _cut(
     return str.split if tokenized else None  # words of other texts are cut at punctuation too
 
 
-def _signature(corpus: CorpusConfig) -> Signature | None:
-    """The files of a text that is counted; None if it isn't."""
-    if NEWS in (corpus.source, corpus.test_source):
-        return None
-    files = _files(corpus)
-    if files is None or sum(size for _, size, _ in files) > MOST_BYTES:
-        return None
-    return files
-
-
 def _files(corpus: CorpusConfig) -> Signature | None:
     """Path, size and time of each file of a text; None if there are too many or none."""
-    found: list[tuple[str, int, int]] = []
-    for name in (corpus.source, corpus.test_source):
-        if name is None or name in BUILT_IN_SOURCES:
-            continue
-        try:
-            paths = _paths(name)
-            if paths is None or not paths:
-                return None
-            for path in paths:
-                facts = path.stat()
-                found.append((str(path), facts.st_size, facts.st_mtime_ns))
-        except (OSError, RnnlmError, ValueError):
-            return None
-    return tuple(found)
+    names = (corpus.source, corpus.test_source)
+    try:
+        paths = [_paths(name) for name in names if name and name not in BUILT_IN_SOURCES]
+        facts = [(str(path), path.stat()) for found in paths for path in found]
+    except (OSError, RnnlmError, ValueError):
+        return None
+    if not all(paths):
+        return None
+    return tuple((path, found.st_size, found.st_mtime_ns) for path, found in facts)
 
 
-def _paths(name: str) -> list[Path] | None:
-    path = user_path(name)
+def _paths(name: str) -> list[Path]:
+    """The files of a source; none if it isn't there, or has too many or compressed ones."""
+    path, paths = user_path(name), []
     if path.is_file():
         paths = [path]
     elif is_pattern(name) and has_few_files(next(one for one in path.parents if one.is_dir())):
         paths = matching_files(name)
     elif path.is_dir() and has_few_files(path):
         paths = text_files(path)[0]
-    else:
-        return None
-    return None if any(path.suffix in PACKINGS for path in paths) else paths
+    return [] if any(path.suffix in PACKINGS for path in paths) else paths
 
 
 def has_few_files(folder: Path, most: int = MOST_FILES) -> bool:
