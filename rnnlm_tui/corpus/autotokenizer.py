@@ -63,11 +63,9 @@ def autotokenizer_files(
     state["padding"] = state["truncation"] = None
     notes: list[str] = []
     if codec.layout == "lines" and names["eos"] is not None:
-        end, renamed = (
-            names["eos"],
-            names["eos"] != names["pad"] and _rename_end(state, names["eos"]),
-        )
-        if renamed:  # AutoTokenizer would make it a special token if it were declared
+        end = names["eos"]
+        if end != names["pad"] and _rename_end(state, end):
+            # AutoTokenizer would make it a special token if it were declared
             names = {name: None if token == end else token for name, token in names.items()}
         else:
             notes.append(
@@ -80,10 +78,8 @@ def autotokenizer_files(
         else:
             state["normalizer"] = _first_strip(state["normalizer"])
     starts = after_end and codec.eos_id is not None and codec.layout != "raw"
-    state["post_processor"] = (
-        _template(codec.eos_id, names["eos"] or LINE_BREAK) if starts else None
-    )
     start = names["eos"] if starts else None
+    state["post_processor"] = _template(codec.eos_id, start or LINE_BREAK) if starts else None
     return AutoTokenizerFiles(
         tokenizer=state,
         config={
@@ -108,22 +104,15 @@ def _content(token: object) -> str | None:
 
 def _rename_end(state: dict[str, Any], end: str) -> bool:
     """Name the end token `\\n`, an ordinary token that is found before the text is split; False if
-    the vocabulary has that name."""
+    the vocabulary has that name or scores (unigrams)."""
     vocabulary = state["model"]["vocab"]
-    is_list = isinstance(vocabulary, list)
-    known = {piece for piece, _ in vocabulary} if is_list else set(vocabulary)
     added = [token for token in state["added_tokens"] if token["content"] == end]
-    taken = {token["content"] for token in state["added_tokens"]} | known
-    if not added or LINE_BREAK in taken:
+    taken = {token["content"] for token in state["added_tokens"]}
+    if not added or not isinstance(vocabulary, dict) or LINE_BREAK in taken | vocabulary.keys():
         return False
-    if is_list:
-        state["model"]["vocab"] = [
-            [LINE_BREAK if piece == end else piece, score] for piece, score in vocabulary
-        ]
-    else:
-        state["model"]["vocab"] = {
-            LINE_BREAK if piece == end else piece: index for piece, index in vocabulary.items()
-        }
+    state["model"]["vocab"] = {
+        LINE_BREAK if piece == end else piece: index for piece, index in vocabulary.items()
+    }
     if state["model"].get("unk_token") == end:
         state["model"]["unk_token"] = LINE_BREAK
     for token in added:

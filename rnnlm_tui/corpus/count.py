@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from pathlib import Path
 from rnnlm_tui.corpus.news import NEWS
 from rnnlm_tui.corpus.sources import Source, looks_tokenized, open_source
 from rnnlm_tui.corpus.splits import Piece, read_lines, split_pools, split_shares, stage, units_of
-from rnnlm_tui.corpus.text_files import is_pattern, matching_files, text_files
+from rnnlm_tui.corpus.text_files import PACKINGS, is_pattern, matching_files, text_files
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig
 from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
@@ -27,7 +27,6 @@ MOST_BYTES = 8_000_000
 """Texts up to this size are counted, which takes up to half a second."""
 MOST_FILES = 500
 """Folders with more files aren't searched."""
-_COMPRESSED = (".gz", ".xz", ".bz2")
 
 Signature = tuple[tuple[str, int, int], ...]
 
@@ -55,11 +54,10 @@ def count_text(corpus: CorpusConfig, tokenizer: TokenizerConfig, root: Path) -> 
     Raises:
         OSError: a file vanished while it was read.
     """
-    signature = _signature(corpus)
-    if signature is None:
+    files = None if NEWS in (corpus.source, corpus.test_source) else _files(corpus)
+    if files is None or sum(size for _, size, _ in files) > MOST_BYTES:
         return None
-    # The settings as JSON, so that equal ones share a count.
-    return _counted(corpus.model_dump_json(), tokenizer.model_dump_json(), str(root), signature)
+    return _counted(corpus, tokenizer, root, files)
 
 
 def changed_after(corpus: CorpusConfig, moment: float) -> bool:
@@ -71,11 +69,11 @@ def changed_after(corpus: CorpusConfig, moment: float) -> bool:
 
 
 @lru_cache(maxsize=8)
-def _counted(corpus_json: str, tokenizer_json: str, root: str, _: Signature) -> TextSize | None:
-    corpus = CorpusConfig.model_validate_json(corpus_json)
-    tokenizer = TokenizerConfig.model_validate_json(tokenizer_json)
+def _counted(
+    corpus: CorpusConfig, tokenizer: TokenizerConfig, root: Path, _: Signature
+) -> TextSize | None:
     try:
-        source = open_source(corpus, Path(root))
+        source = open_source(corpus, root)
         with tempfile.TemporaryDirectory(prefix="rnnlm-tui-count-") as folder:
             return _count(source, corpus, tokenizer, Path(folder))
     except RnnlmError:  # the start of a run reports it
@@ -87,120 +85,65 @@ def _count(
 ) -> TextSize:
     pools = stage(source, corpus, folder, lambda _: None)
     pieces = split_pools(pools, split_shares(pools, corpus))["train"]
-    counter = _counter(tokenizer, source, pieces)
+    cut = _cut(tokenizer, source, pieces)
+    types: set[str | int] = set()
     units = tokens = 0
     for staged in read_lines(pieces):
         lines, ends = units_of(staged, source.layout)
         for index, line in enumerate(lines):
-            size = 1 if counter is None else counter.add(line.decode())
-            if size == 0 and source.layout == "sentences":
+            found = "?" if cut is None else cut(line.decode())  # "?": any tokens
+            if not found and source.layout == "sentences":
                 continue
-            if tokenizer.end_of_sentence and (ends is None or ends[index]):
-                size += 1
-            units += size > 0
-            tokens += size
-    if counter is None:
+            ended = tokenizer.end_of_sentence and (ends is None or ends[index])
+            units += bool(found or ended)
+            tokens += len(found) + ended
+            types.update(found)
+    if cut is None:
         return TextSize(units, None, None)
-    return TextSize(units, tokens, counter.vocab_size(tokenizer))
-
-
-class _Counter:
-    """Counts a text's tokens and types."""
-
-    def __init__(self) -> None:
-        self._types: set[str] = set()
-
-    def add(self, text: str) -> int:
-        """The number of tokens of a unit."""
-        found = self._split(text)
-        self._types.update(found)
-        return len(found)
-
-    def vocab_size(self, tokenizer: TokenizerConfig) -> int:
-        """Types with padding, <unk> and perhaps <eos>, up to the configured number."""
-        specials = 2 + tokenizer.end_of_sentence
-        own = len(self._types - {"<pad>", "<unk>", "<eos>"})
-        return min(tokenizer.vocab_size, own + specials)
-
-    def _split(self, text: str) -> Sequence[str]:
-        return text
-
-
-class _WordCounter(_Counter):
-    """Words between white space, as in a text whose punctuation is separated."""
-
-    def _split(self, text: str) -> Sequence[str]:
-        return text.split()
-
-
-class _Bytes(_Counter):
-    def add(self, text: str) -> int:
-        return len(text.encode())
-
-    def vocab_size(self, tokenizer: TokenizerConfig) -> int:
-        return 256 + 1 + tokenizer.end_of_sentence
-
-
-def _counter(
-    tokenizer: TokenizerConfig, source: Source, pieces: Sequence[Piece]
-) -> _Counter | None:
-    """The counter of a tokenizer's tokens; None if they can't be counted here."""
     if tokenizer.kind == "byte":
-        return _Bytes()
+        return TextSize(units, tokens, 256 + 1 + tokenizer.end_of_sentence)
+    size = len(types - {"<pad>", "<unk>", "<eos>"}) + 2 + tokenizer.end_of_sentence
+    return TextSize(units, tokens, min(tokenizer.vocab_size, size))
+
+
+def _cut(
+    tokenizer: TokenizerConfig, source: Source, pieces: Sequence[Piece]
+) -> Callable[[str], Sequence[str | int]] | None:
+    """Cuts a text into tokens like the tokenizer; None if that has to be learned."""
+    if tokenizer.kind == "byte":
+        return str.encode
     if tokenizer.kind == "character":
-        return _Counter()
+        return str
     if tokenizer.kind != "word" or source.layout != "sentences":
         return None
     lines = (line.decode() for batch in read_lines(pieces) for line in batch)
     tokenized = looks_tokenized(lines) if source.tokenized is None else source.tokenized
-    return _WordCounter() if tokenized else None
-
-
-def _signature(corpus: CorpusConfig) -> Signature | None:
-    """The files of a text that is counted; None if it isn't."""
-    if NEWS in (corpus.source, corpus.test_source):
-        return None
-    files = _files(corpus)
-    if files is None or sum(size for _, size, _ in files) > MOST_BYTES:
-        return None
-    return files
+    return str.split if tokenized else None  # words of other texts are cut at punctuation too
 
 
 def _files(corpus: CorpusConfig) -> Signature | None:
     """Path, size and time of each file of a text; None if there are too many or none."""
-    found: list[tuple[str, int, int]] = []
-    for name in (corpus.source, corpus.test_source):
-        if name is None or name in BUILT_IN_SOURCES:
-            continue
-        try:
-            paths = _paths(name)
-            if paths is None or not paths:
-                return None
-            for path in paths:
-                facts = path.stat()
-                found.append((str(path), facts.st_size, facts.st_mtime_ns))
-        except (OSError, RnnlmError, ValueError):
-            return None
-    return tuple(found)
+    names = (corpus.source, corpus.test_source)
+    try:
+        paths = [_paths(name) for name in names if name and name not in BUILT_IN_SOURCES]
+        facts = [(str(path), path.stat()) for found in paths for path in found]
+    except (OSError, RnnlmError, ValueError):
+        return None
+    if not all(paths):
+        return None
+    return tuple((path, found.st_size, found.st_mtime_ns) for path, found in facts)
 
 
-def _paths(name: str) -> list[Path] | None:
-    path = user_path(name)
+def _paths(name: str) -> list[Path]:
+    """The files of a source; none if it isn't there, or has too many or compressed ones."""
+    path, paths = user_path(name), []
     if path.is_file():
-        return None if path.suffix in _COMPRESSED else [path]
-    if is_pattern(name) and not path.exists():
-        return _few(matching_files(name)) if has_few_files(_fixed_part(path)) else None
-    if path.is_dir() and has_few_files(path):
-        return _few(text_files(path)[0])
-    return None
-
-
-def _few(paths: list[Path]) -> list[Path] | None:
-    return None if any(path.suffix in _COMPRESSED for path in paths) else paths
-
-
-def _fixed_part(pattern: Path) -> Path:
-    return next((parent for parent in pattern.parents if parent.is_dir()), Path("/"))
+        paths = [path]
+    elif is_pattern(name) and has_few_files(next(one for one in path.parents if one.is_dir())):
+        paths = matching_files(name)
+    elif path.is_dir() and has_few_files(path):
+        paths = text_files(path)[0]
+    return [] if any(path.suffix in PACKINGS for path in paths) else paths
 
 
 def has_few_files(folder: Path, most: int = MOST_FILES) -> bool:

@@ -15,9 +15,10 @@ import re
 import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
+from itertools import chain
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any
 
 from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.schema.formatting import counted, user_path
@@ -52,8 +53,17 @@ CODE_SUFFIXES: tuple[str, ...] = tuple(
 )
 """Suffixes of code, markup and other text whose line breaks and indentation matter."""
 
+_GROUPS = (
+    dict.fromkeys(DOCUMENT_SUFFIXES, "documents")
+    | dict.fromkeys(CODE_SUFFIXES, "code")
+    | dict.fromkeys(TABLE_SUFFIXES, "tables")
+)
+"""What a suffix says about a file of a folder."""
+
 PACKINGS: dict[str, str] = {".gz": "gzip", ".xz": "xz", ".bz2": "bzip2"}
 """Suffixes of supported compressed files, and the program for each."""
+
+_OPENERS: dict[str, Any] = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}
 
 _CUT = re.compile(r"(?<=\S)(?= )|(?<=[^\W\d_])(?=[!?;(){}\[\]\"“”…、。，！？；（）「」『』])")
 _LAST_CUT = re.compile(rf"(?s:.*)(?:{_CUT.pattern})")
@@ -62,51 +72,40 @@ after a letter at a mark that no word contains."""
 
 _BLOCK = 1 << 20
 _LOOKED_AT = 4_096
-_BOM = b"\xef\xbb\xbf"
-_ONLY_TEXT = "use plain text"
-_KINDS = (
-    (0, b"\xff\xfe", "UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8"),
-    (0, b"\xfe\xff", "UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8"),
-    (0, b"\x1f\x8b", "gzip-compressed", "rename it to end in .gz"),
-    (0, b"\xfd7zXZ\0", "xz-compressed", "rename it to end in .xz"),
-    (0, b"BZh", "bzip2-compressed", "rename it to end in .bz2"),
-    (0, b"\x28\xb5\x2f\xfd", "Zstandard-compressed", "unpack it first: zstd -d"),
-    (0, b"\x04\x22\x4d\x18", "LZ4-compressed", "unpack it first: lz4 -d"),
-    (0, b"\x1f\x9d", "compressed by compress", "unpack it first: uncompress"),
-    (0, b"\x5d\0\0", "lzma-compressed", "unpack it first: unlzma"),
-    (0, b"LZIP", "lzip-compressed", "unpack it first: lzip -d"),
-    (0, b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it first: 7z x"),
-    (0, b"Rar!\x1a\x07", "a RAR archive", "unpack it first: unrar x"),
-    (257, b"ustar", "a tar archive", "unpack it first (tar -xf) and use its folder"),
-    (0, b"PK\x03\x04", "a zip archive (or a torch checkpoint)", "unpack it first"),
-    (0, b"\x80\x02", "a pickle", f"{_ONLY_TEXT}; pickles are never opened"),
-    (0, b"\x80\x03", "a pickle", f"{_ONLY_TEXT}; pickles are never opened"),
-    (0, b"\x80\x04", "a pickle", f"{_ONLY_TEXT}; pickles are never opened"),
-    (0, b"\x80\x05", "a pickle", f"{_ONLY_TEXT}; pickles are never opened"),
-    (0, b"%PDF", "a PDF", "extract its text first: pdftotext"),
-    (0, b"\x7fELF", "a program", _ONLY_TEXT),
-    (0, b"PAR1", "a Parquet file", "write its text column to a .jsonl or .csv file first"),
-    (0, b"ARROW1", "an Arrow file", "write its text column to a .jsonl or .csv file first"),
+_KINDS: tuple[tuple[int, tuple[bytes, ...], str, str], ...] = (
+    (0, (b"\xff\xfe", b"\xfe\xff"), "UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8"),
+    (0, (b"\x1f\x8b",), "gzip-compressed", "rename it to end in .gz"),
+    (0, (b"\xfd7zXZ\0",), "xz-compressed", "rename it to end in .xz"),
+    (0, (b"BZh",), "bzip2-compressed", "rename it to end in .bz2"),
+    (0, (b"\x28\xb5\x2f\xfd",), "Zstandard-compressed", "unpack it first: zstd -d"),
+    (0, (b"\x04\x22\x4d\x18",), "LZ4-compressed", "unpack it first: lz4 -d"),
+    (0, (b"\x1f\x9d", b"\x5d\0\0", b"LZIP"), "compressed", "unpack it first"),
+    (0, (b"7z\xbc\xaf\x27\x1c",), "a 7z archive", "unpack it first: 7z x"),
+    (0, (b"Rar!\x1a\x07",), "a RAR archive", "unpack it first: unrar x"),
+    (257, (b"ustar",), "a tar archive", "unpack it first (tar -xf) and use its folder"),
+    (0, (b"PK\x03\x04",), "a zip archive (or a torch checkpoint)", "unpack it first"),
     (
         0,
-        b"SQLite format 3\0",
-        "an SQLite database",
+        (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"),
+        "a pickle",
+        "use plain text; pickles are never opened",
+    ),
+    (0, (b"%PDF",), "a PDF", "extract its text first: pdftotext"),
+    (0, (b"\xd0\xcf\x11\xe0",), "an old Word or Excel file", "save it as plain text first"),
+    (
+        0,
+        (b"PAR1", b"ARROW1", b"SQLite format 3\0"),
+        "a Parquet, Arrow or SQLite file",
         "write its text column to a .jsonl or .csv file first",
     ),
-    (
-        0,
-        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
-        "an old Word or Excel file",
-        "save it as plain text first",
-    ),
-    (0, b"\x89PNG", "a picture", _ONLY_TEXT),
-    (0, b"\xff\xd8\xff", "a picture", _ONLY_TEXT),
-    (0, b"GIF8", "a picture", _ONLY_TEXT),
-    (0, b"\x93NUMPY", "a NumPy array", _ONLY_TEXT),
-    (0, b"\x89HDF", "an HDF5 file", _ONLY_TEXT),
-    (0, b"GGUF", "a GGUF model", _ONLY_TEXT),
+    (0, (b"\x89PNG", b"\xff\xd8\xff", b"GIF8"), "a picture", "use plain text"),
+    (0, (b"\x93NUMPY", b"\x89HDF", b"GGUF"), "an array or a model", "use plain text"),
+    (0, (b"\x7fELF",), "a program", "use plain text"),
 )
-"""Signatures of unsupported files: offset, bytes, description and hint."""
+"""Files of other kinds: where and how they begin, what they are, and what to do instead."""
+
+_SPECIAL = {"p": "a FIFO", "s": "a socket", "c": "a character device", "b": "a block device"}
+"""Names of files that aren't regular, by their letter in `ls -l`."""
 
 
 def check_source_path(path: Path) -> None:
@@ -122,15 +121,8 @@ def check_source_path(path: Path) -> None:
     except OSError as error:
         raise _unreadable(path, error) from error
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        kinds = (
-            (stat.S_ISFIFO, "a FIFO"),
-            (stat.S_ISSOCK, "a socket"),
-            (stat.S_ISCHR, "a character device"),
-            (stat.S_ISBLK, "a block device"),
-        )
-        kind = next((name for test, name in kinds if test(mode)), "not a regular file")
         raise CorpusError(
-            f"{path} is {kind}, must be a text file or a folder",
+            f"{path} is {_SPECIAL[stat.filemode(mode)[0]]}, must be a text file or a folder",
             hint="write the text to a file first",
         )
     if not os.access(path, os.R_OK):
@@ -161,25 +153,15 @@ def text_files(folder: Path, *, documents_first: bool = False) -> tuple[list[Pat
     Raises:
         CorpusError: the folder contains no text file.
     """
-    documents: list[Path] = []
-    code: list[Path] = []
-    tables: list[Path] = []
-    others: list[Path] = []
+    groups: dict[str, list[Path]] = {"documents": [], "code": [], "tables": [], "others": []}
     for where, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for path in (Path(where, name) for name in names if not name.startswith(".")):
-            suffix = text_suffix(path)
-            if suffix in TABLE_SUFFIXES:
-                tables.append(path)
-            elif suffix in CODE_SUFFIXES:
-                code.append(path)
-            elif suffix in DOCUMENT_SUFFIXES:
-                documents.append(path)
-            else:
-                others.append(path)
+            groups[_GROUPS.get(text_suffix(path), "others")].append(path)
+    documents, code, tables, others = groups.values()
     found = (documents or code or tables) if documents_first else [*documents, *code] or tables
     found = found or [path for path in others if _is_text(path)]
-    left_out = len(documents) + len(code) + len(tables) + len(others) - len(found)
+    left_out = sum(map(len, groups.values())) - len(found)
     if not found:
         found_there = f"only {counted(left_out, 'other file')}" if left_out else "it is empty"
         raise CorpusError(
@@ -256,14 +238,9 @@ class LineReader:
     def begins_as_text(self) -> bool:
         """Whether the first bytes are UTF-8 text and not a known binary format."""
         try:
-            with self._open() as (file, _):
-                start = self._read(file, _LOOKED_AT)
-            self._check_kind(start)
-            decoder = codecs.getincrementaldecoder("utf-8")()  # the last character may be cut
-            text = decoder.decode(start)
-        except (CorpusError, UnicodeDecodeError):
+            return bool(next(self.text(_LOOKED_AT), "").strip())
+        except CorpusError:
             return False
-        return "\0" not in text and bool(text.strip())
 
     def lines(self) -> Iterator[str]:
         """The stripped lines without empty ones; long lines are split.
@@ -271,38 +248,50 @@ class LineReader:
         Raises:
             CorpusError: the file isn't UTF-8 (with byte offset and line), is binary, or is damaged.
         """
-        rest, line, offset, inside = b"", 1, 0, False
-        for block in self._blocks():
-            data = rest + block
-            end = data.rfind(b"\n") + 1 or data.rfind(b"\r", 0, -1) + 1
+        rest, inside = "", False
+        for number, block in enumerate(self.text()):
+            text = rest + (block if number else block.removeprefix("\ufeff"))
+            end = text.rfind("\n") + 1 or text.rfind("\r", 0, -1) + 1
             whole = end > 0
-            if not whole and len(data) > MAX_LINE_BYTES:
-                end = _cut_position(data, len(data) - 1)
+            if not whole and len(text.encode()) > MAX_LINE_BYTES:
+                end = text.rfind(" ", 1, -1) + 1 or len(text) - 1
             if end:
-                yield from self._pieces(self._decode(data[:end], line, offset), inside=inside)
+                yield from self._pieces(text[:end], inside=inside)
                 inside = not whole
-            line += data.count(b"\n", 0, end)
-            offset += end
-            rest = data[end:]
-        yield from self._pieces(self._decode(rest, line, offset), inside=inside)
+            rest = text[end:]
+        yield from self._pieces(rest, inside=inside)
 
-    def text(self) -> Iterator[str]:
+    def text(self, size: int | None = None) -> Iterator[str]:
         """The unchanged text in blocks, which may end inside a line or word.
+
+        Args:
+            size: bytes to read at once.
 
         Raises:
             CorpusError: as `lines`.
         """
-        rest, line, offset = b"", 1, 0
-        for block in self._blocks(blank_mark=False):
-            data = rest + block
-            end = _character_start(data, len(data) - 1)  # the block may end inside the last one
-            if end:
-                yield self._decode(data[:end], line, offset)
-            line += data.count(b"\n", 0, end)
-            offset += end
-            rest = data[end:]
-        if rest:
-            yield self._decode(rest, line, offset)
+        decode = codecs.getincrementaldecoder("utf-8")().decode  # a block may end in a character
+        line, offset = 1, 0
+        for block in chain(self._blocks(size or _BLOCK), [b""]):
+            nul = block.find(b"\0")
+            if nul >= 0:
+                raise CorpusError(
+                    f"{self.path} is binary: NUL at {_place(block, nul, line, offset)}",
+                    hint="use UTF-8 text",
+                )
+            try:
+                text = decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                data, at = error.object, error.start
+                place = _place(data, at, line, offset + len(block) - len(data))
+                raise CorpusError(
+                    f"{self.path} is not UTF-8: 0x{data[at]:02x} at {place}",
+                    hint="convert it, for example with: iconv -f LATIN1 -t UTF-8",
+                ) from error
+            if text:
+                yield text
+            line += block.count(b"\n")
+            offset += len(block)
 
     def split_lines(self, text: str) -> Iterator[str]:
         """The stripped lines of a record's text."""
@@ -335,41 +324,21 @@ class LineReader:
             if piece:
                 yield piece
 
-    def _decode(self, data: bytes, line: int, offset: int) -> str:
-        nul = data.find(b"\0")
-        if nul >= 0:
-            raise CorpusError(
-                f"{self.path} is binary: NUL at {_place(data, nul, line, offset)}",
-                hint="use UTF-8 text",
-            )
-        try:
-            return data.decode()
-        except UnicodeDecodeError as error:
-            raise CorpusError(
-                f"{self.path} is not UTF-8: 0x{data[error.start]:02x} at"
-                f" {_place(data, error.start, line, offset)}",
-                hint="convert it, for example with: iconv -f LATIN1 -t UTF-8",
-            ) from error
-
-    def _blocks(self, *, blank_mark: bool = True) -> Iterator[bytes]:
-        """Blocks of the unpacked file; a byte order mark is blanked (to keep offsets) or kept."""
-        first = True
+    def _blocks(self, size: int) -> Iterator[bytes]:
+        """Blocks of the unpacked file."""
         with self._open() as (file, packed):
             seen = 0
-            while block := self._read(file, _BLOCK):
+            while block := self._read(file, size):
+                if not seen:
+                    self._check_kind(block)
                 position = packed.tell()
                 self._advance(position - seen)
                 seen = position
-                if first:
-                    self._check_kind(block)
-                    if blank_mark and block.startswith(_BOM):
-                        block = b"   " + block[len(_BOM) :]
-                first = False
                 yield block
 
     def _check_kind(self, start: bytes) -> None:
-        for place, magic, kind, hint in _KINDS:
-            if start.startswith(magic, place):
+        for place, magics, kind, hint in _KINDS:
+            if start.startswith(magics, place):
                 raise CorpusError(f"{self.path} is {kind}, not UTF-8 text", hint=hint)
 
     def _read(self, file: IO[bytes], size: int) -> bytes:
@@ -395,26 +364,9 @@ class LineReader:
             packed = self.path.open("rb", buffering=0)
         except OSError as error:
             raise _unreadable(self.path, error) from error
-        with packed, _unpacked(packed, self.path.suffix.lower()) as file:
+        unpacked = _OPENERS.get(self.path.suffix.lower(), nullcontext)
+        with packed, unpacked(packed) as file:
             yield file, packed
-
-
-def _unpacked(packed: io.FileIO, suffix: str) -> AbstractContextManager[IO[bytes]]:
-    """A reader that decompresses the file if its suffix requires it."""
-    if suffix == ".gz":
-        return cast(
-            AbstractContextManager[IO[bytes]],
-            gzip.GzipFile(fileobj=io.BufferedReader(packed, _BLOCK)),
-        )
-    if suffix == ".xz":
-        return cast(
-            AbstractContextManager[IO[bytes]], lzma.LZMAFile(io.BufferedReader(packed, _BLOCK))
-        )
-    if suffix == ".bz2":
-        return cast(
-            AbstractContextManager[IO[bytes]], bz2.BZ2File(io.BufferedReader(packed, _BLOCK))
-        )
-    return nullcontext(packed)
 
 
 def raw_units(blocks: Iterable[str], longest: int = MAX_UNIT) -> Iterator[str]:

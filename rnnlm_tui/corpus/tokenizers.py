@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any, cast
 
@@ -50,33 +51,23 @@ Lines = Callable[[], Iterator[list[str]]]
 """Returns the sentences of the training split in batches."""
 
 _PLAIN_WORDS = r" ?\p{L}+(?:['’]\p{L}+)*| ?\p{N}+(?:[.,]\p{N}+)*"
-WORDS = rf"{_PLAIN_WORDS}| ?<\p{{L}}+>| ?[^\s\p{{L}}\p{{N}}]"
+_PIECES = rf"{_PLAIN_WORDS}| ?<\p{{L}}+>| ?[^\s\p{{L}}\p{{N}}]"
 """A word, number, <unk> or punctuation mark, each with the space before it."""
 
-_WORDS_AND_SPACE = rf"{_PLAIN_WORDS}| ?[^\s\p{{L}}\p{{N}}]|\n|[^\S\n]+(?!\S)|[^\S\n]"
+_PIECES_AND_SPACE = rf"{_PLAIN_WORDS}| ?[^\s\p{{L}}\p{{N}}]|\n|[^\S\n]+(?!\S)|[^\S\n]"
 """A word, number or punctuation mark with its space, a line break, or other white space.
 
 Special tokens never match.
 """
 
-ASCII_SPLITS: dict[str, re.Pattern[str]] = {
-    pattern: re.compile(
-        pattern.replace(r"[^\s\p{L}\p{N}]", "[^\\sA-Za-z0-9]")
-        .replace(r"\p{L}", "[A-Za-z]")
-        .replace(r"\p{N}", "[0-9]")
-    )
-    for pattern in (WORDS, _WORDS_AND_SPACE)
-}
-"""The patterns of our word tokenizers, with equivalents for printable ASCII.
-
-Python matches these several times as fast as the library.
-"""
-
 _SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 """White space as defined by the tokenizers' patterns; Python also includes U+001C to U+001F."""
 
+WORDS = re.compile(f"[^{_SPACE}]+")
+"""Words that our word tokenizers for sentences encode one by one."""
+
 BLOCKS = re.compile(f" ?[^{_SPACE}]+|[{_SPACE}]+(?![^{_SPACE}])|[{_SPACE}]")
-"""Blocks that no token of our word and byte-level BPE tokenizers crosses.
+"""Blocks that no token of our other word tokenizers and of our byte-level BPE crosses.
 
 Text with one space before it, and other white space.
 """
@@ -191,16 +182,8 @@ def build_tokenizer(
         built = _byte(config)
     elif config.kind == "character":
         built = _character(config, lines)
-    elif layout != "sentences":
-        built = _word_and_space(config, lines)
     else:
-        built = _word(
-            config,
-            lines,
-            looks_tokenized(line for batch in lines() for line in batch)
-            if tokenized is None
-            else tokenized,
-        )
+        built = _words(config, lines, layout, tokenized)
     _fold_prompts_too(built.tokenizer, corpus)
     return built
 
@@ -259,7 +242,7 @@ def _bpe(config: TokenizerConfig, lines: Lines, size: int, layout: TextLayout) -
         show_progress=False,
     )
     tokenizer.train_from_iterator(
-        _until_enough_words(_every(lines(), max(1, -(-size // BPE_TRAINING_BYTES)))),
+        _spread(lines(), max(1, -(-size // BPE_TRAINING_BYTES))),
         trainer=trainer,
     )
     learned = vocabulary_size(tokenizer)
@@ -302,67 +285,55 @@ def _character(config: TokenizerConfig, lines: Lines) -> BuiltTokenizer:
     counts: Counter[str] = Counter()
     for batch in lines():
         counts.update("".join(batch))
-    names = [
-        *_specials(config, unk=True),
-        *_most_frequent(counts, config.vocab_size - len(_specials(config, unk=True))),
-    ]
-    tokenizer = Tokenizer(
-        models.BPE(
-            vocab={name: index for index, name in enumerate(names)}, merges=[], unk_token=UNK
-        )
-    )
+    tokenizer = Tokenizer(models.BPE(vocab=_vocabulary(config, counts), merges=[], unk_token=UNK))
     tokenizer.decoder = decoders.Fuse()
     return _finish(tokenizer, config, unk=True)
 
 
-def _word(config: TokenizerConfig, lines: Lines, tokenized: bool) -> BuiltTokenizer:
+def _words(
+    config: TokenizerConfig, lines: Lines, layout: TextLayout, tokenized: bool | None
+) -> BuiltTokenizer:
+    """A tokenizer for words and punctuation, lossless except for unknown words.
+
+    With a layout other than `sentences` for white space too.
+    """
     tokenizer = Tokenizer(models.WordLevel(vocab={UNK: 0}, unk_token=UNK))
-    if tokenized:
+    cut: Callable[[str], list[str]] = str.split
+    opening = ""
+    if tokenized is None:
+        tokenized = looks_tokenized(chain.from_iterable(lines()))
+    if layout != "sentences":
+        cut = BLOCKS.findall
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECES_AND_SPACE), "isolated")
+        tokenizer.decoder = decoders.Fuse()
+    elif tokenized:
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     else:  # a word includes the space before it, so that decoding is exact
+        opening = " "
         tokenizer.normalizer = normalizers.Sequence(
             [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Prepend(" ")]
         )
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(WORDS), "isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECES), "isolated")
         tokenizer.decoder = decoders.Sequence(
             [decoders.Replace(UNK, f" {UNK}"), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
         )
-    specials = _specials(config, unk=True)
-    words = _count_words(lines)
-    counts = (
-        words
-        if tokenized
-        else _count_pieces(tokenizer, WORDS, ((f" {word}", count) for word, count in words.items()))
-    )
-    for name in specials:
-        counts.pop(name, None)
-    names = [*specials, *_most_frequent(counts, config.vocab_size - len(specials))]
-    tokenizer.model = models.WordLevel(
-        vocab={name: index for index, name in enumerate(names)}, unk_token=UNK
-    )
+    pieces: Counter[str] = Counter()
+    for word, count in _counted(lines, cut).items():
+        for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(opening + word):
+            pieces[piece] += count
+    tokenizer.model = models.WordLevel(vocab=_vocabulary(config, pieces), unk_token=UNK)
     return _finish(tokenizer, config, unk=True)
 
 
-def _word_and_space(config: TokenizerConfig, lines: Lines) -> BuiltTokenizer:
-    """A tokenizer for words, punctuation and white space, lossless except for unknown words."""
-    tokenizer = Tokenizer(models.WordLevel(vocab={UNK: 0}, unk_token=UNK))
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_WORDS_AND_SPACE), "isolated")
-    tokenizer.decoder = decoders.Fuse()
-    blocks: Counter[str] = Counter()
+def _counted(lines: Lines, cut: Callable[[str], list[str]]) -> Counter[str]:
+    """How often each word occurs; without rare ones if there are too many."""
+    counts: Counter[str] = Counter()
     for batch in lines():
         for line in batch:
-            blocks.update(BLOCKS.findall(line))
-        if len(blocks) > COUNTED_WORDS:
-            blocks = Counter({block: count for block, count in blocks.items() if count > 1})
-    counts = _count_pieces(tokenizer, _WORDS_AND_SPACE, blocks.items())
-    specials = _specials(config, unk=True)
-    for name in specials:
-        counts.pop(name, None)
-    names = [*specials, *_most_frequent(counts, config.vocab_size - len(specials))]
-    tokenizer.model = models.WordLevel(
-        vocab={name: index for index, name in enumerate(names)}, unk_token=UNK
-    )
-    return _finish(tokenizer, config, unk=True)
+            counts.update(cut(line))
+        if len(counts) > COUNTED_WORDS:
+            counts = Counter({word: count for word, count in counts.items() if count > 1})
+    return counts
 
 
 def _check_lossless(
@@ -370,22 +341,12 @@ def _check_lossless(
 ) -> None:
     """Check that a pretrained tokenizer decodes the beginning of the text without changes."""
     units = next(lines(), [])
-    encoded = built.encode(units)
-    parts = (
-        [(units, [index for ids in encoded for index in ids])]
-        if layout == "raw"
-        else [([unit], ids) for unit, ids in zip(units, encoded, strict=True)]
-    )
-    for kept, ids in parts:
-        text, back = "".join(kept), built.tokenizer.decode(ids, skip_special_tokens=False)
+    for group in [units] if layout == "raw" else [[unit] for unit in units]:
+        text, ids = "".join(group), list(chain.from_iterable(built.encode(group)))
+        back = built.tokenizer.decode(ids, skip_special_tokens=False)
         if text != back:
             place = next(
-                (
-                    index
-                    for index, (one, other) in enumerate(zip(text, back, strict=False))
-                    if one != other
-                ),
-                min(len(text), len(back)),
+                index for index, (one, other) in enumerate(zip_longest(text, back)) if one != other
             )
             raise TokenizerError(
                 f'the tokenizer "{config.name}" changes {text[place : place + 12]!r} to'
@@ -394,44 +355,16 @@ def _check_lossless(
             )
 
 
-def _count_words(lines: Lines) -> Counter[str]:
-    """Count words separated by white space."""
-    counts: Counter[str] = Counter()
-    for batch in lines():
-        for line in batch:
-            counts.update(line.split())
-        if len(counts) > COUNTED_WORDS:
-            counts = Counter({word: count for word, count in counts.items() if count > 1})
-    return counts
-
-
-def _count_pieces(
-    tokenizer: Tokenizer, pattern: str, texts: Iterable[tuple[str, int]]
-) -> Counter[str]:
-    """Count the pieces of (text, count) pairs, whose texts have white space only at the start."""
-    find = ASCII_SPLITS[pattern].findall
-    counts: Counter[str] = Counter()
-    known = counts.get
-    for text, count in texts:
-        quick = text.isascii() and text.isprintable() and not text.isspace()
-        for piece in (
-            find(text)
-            if quick
-            else [piece for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(text)]
-        ):
-            counts[piece] = known(piece, 0) + count
-    return counts
-
-
-def _most_frequent(counts: Counter[str], limit: int) -> list[str]:
-    if limit < 1:
+def _vocabulary(config: TokenizerConfig, counts: Counter[str]) -> dict[str, int]:
+    """The ids of the special tokens and of the most frequent others."""
+    specials = _specials(config, unk=True)
+    if config.vocab_size <= len(specials):
         raise TokenizerError(
             "tokenizer.vocab_size is too small: the special tokens alone need as much",
             hint="set it to at least 4",
         )
-    return sorted(sorted(counts), key=counts.__getitem__, reverse=True)[
-        :limit
-    ]  # ties are sorted by name
+    ordered = sorted(counts.keys() - set(specials), key=lambda name: (-counts[name], name))
+    return {name: index for index, name in enumerate([*specials, *ordered][: config.vocab_size])}
 
 
 def pretrained_codec(
@@ -445,14 +378,10 @@ def pretrained_codec(
     if config.kind != "pretrained":
         return None
     tokenizer = _pretrained(config).tokenizer
-
-    def encode(text: str) -> Sequence[int]:
-        return cast(Sequence[int], tokenizer.encode(text, add_special_tokens=False).ids)
-
-    def decode(ids: Sequence[int]) -> str:
-        return tokenizer.decode(list(ids), skip_special_tokens=False)
-
-    return encode, decode
+    return (
+        lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
+        lambda ids: tokenizer.decode(list(ids), skip_special_tokens=False),
+    )
 
 
 def _pretrained(config: TokenizerConfig) -> BuiltTokenizer:
@@ -541,15 +470,10 @@ def folding_of(tokenizer: Tokenizer) -> CorpusConfig:
     )
 
 
-def _every(batches: Iterator[list[str]], stride: int) -> Iterator[list[str]]:
-    """Every `stride`-th batch, starting with the first."""
-    return (batch for index, batch in enumerate(batches) if index % stride == 0)
-
-
-def _until_enough_words(batches: Iterator[list[str]]) -> Iterator[list[str]]:
-    """The batches until `LEARNED_WORDS` distinct words are reached."""
+def _spread(batches: Iterator[list[str]], stride: int) -> Iterator[list[str]]:
+    """Every `stride`-th batch until `LEARNED_WORDS` distinct words are reached."""
     words: set[str] = set()
-    for batch in batches:
+    for batch in islice(batches, 0, None, stride):
         yield batch
         words.update(" ".join(batch).split())
         if len(words) >= LEARNED_WORDS:

@@ -6,26 +6,26 @@ import random
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rnnlm_tui.corpus.codec import StopStrings, TextCodec
 from rnnlm_tui.errors import InputError, TokenizerError
+from rnnlm_tui.schema.corpora import EosText
 
 from .conftest import LINES, Builder
 
 KINDS = ("byte", "character", "bpe", "word")
+ALL_KINDS = (*KINDS, "tokenized")
+"""With a text whose words are separated by spaces."""
 
 
 def codec(
-    build: Builder,
-    folder: Path,
-    kind: str,
-    eos_text: str = "\n",
-    *,
-    tokenized: bool = False,
-    eos: bool = True,
+    build: Builder, folder: Path, kind: str, eos_text: EosText = "\n", *, eos: bool = True
 ) -> TextCodec:
-    folder.mkdir(exist_ok=True)
-    build(kind, 290, tokenized=tokenized, eos=eos).save(folder, "\n" if eos_text == "\n" else " ")
+    tokenized = kind == "tokenized"
+    built = build("word" if tokenized else kind, 290, tokenized=tokenized, eos=eos)
+    built.save(folder, eos_text)
     return TextCodec(folder)
 
 
@@ -38,7 +38,8 @@ def test_decoding_reverses_encoding(build: Builder, tmp_path: Path, kind: str) -
 
 
 def test_end_tokens_are_decoded_and_padding_is_dropped(build: Builder, tmp_path: Path) -> None:
-    for eos_text in ("\n", " "):
+    texts: tuple[EosText, ...] = ("\n", " ")
+    for eos_text in texts:
         codec_ = codec(build, tmp_path, "word", eos_text)
         first, second = codec_.encode("He said"), codec_.encode("must go")
         assert codec_.eos_id is not None
@@ -48,11 +49,11 @@ def test_end_tokens_are_decoded_and_padding_is_dropped(build: Builder, tmp_path:
         )
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "tokenized"])
-def test_pieces_together_are_the_whole_text(build: Builder, tmp_path: Path, kind: str) -> None:
-    codec_ = codec(
-        build, tmp_path, "word" if kind == "tokenized" else kind, tokenized=kind == "tokenized"
-    )
+@pytest.mark.parametrize("kind", ALL_KINDS)
+def test_tokens_added_one_by_one_or_together_give_the_whole_text(
+    build: Builder, tmp_path: Path, kind: str
+) -> None:
+    codec_ = codec(build, tmp_path, kind)
     rng = random.Random(4)
     real = [index for line in LINES for index in [*codec_.encode(line), codec_.eos_id or 0]]
     for ids in (
@@ -60,29 +61,17 @@ def test_pieces_together_are_the_whole_text(build: Builder, tmp_path: Path, kind
         [rng.randrange(codec_.vocab_size) for _ in range(2_000)],
         codec_.encode(LINES[3])[:-1],
     ):
-        decoder = codec_.incremental()
-        assert "".join([decoder.push(index) for index in ids] + [decoder.flush()]) == codec_.decode(
-            ids
-        )
-
-
-@pytest.mark.parametrize("kind", [*KINDS, "tokenized"])
-def test_tokens_added_together_give_the_text_of_single_ones(
-    build: Builder, tmp_path: Path, kind: str
-) -> None:
-    codec_ = codec(
-        build, tmp_path, "word" if kind == "tokenized" else kind, tokenized=kind == "tokenized"
-    )
-    rng = random.Random(5)
-    real = [index for line in LINES for index in [*codec_.encode(line), codec_.eos_id or 0]]
-    for ids in (real, [rng.randrange(codec_.vocab_size) for _ in range(1_000)]):
-        single, together = codec_.incremental(), codec_.incremental()
+        single, together, shown = codec_.incremental(), codec_.incremental(), ""
+        whole = codec_.decode(ids)
         while ids:
             size = rng.randint(0, 30)
-            assert together.extend(ids[:size]) == "".join(map(single.push, ids[:size]))
+            piece = together.extend(ids[:size])
+            assert piece == "".join(map(single.push, ids[:size]))
             if size:
                 assert together.peek(ids[0]) == single.peek(ids[0])
+            shown += piece
             ids = ids[size:]
+        assert shown + together.flush() == whole
 
 
 def test_a_token_is_looked_at_without_being_added(build: Builder, tmp_path: Path) -> None:
@@ -112,23 +101,15 @@ def test_no_piece_ends_inside_a_character(build: Builder, tmp_path: Path) -> Non
     assert decoder.flush() == "\ufffd"
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "tokenized"])
+@pytest.mark.parametrize("kind", ALL_KINDS)
 def test_a_continuation_is_spaced_as_if_the_prompt_had_been_decoded_with_it(
     build: Builder, tmp_path: Path, kind: str
 ) -> None:
-    codec_ = codec(
-        build, tmp_path, "word" if kind == "tokenized" else kind, tokenized=kind == "tokenized"
-    )
+    codec_ = codec(build, tmp_path, kind)
     whole, prompt = "The state of the Union", "The state"
-    ids = codec_.prompt_ids(prompt)
-    decoder = codec_.incremental(ids)
-    assert (
-        prompt
-        + "".join(
-            decoder.push(index) for index in codec_.encode(whole)[len(codec_.encode(prompt)) :]
-        )
-        == whole
-    )
+    later = codec_.encode(whole)[len(codec_.encode(prompt)) :]
+    decoder = codec_.incremental(codec_.prompt_ids(prompt))
+    assert prompt + "".join(map(decoder.push, later)) == whole
 
 
 def test_a_prompt_starts_where_a_sentence_starts(build: Builder, tmp_path: Path) -> None:
@@ -195,29 +176,28 @@ def ended(strings: tuple[str, ...], *pieces: str) -> tuple[str, str]:
     return "".join([*map(stopping.push, pieces), stopping.flush()]), stopping.found
 
 
-def test_the_text_ends_before_a_stop_string_that_straddles_pieces() -> None:
-    assert ended(("The end",), "It was. Th", "e e", "nd. More", " text") == ("It was. ", "The end")
+@pytest.mark.parametrize(
+    ("strings", "pieces", "expected"),
+    [
+        (("The end",), ("It was. Th", "e e", "nd. More", " text"), ("It was. ", "The end")),
+        (("abcd", "bc"), ("xabcd",), ("xa", "bc")),
+        (("c", "abc", "bc"), ("xabcd",), ("x", "abc")),
+        ((), ("a", "", "b"), ("ab", "")),
+    ],
+)
+def test_the_text_ends_before_the_first_complete_stop_string(
+    strings: tuple[str, ...], pieces: tuple[str, ...], expected: tuple[str, str]
+) -> None:
+    stopping = StopStrings(strings)
+    text = "".join([*map(stopping.push, pieces), stopping.flush()])
+    assert (text, stopping.found) == expected
 
 
 def test_a_possible_stop_string_is_held_back() -> None:
     stopping = StopStrings(("\n\n", "aab"))
-    assert [stopping.push(piece) for piece in ("x", "\n", "y", "a", "a", "a", "c", "\n")] == [
-        "x",
-        "",
-        "\ny",
-        "",
-        "",
-        "a",
-        "aac",
-        "",
-    ]
-    assert stopping.flush() == "\n"
-    assert stopping.found == ""
-
-
-def test_the_first_complete_stop_string_ends_the_text() -> None:
-    assert ended(("abcd", "bc"), "xabcd") == ("xa", "bc")
-    assert ended(("c", "abc", "bc"), "xabcd") == ("x", "abc")
+    pieces = {"x": "x", "\n": "", "y": "\ny", "a": "", "aa": "a", "c": "aac", "\n ": "\n "}
+    assert {piece: stopping.push(piece) for piece in pieces} == pieces
+    assert (stopping.push("\n"), stopping.flush(), stopping.found) == ("", "\n", "")
 
 
 def test_nothing_comes_after_a_stop_string() -> None:
@@ -225,40 +205,27 @@ def test_nothing_comes_after_a_stop_string() -> None:
     assert [stopping.push("a.b"), stopping.push("c."), stopping.flush()] == ["a", "", ""]
 
 
-def test_without_stop_strings_text_passes_immediately() -> None:
-    assert ended((), "a", "", "b") == ("ab", "")
-
-
 def test_an_empty_stop_string_is_rejected() -> None:
     with pytest.raises(InputError, match="empty"):
         StopStrings(("a", ""))
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_the_pieces_make_no_difference(seed: int) -> None:
-    draw = random.Random(seed)
-    text = "".join(draw.choice("aab\n") for _ in range(40))
-    strings = tuple(
-        "".join(draw.choice("aab\n") for _ in range(draw.randrange(2, 7)))
-        for _ in range(draw.randrange(1, 4))
-    )
-    ends = [end for end in range(1, 41) if text[:end].endswith(strings)]
-    found = max(
-        (string for string in strings if ends and text[: ends[0]].endswith(string)),
-        key=len,
-        default="",
-    )
+@given(
+    text=st.text("aab\n", max_size=40),
+    strings=st.lists(st.text("ab\n", min_size=2, max_size=6), min_size=1, max_size=3),
+    cuts=st.lists(st.integers(1, 4), min_size=40, max_size=40),
+)
+def test_the_pieces_make_no_difference(text: str, strings: list[str], cuts: list[int]) -> None:
+    ends = [end for end in range(len(text) + 1) if text[:end].endswith(tuple(strings))]
+    stops = [string for string in strings if ends and text[: ends[0]].endswith(string)]
+    found = max(stops, key=len, default="")
     stopping, shown, position = StopStrings(strings), "", 0
-    while position < len(text):
-        step = draw.randrange(1, 5)
+    for step in cuts:
         shown += stopping.push(text[position : position + step])
         position += step
-        known = text[:position]
         if not stopping.found:
-            held = known[len(shown) :]
-            assert known == shown + held
+            held = text[:position].removeprefix(shown)
+            assert shown + held == text[:position]
             assert not held or any(string.startswith(held) for string in strings)
-    assert (shown + stopping.flush(), stopping.found) == (
-        text[: ends[0] - len(found)] if ends else text,
-        found,
-    )
+    wanted = text[: ends[0] - len(found)] if ends else text
+    assert (shown + stopping.flush(), stopping.found) == (wanted, found)

@@ -75,7 +75,7 @@ def test_nuls_are_rejected_with_byte_and_line(tmp_path: Path) -> None:
         (b"7z\xbc\xaf\x27\x1c\0", "7z"),
         (b"Rar!\x1a\x07\x01\0", "RAR"),
         (b"\x04\x22\x4d\x18\0", "LZ4"),
-        (b"\x5d\0\0\x80\0", "lzma"),
+        (b"\x5d\0\0\x80\0", "is compressed"),
         (b"\xfd7zXZ\0\0", "xz"),
         (b"BZh91AY", "bzip2"),
         (b"PAR1\x15\x04\0", "Parquet"),
@@ -104,13 +104,49 @@ def test_missing_special_and_unreadable_paths_are_rejected(tmp_path: Path) -> No
         check_source_path(tmp_path / ("x" * 400))
 
 
-def test_the_text_files_of_a_folder_are_sorted_and_others_counted(tmp_path: Path) -> None:
-    for name in ("b.txt", "a.md", "sub/c.jsonl", "sub/d.txt.gz", "e.bin", ".hidden.txt"):
+CUT = "é".encode() * 4_000
+"""The first bytes that are looked at end inside a character."""
+UNKNOWN = {
+    "README": b"read me\n",
+    "a.log": b"x" + CUT,
+    "b.odd": CUT,
+    "c.log.gz": gzip.compress(b"packed\n"),
+    "train.out": b"\xef\xbb\xbfmarked\n",
+}
+NO_TEXT = {
+    "a.bin": b"a\0b",
+    "b.log": b"caf\xe9 in Latin-1\n",
+    "c.odd": b"%PDF-1.7 text",
+    "d.log": b"",
+    "e.log.gz": b"no gzip",
+    "f.tar.gz": gzip.compress(b"x" * 257 + b"ustar"),
+}
+
+
+def known(*names: str) -> dict[str, bytes]:
+    return dict.fromkeys(names, b"x")
+
+
+@pytest.mark.parametrize(
+    ("files", "others"),
+    [
+        (known("a.md", "b.txt", "sub/c.jsonl", "sub/d.txt.gz"), known("e.bin")),
+        (known("a.py", "g.py.xz", "src/b.c", "src/c.rs"), known("d.csv", "e.png", "f.json")),
+        (known("d.csv", "f.json"), UNKNOWN | NO_TEXT),
+        (UNKNOWN, NO_TEXT),
+        (known("e.txt"), UNKNOWN | NO_TEXT | known("d.csv")),
+    ],
+    ids=["documents", "code", "tables", "other text", "document"],
+)
+def test_the_best_text_files_of_a_folder_are_found_and_others_counted(
+    tmp_path: Path, files: dict[str, bytes], others: dict[str, bytes]
+) -> None:
+    for name, data in (files | others | known(".hidden.txt", ".git/a.txt")).items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"x")
-    found, others = text_files(tmp_path)
-    assert [path.name for path in found] == ["a.md", "b.txt", "c.jsonl", "d.txt.gz"]
-    assert others == 1
+        (tmp_path / name).write_bytes(data)
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "link").symlink_to("x" * 300)  # too long for the file system
+    assert text_files(tmp_path) == ([tmp_path / name for name in sorted(files)], len(others) + 2)
 
 
 def test_a_folder_without_text_is_rejected_with_its_contents(tmp_path: Path) -> None:
@@ -119,12 +155,6 @@ def test_a_folder_without_text_is_rejected_with_its_contents(tmp_path: Path) -> 
     (tmp_path / "a.bin").write_bytes(b"\0x")
     with pytest.raises(CorpusError, match="1 other file"):
         text_files(tmp_path)
-
-
-def test_a_file_that_cannot_be_looked_at_is_left_out(tmp_path: Path) -> None:
-    (tmp_path / "link").symlink_to("x" * 300)  # too long for the file system
-    (tmp_path / "text").write_text("Hello.\n", encoding="utf-8")
-    assert text_files(tmp_path) == ([tmp_path / "text"], 1)
 
 
 @pytest.mark.parametrize(
@@ -148,87 +178,44 @@ def test_a_tar_archive_inside_gzip_is_rejected(tmp_path: Path) -> None:
         read(tmp_path / "a.txt.gz", gzip.compress(b"name.txt" + bytes(249) + b"ustar\x0000"))
 
 
-def test_jsonl_gives_the_named_field_of_each_record(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text(
-        "\n".join(json.dumps({"id": index, "body": f"text {index}\nmore"}) for index in range(3))
-        + "\n\n",
-        encoding="utf-8",
-    )
-    assert list(read_records(LineReader(path, nothing), "body")) == [
-        "text 0\nmore",
-        "text 1\nmore",
-        "text 2\nmore",
-    ]
-
-
-@pytest.mark.parametrize(
-    ("line", "message", "hint"),
-    [
-        ('{"body": 1}', 'line 2: no text in the field "text"', "none"),
-        ('{"title": "x"}', 'no text in the field "text"', "its fields with text: title"),
-        ("[1]", "must be a JSON object, not list", "one JSON object per line"),
-        ('{"text": ', "invalid JSON", "one JSON object per line"),
-    ],
-)
-def test_an_invalid_record_is_rejected_with_its_line(
-    tmp_path: Path, line: str, message: str, hint: str
-) -> None:
-    path = tmp_path / "a.jsonl"
-    path.write_text('{"text": "fine"}\n' + line + "\n", encoding="utf-8")
-    with pytest.raises(CorpusError, match="line 2") as raised:
-        list(read_records(LineReader(path, nothing), "text"))
-    assert message in raised.value.message
-    assert hint in raised.value.hint
-
-
 TABLE = (
     'id,body,extra\r\n1,"He said ""hi"", and left.\nThen came back.",x\r\n'
     "\r\n2,Second text ü,y\r\n3,,z\r\n"
 )
 TEXTS = ['He said "hi", and left.\nThen came back.', "Second text ü"]
+RECORDS = [
+    {"id": index, "body": f"text {index}\n" + "long ä" * index * 20_000} for index in range(6)
+]
+BODIES = [str(record["body"]) for record in RECORDS]
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".csv.gz"])
-def test_a_table_gives_the_named_column_without_commas_and_quotes(
-    tmp_path: Path, suffix: str
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("a.jsonl", "".join(f"{json.dumps(record)}\n\n" for record in RECORDS), BODIES),
+        ("a.json", json.dumps(RECORDS, indent=1), BODIES),
+        ("b.json", "[]", []),
+        ("a.csv", TABLE, TEXTS),
+        ("a.csv.gz", TABLE, TEXTS),
+        ("a.tsv", "\ufeffbody\tid\nOne, two\t1\nThree\t2\n", ["One, two", "Three"]),
+        ("b.csv", "id;body\n1;One, two\n2;Three\n", ["One, two", "Three"]),
+    ],
+)
+def test_records_give_the_named_field(
+    tmp_path: Path, name: str, text: str, expected: list[str]
 ) -> None:
-    path = tmp_path / f"a{suffix}"
-    path.write_bytes(gzip.compress(TABLE.encode()) if suffix.endswith(".gz") else TABLE.encode())
-    assert list(read_records(LineReader(path, nothing), "body")) == TEXTS
-
-
-def test_tabs_semicolons_and_a_byte_order_mark_are_read_as_tables(tmp_path: Path) -> None:
-    for name, text in {
-        "a.tsv": "\ufeffbody\tid\nOne, two\t1\nThree\t2\n",
-        "b.csv": "id;body\n1;One, two\n2;Three\n",
-    }.items():
-        (tmp_path / name).write_text(text, encoding="utf-8")
-        assert list(read_records(LineReader(tmp_path / name, nothing), "body")) == [
-            "One, two",
-            "Three",
-        ]
-
-
-def test_a_json_array_gives_the_named_field_of_each_object(tmp_path: Path) -> None:
-    path = tmp_path / "a.json"
-    path.write_text(
-        json.dumps(
-            [{"id": index, "body": f"text {index}\n" + "long ä" * 40_000} for index in range(12)],
-            indent=1,
-        ),
-        encoding="utf-8",
-    )
-    found = list(read_records(LineReader(path, nothing), "body"))
-    assert [text.split("\n")[0] for text in found] == [f"text {index}" for index in range(12)]
-    assert len(found[0]) == 7 + 6 * 40_000
-    path.write_text("[]", encoding="utf-8")
-    assert list(read_records(LineReader(path, nothing), "body")) == []
+    data = text.encode()
+    (tmp_path / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+    assert list(read_records(LineReader(tmp_path / name, nothing), "body")) == expected
 
 
 @pytest.mark.parametrize(
     ("name", "text", "message", "hint"),
     [
+        ("a.jsonl", '{"body": 1}', 'line 2: no text in the field "text"', "none"),
+        ("a.jsonl", '{"title": "x"}', 'no text in the field "text"', "its fields with text: title"),
+        ("a.jsonl", "[1]", "must be a JSON object, not list", "one JSON object per line"),
+        ("a.jsonl", '{"text": ', "line 2: invalid JSON", "one JSON object per line"),
         (
             "a.csv",
             "id,title\n1,One\n",
@@ -251,61 +238,15 @@ def test_a_json_array_gives_the_named_field_of_each_object(tmp_path: Path) -> No
         ("a.json", '{\n "title": 1\n}', "line 1: invalid JSON", "an array of objects"),
     ],
 )
-def test_an_invalid_table_is_rejected_with_the_position(
+def test_an_invalid_record_is_rejected_with_its_position(
     tmp_path: Path, name: str, text: str, message: str, hint: str
 ) -> None:
-    path = tmp_path / name
-    path.write_text(text, encoding="utf-8")
+    before = '{"text": "fine"}\n' if name == "a.jsonl" else ""
+    (tmp_path / name).write_text(before + text, encoding="utf-8")
     with pytest.raises(CorpusError) as raised:
-        list(read_records(LineReader(path, nothing), "text"))
+        list(read_records(LineReader(tmp_path / name, nothing), "text"))
     assert message in raised.value.message
     assert hint in raised.value.hint
-
-
-def test_tables_are_only_read_from_folders_without_other_text(
-    tmp_path: Path,
-) -> None:
-    for name in ("a.py", "src/b.c", "src/c.rs", "d.csv", "e.png", "f.json", "g.py.xz"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"x")
-    found, others = text_files(tmp_path)
-    assert [path.name for path in found] == ["a.py", "g.py.xz", "b.c", "c.rs"]
-    assert others == 3
-    for path in found:
-        path.unlink()
-    found, others = text_files(tmp_path)
-    assert [path.name for path in found] == ["d.csv", "f.json"]
-
-
-def test_a_folder_without_known_suffixes_uses_files_that_start_as_text(tmp_path: Path) -> None:
-    cut = "é".encode() * 4_000  # the first bytes that are looked at end inside a character
-    texts = {
-        "README": b"read me\n",
-        "a.log": b"x" + cut,
-        "b.odd": cut,
-        "c.log.gz": gzip.compress(b"packed\n"),
-        "train.out": b"\xef\xbb\xbfmarked\n",
-    }
-    others = {
-        "a.bin": b"a\0b",
-        "b.log": b"caf\xe9 in Latin-1\n",
-        "c.odd": b"%PDF-1.7 text",
-        "d.log": b"",
-        "e.log.gz": b"no gzip",
-        "f.tar.gz": gzip.compress(b"x" * 257 + b"ustar"),
-    }
-    for name, data in (texts | others).items():
-        (tmp_path / name).write_bytes(data)
-    os.mkfifo(tmp_path / "fifo")
-    found, left_out = text_files(tmp_path)
-    assert [path.name for path in found] == sorted(texts)
-    assert left_out == len(others) + 1
-    (tmp_path / "d.csv").write_bytes(b"text\nx\n")
-    assert [path.name for path in text_files(tmp_path)[0]] == ["d.csv"]
-    (tmp_path / "e.txt").write_bytes(b"x")
-    found, left_out = text_files(tmp_path)
-    assert [path.name for path in found] == ["e.txt"]
-    assert left_out == len(texts) + len(others) + 2
 
 
 def test_a_pattern_matches_files_with_any_suffix(tmp_path: Path) -> None:
@@ -319,21 +260,18 @@ def test_a_pattern_matches_files_with_any_suffix(tmp_path: Path) -> None:
     assert "**" in raised.value.hint
 
 
-def test_a_long_line_is_split_at_spaces_without_loss(tmp_path: Path) -> None:
-    path = tmp_path / "a.txt"
-    words = [f"wörd{index}" for index in range(400_000)]
-    path.write_text("short\n" + " ".join(words) + "\nend\n", encoding="utf-8")
-    reader = LineReader(path, nothing)
-    pieces = list(reader.lines())
-    assert " ".join(pieces).split() == ["short", *words, "end"]
+@pytest.mark.parametrize(
+    ("text", "join"),
+    [(" ".join(f"wörd{index}" for index in range(400_000)), " "), ("€" * 1_000_000, "")],
+    ids=["at spaces", "between characters"],
+)
+def test_a_long_line_is_split_without_loss(tmp_path: Path, text: str, join: str) -> None:
+    (tmp_path / "a.txt").write_text(f"short\n{text}\nend\n", encoding="utf-8")
+    reader = LineReader(tmp_path / "a.txt", nothing)
+    first, *pieces, last = reader.lines()
+    assert (first, join.join(pieces), last) == ("short", text, "end")
     assert max(len(piece.encode()) for piece in pieces) <= MAX_LINE_BYTES
     assert reader.cut_lines == 1
-
-
-def test_a_long_line_without_spaces_is_split_between_characters(tmp_path: Path) -> None:
-    pieces = read(tmp_path / "a.txt", "€".encode() * 1_000_000)
-    assert "".join(pieces) == "€" * 1_000_000
-    assert max(len(piece.encode()) for piece in pieces) <= MAX_LINE_BYTES
 
 
 def test_a_huge_line_is_never_held_in_memory(tmp_path: Path) -> None:

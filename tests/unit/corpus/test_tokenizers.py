@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 
-from rnnlm_tui.corpus import encoders, tokenizers
+from rnnlm_tui.corpus import tokenizers
 from rnnlm_tui.corpus.codec import TextCodec
-from rnnlm_tui.corpus.encoders import line_encoder
 from rnnlm_tui.corpus.sources import looks_tokenized
 from rnnlm_tui.corpus.tokenizers import (
     EOS,
@@ -24,9 +26,10 @@ from rnnlm_tui.corpus.tokenizers import (
 )
 from rnnlm_tui.errors import TokenizerError
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig
+from rnnlm_tui.schema.corpora import TextLayout
 from tests.fakes.llama_tokenizer import ADDED, write_tokenizer
 
-from .conftest import LINES, Builder
+from .conftest import Builder
 
 PROSE = tuple(
     f"{name} went to the {place} {count} times, didn't {name}?"
@@ -42,17 +45,13 @@ def in_order(built: BuiltTokenizer) -> list[str]:
     return sorted(vocabulary, key=vocabulary.__getitem__)
 
 
-def test_bpe_has_exactly_the_configured_vocabulary_size(build: Builder) -> None:
+def test_bpe_has_exactly_the_configured_vocabulary_size_and_is_the_same_each_time(
+    build: Builder,
+) -> None:
     built = build("bpe", 320, lines=PROSE)
     assert built.vocab_size == 320
     assert (built.pad_id, built.eos_id, built.unk_id) == (0, 1, None)
-
-
-def test_bpe_is_the_same_each_time(build: Builder) -> None:
-    assert (
-        build("bpe", 320, lines=PROSE).tokenizer.to_str()
-        == build("bpe", 320, lines=PROSE).tokenizer.to_str()
-    )
+    assert built.tokenizer.to_str() == build("bpe", 320, lines=PROSE).tokenizer.to_str()
 
 
 def test_a_text_too_small_for_bpe_is_rejected_with_the_possible_size(build: Builder) -> None:
@@ -91,60 +90,41 @@ def test_words_are_split_from_punctuation_in_ordinary_text_only(build: Builder) 
     ).tokens == ["the", UNK, "n.v."]
 
 
-@pytest.mark.parametrize(
-    ("lines", "expected"),
-    [
-        (
-            (
-                "the boys see the dog .",
-                "mr. <unk> is chairman of <unk> n.v. the dutch publishing group",
-            ),
-            True,
-        ),
-        (("We came, we saw.", "Then we left, tired.", "No more"), False),
-        ((), False),
-    ],
-)
-def test_tokenized_text_is_recognised(lines: tuple[str, ...], expected: bool) -> None:
-    assert looks_tokenized(lines) is expected
+def test_tokenized_text_is_recognised() -> None:
+    newswire = "mr. <unk> is chairman of <unk> n.v. the dutch publishing group"
+    assert looks_tokenized(("the boys see the dog .", newswire))
+    assert not looks_tokenized(("We came, we saw.", "Then we left, tired.", "No more"))
+    assert not looks_tokenized(())
 
 
-@pytest.mark.parametrize("kind", ["byte", "character", "bpe", "word"])
-@pytest.mark.parametrize("tokenized", [False, True])
-def test_fast_encoders_match_the_tokenizer(build: Builder, kind: str, tokenized: bool) -> None:
-    built = build(kind, 290, tokenized=tokenized, lines=LINES[:3] + PROSE)
-    texts = [
-        *LINES,
-        *LINES,
-        "  two  in front",
-        "x",
-        "<eos> as text",
-        "a\u00a0b\u2003c\x1cd",
-        "'s 're it's",
-        "…—“q”",
-    ]
-    encode = line_encoder(built)
-    for chosen in (texts, texts, list(PROSE), texts[-2:], ["  "]):
-        ids, lengths = encode([text.encode() for text in chosen])
-        expected = built.encode(chosen)
-        assert lengths.tolist() == [len(line) for line in expected]
-        assert ids.tolist() == [index for line in expected for index in line]
+@pytest.mark.parametrize("layout", ["sentences", "raw"])
+@settings(deadline=None)
+@given(text=st.lists(st.text("ab é1.,<>'’-_\t", min_size=1), min_size=1), size=st.integers(4, 20))
+def test_a_word_vocabulary_has_the_most_frequent_pieces_of_the_library(
+    text: list[str], size: int, layout: TextLayout
+) -> None:
+    if layout == "sentences":
+        text = [" ".join(line.split()) for line in text]
+    built = build_tokenizer(
+        TokenizerConfig(kind="word", vocab_size=size),
+        CorpusConfig(layout=layout),
+        lambda: iter([text]),
+        size=1_000,
+        tokenized=False,
+        layout=layout,
+    )
+    cut, opening = built.tokenizer.pre_tokenizer.pre_tokenize_str, "" if layout == "raw" else " "
+    counts = Counter(piece for line in text if line for piece, _ in cut(opening + line))
+    wanted = sorted(counts.keys() - {PAD, EOS, UNK}, key=lambda piece: (-counts[piece], piece))
+    assert in_order(built) == [PAD, EOS, UNK, *wanted][:size]
 
 
-def test_the_word_cache_is_limited(build: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoders, "CACHED_WORDS", 100)
-    encode = line_encoder(build("word", tokenized=True))
-    assert isinstance(encode, encoders.WordCache)
-    for start in range(0, 500, 50):
-        encode([" ".join(f"w{index}" for index in range(start, start + 50)).encode()])
-        assert len(encode._table.lengths) <= 200
-    assert encode([b"a zzz"])[1].tolist() == [2]
-
-
-def test_special_tokens_in_a_text_are_ordinary_text(build: Builder) -> None:
-    built = build("bpe", 290, lines=PROSE)
-    ids, _ = line_encoder(built)([b"a <eos> b"])
-    assert built.eos_id not in ids
+def test_words_seen_once_are_dropped_from_a_text_of_too_many(
+    build: Builder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokenizers, "COUNTED_WORDS", 3)
+    built = build("word", 100, tokenized=True, lines=("a b c d a",))
+    assert in_order(built) == [PAD, EOS, UNK, "a"]
 
 
 def test_prompts_are_folded_like_the_corpus(build: Builder) -> None:
@@ -168,31 +148,30 @@ def test_the_saved_config_has_all_settings(build: Builder, tmp_path: Path) -> No
     assert json.loads((tmp_path / "tokenizer_config.json").read_text())["eos_token"] is None
 
 
-def pretrained(name: Path | str, vocab_size: int, *, eos: bool = True) -> TokenizerConfig:
-    return TokenizerConfig(
-        kind="pretrained", name=str(name), vocab_size=vocab_size, end_of_sentence=eos
+def load(name: Path | str, size: int, *, eos: bool = True) -> BuiltTokenizer:
+    """Load a pretrained tokenizer."""
+    config = TokenizerConfig(
+        kind="pretrained", name=str(name), vocab_size=size, end_of_sentence=eos
     )
+    return build_tokenizer(config, CorpusConfig(), lambda: iter([]), size=0, tokenized=None)
+
+
+def change(folder: Path, **changes: str | None) -> None:
+    """Change values of tokenizer_config.json."""
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def test_a_local_folder_is_loaded_as_a_pretrained_tokenizer(build: Builder, tmp_path: Path) -> None:
     own = build("bpe", 300, lines=PROSE)
     own.save(tmp_path, "\n")
-    loaded = build_tokenizer(
-        pretrained(tmp_path, 300), CorpusConfig(), lambda: iter([]), size=0, tokenized=None
-    )
-    assert (loaded.kind, loaded.vocab_size, loaded.pad_id, loaded.eos_id) == (
-        "pretrained",
-        300,
-        0,
-        1,
-    )
+    loaded = load(tmp_path, 300)
+    assert (loaded.kind, loaded.vocab_size) == ("pretrained", 300)
+    assert (loaded.pad_id, loaded.eos_id) == (0, 1)
     assert loaded.encode([PROSE[0]]) == own.encode([PROSE[0]])
-    with pytest.raises(
-        TokenizerError, match=r"has 300 types, but tokenizer.vocab_size is 2,048"
-    ) as raised:
-        build_tokenizer(
-            pretrained(tmp_path, 2_048), CorpusConfig(), lambda: iter([]), size=0, tokenized=None
-        )
+    message = "has 300 types, but tokenizer.vocab_size is 2,048"
+    with pytest.raises(TokenizerError, match=message) as raised:
+        load(tmp_path, 2_048)
     assert raised.value.hint == "set tokenizer.vocab_size=300"
 
 
@@ -200,76 +179,33 @@ def test_padding_of_a_pretrained_tokenizer_falls_back_to_its_end_token(
     build: Builder, tmp_path: Path
 ) -> None:
     build("bpe", 300, lines=PROSE).save(tmp_path, "\n")
-    path = tmp_path / "tokenizer_config.json"
-    config = json.loads(path.read_text())
-    path.write_text(json.dumps(config | {"pad_token": None}))
-    loaded = build_tokenizer(
-        pretrained(tmp_path, 300, eos=False),
-        CorpusConfig(),
-        lambda: iter([]),
-        size=0,
-        tokenized=None,
-    )
+    change(tmp_path, pad_token=None)
+    loaded = load(tmp_path, 300, eos=False)
     assert (loaded.pad, loaded.eos_id) == (EOS, None)
-    path.write_text(json.dumps(config | {"pad_token": None, "eos_token": None}))
+    change(tmp_path, eos_token=None)
     for eos, message in ((True, "has no end token"), (False, "neither a padding nor an end token")):
         with pytest.raises(TokenizerError, match=message):
-            build_tokenizer(
-                pretrained(tmp_path, 300, eos=eos),
-                CorpusConfig(),
-                lambda: iter([]),
-                size=0,
-                tokenized=None,
-            )
+            load(tmp_path, 300, eos=eos)
 
 
 def test_a_tokenizer_like_the_books_is_handled_correctly(tmp_path: Path) -> None:
     """Added tokens, BOS, left padding, truncation at 8 tokens, and padding with the end token."""
     size = write_tokenizer(tmp_path / "given", PROSE, 330)
-    loaded = build_tokenizer(
-        pretrained(tmp_path / "given", size, eos=False),
-        CorpusConfig(),
-        lambda: iter([]),
-        size=0,
-        tokenized=None,
-    )
+    loaded = load(tmp_path / "given", size, eos=False)
     assert loaded.vocab_size == size == 330 + len(ADDED)
     assert (loaded.pad, loaded.pad_id, loaded.eos_id) == (ADDED[0], 330, None)
+    ended = load(tmp_path / "given", size)
+    assert ended.eos_id == ended.pad_id == 330
     with pytest.raises(TokenizerError, match=r"has 333 types, but tokenizer.vocab_size is 330"):
-        build_tokenizer(
-            pretrained(tmp_path / "given", 330, eos=False),
-            CorpusConfig(),
-            lambda: iter([]),
-            size=0,
-            tokenized=None,
-        )
+        load(tmp_path / "given", 330, eos=False)
     (tmp_path / "kept").mkdir()
     loaded.save(tmp_path / "kept", "\n")
     codec = TextCodec(tmp_path / "kept")
     long, short = loaded.encode([PROSE[0], "Ann went"])
-    assert (
-        loaded.encode(["Ann went"])[0]
-        == codec.encode("Ann went")
-        == codec.prompt_ids("Ann went", after_end=False)
-        == short
-    )
+    assert short == codec.encode("Ann went") == codec.prompt_ids("Ann went", after_end=False)
     assert len(long) > 8
     assert not {loaded.pad_id, loaded.tokenizer.token_to_id("<s>")} & {*long, *short}
     assert codec.decode(long) == PROSE[0]
-    assert (
-        json.loads((tmp_path / "kept" / "tokenizer_config.json").read_text())["padding_side"]
-        == "right"
-    )
-
-
-def test_an_end_token_that_is_also_the_padding_ends_sentences(
-    tmp_path: Path,
-) -> None:
-    size = write_tokenizer(tmp_path, PROSE, 330)
-    loaded = build_tokenizer(
-        pretrained(tmp_path, size), CorpusConfig(), lambda: iter([]), size=0, tokenized=None
-    )
-    assert loaded.eos_id == loaded.pad_id == 330
 
 
 @pytest.mark.parametrize("padded", [False, True])
@@ -278,27 +214,12 @@ def test_an_end_token_that_is_also_the_unknown_token_is_not_unknown(
 ) -> None:
     """As in GPT-2, one token is end, padding and unknown; `padded`: without end tokens."""
     build("bpe", 300, lines=PROSE).save(tmp_path, "\n")
-    path = tmp_path / "tokenizer_config.json"
-    path.write_text(
-        json.dumps(json.loads(path.read_text()) | {"pad_token": None, "unk_token": EOS})
-    )
-    loaded = build_tokenizer(
-        pretrained(tmp_path, 300, eos=not padded),
-        CorpusConfig(),
-        lambda: iter([]),
-        size=0,
-        tokenized=None,
-    )
+    change(tmp_path, pad_token=None, unk_token=EOS)
+    loaded = load(tmp_path, 300, eos=not padded)
     (tmp_path / "kept").mkdir()
     loaded.save(tmp_path / "kept", "\n")
-    kept = tmp_path / "kept" / "tokenizer_config.json"
-    kept.write_text(
-        json.dumps(json.loads(kept.read_text()) | {"unk_token": EOS})
-    )  # as earlier versions wrote it
     codec = TextCodec(tmp_path / "kept")
-    assert loaded.unk_id is None
-    assert codec.unk_id is None
-    assert codec.excluded_ids("avoid") == ()
+    assert (loaded.unk_id, codec.unk_id, codec.excluded_ids("avoid")) == (None, None, ())
 
 
 def test_pickles_and_folders_without_a_tokenizer_are_rejected_unopened(tmp_path: Path) -> None:
@@ -308,9 +229,7 @@ def test_pickles_and_folders_without_a_tokenizer_are_rejected_unopened(tmp_path:
         (tmp_path, "no tokenizer.json in"),
     ):
         with pytest.raises(TokenizerError, match=message) as raised:
-            build_tokenizer(
-                pretrained(name, 300), CorpusConfig(), lambda: iter([]), size=0, tokenized=None
-            )
+            load(name, 300)
         assert "never opened" in raised.value.hint
 
 
@@ -318,16 +237,9 @@ def test_a_missing_pretrained_tokenizer_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(
-        TokenizerError, match=r'can\'t load the tokenizer "nobody/no-such-tokenizer"'
-    ) as raised:
-        build_tokenizer(
-            pretrained("nobody/no-such-tokenizer", 300),
-            CorpusConfig(),
-            lambda: iter([]),
-            size=0,
-            tokenized=None,
-        )
+    message = 'can\'t load the tokenizer "nobody/no-such-tokenizer"'
+    with pytest.raises(TokenizerError, match=message) as raised:
+        load("nobody/no-such-tokenizer", 300)
     assert "\n" not in raised.value.message
 
 
