@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rnnlm_tui.client import (  # isort: skip
         average, checkpoint_detail, checkpoints, config_files, configs, control, corpora, estimate,
-        export, gpus, listing, monitor, pretrained, queue, sampler, start, steering,
+        export, gpus, listing, monitor, pretrained, queue, remaining, sampler, start, steering,
     )  # fmt: skip
 
 
