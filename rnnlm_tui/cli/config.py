@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnnlm_tui import client
-from rnnlm_tui.cli.manage import confirmed
 from rnnlm_tui.cli.options import (
     ConfigOptions,
     JsonOption,
@@ -210,6 +209,7 @@ def allow_datasets(
         UntrustedDatasetError: the user doesn't trust one, or can't be asked.
         CorpusError: there is no such module.
     """
+    from rnnlm_tui.cli.manage import confirmed
     from rnnlm_tui.schema.validation import parse_assignments
 
     named = parse_assignments(assignments or ())

@@ -36,7 +36,6 @@ from rnnlm_tui.cli.summaries import (
     result_lines,
     status_text,
 )
-from rnnlm_tui.client.remaining import SteadyEta
 from rnnlm_tui.errors import EXIT_INTERRUPTED, RnnlmError, RunStateError, WorkerError
 from rnnlm_tui.schema.formatting import (
     bits_per_byte_text,
@@ -307,7 +306,10 @@ def print_frame(run: RunDirectory, *, ascii_only: bool) -> None:
         closing(client.monitor.RunMonitor(run, max_buckets=BUCKETS, report=report)) as monitor,
     ):
         snapshot = monitor.snapshot()
-    eta, width = SteadyEta().of(snapshot.summary, snapshot.eta_margin), _size(sys.stdout)[0]
+    eta, width = (
+        client.remaining.SteadyEta().of(snapshot.summary, snapshot.eta_margin),
+        _size(sys.stdout)[0],
+    )
     for text in frame_lines(snapshot, eta, width, ascii_only=ascii_only):
         line(text)
 
@@ -321,7 +323,7 @@ class FramePrinter(Printer):
         self._ascii = ascii_only
         self._lines: list[str] = []
         self._size = (0, 0)
-        self._left = SteadyEta()
+        self._left = client.remaining.SteadyEta()
 
     def update(self, snapshot: RunSnapshot) -> None:
         """Print the current frame if it or the terminal's size is another one."""
