@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import positions_per_step
-from rnnlm_tui.schema.presets import BOOK, PTB_SMALL, PTB_TRAINING_TOKENS
+from rnnlm_tui.schema.presets import BOOK, PRESETS, PTB_TRAINING_TOKENS
 from rnnlm_tui.schema.reference import SENTENCES
 from rnnlm_tui.schema.validation import merge, parse_config
 
@@ -34,7 +34,7 @@ class Shape:
 def _shapes() -> dict[str, Shape]:
     lstm = parse_config(
         merge(
-            PTB_SMALL,
+            PRESETS["ptb-small"],
             {
                 "model.embedding_dim": 1_024,
                 "model.hidden_size": 1_024,

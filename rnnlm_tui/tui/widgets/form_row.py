@@ -9,6 +9,7 @@ from typing import Any
 from textual.content import Content
 
 from rnnlm_tui.errors import Problem
+from rnnlm_tui.schema.validation import is_same
 from rnnlm_tui.tui.palette import (
     BAD,
     BASELINE,
@@ -26,7 +27,6 @@ from rnnlm_tui.tui.text import fitting, safe_content, safe_text
 from rnnlm_tui.tui.views.form import (
     EMPTY_WORDS,
     FormField,
-    is_same,
     short_message,
     shown_value,
     with_titles,
