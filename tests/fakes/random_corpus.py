@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rnnlm_tui.corpus.corpus import PreparedCorpus
-from rnnlm_tui.schema.config import ModelConfig, OptimizerConfig, RunConfig, TrainingConfig
+from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import SPLITS
 from rnnlm_tui.worker.probe import measure
 from tests.fakes.manifests import corpus_manifest
@@ -61,23 +61,14 @@ def random_corpus(
     return PreparedCorpus(folder, manifest)
 
 
-def changed(
-    config: RunConfig,
-    *,
-    model: dict[str, object] | None = None,
-    training: dict[str, object] | None = None,
-    optimizer: dict[str, object] | None = None,
-) -> RunConfig:
-    """The config with some fields changed, on one thread."""
+def changed(config: RunConfig, **sections: dict[str, object]) -> RunConfig:
+    """The config with some fields of some sections changed, on one thread."""
+    changes = {**sections, "training": {"threads": 1, **sections.get("training", {})}}
+    found = {name: getattr(config, name) for name in changes}
     return config.model_copy(
         update={
-            "model": ModelConfig.model_validate({**config.model.model_dump(), **(model or {})}),
-            "training": TrainingConfig.model_validate(
-                {**config.training.model_dump(), "threads": 1, **(training or {})}
-            ),
-            "optimizer": OptimizerConfig.model_validate(
-                {**config.optimizer.model_dump(), **(optimizer or {})}
-            ),
+            name: type(section).model_validate({**section.model_dump(), **changes[name]})
+            for name, section in found.items()
         }
     )
 

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rnnlm_tui.schema.config import (
-    CheckpointConfig,
-    EvaluationConfig,
-)
-from rnnlm_tui.schema.estimates import (
-    positions_per_step,
-)
+from rnnlm_tui.schema.estimates import positions_per_step
 from rnnlm_tui.schema.memory import (
     GPU_CHUNK_BYTES,
     gpu_chunk_rows,
@@ -26,10 +20,8 @@ def test_memory_parts_depend_on_the_config() -> None:
     parts = memory_parts(BOOK, 32_011)
     assert (parts.weights, parts.moments) == (4 * 8_292_619, 8 * 8_292_619)
     assert memory_parts(changed(BOOK, optimizer={"algorithm": "sgd"}), 32_011).moments == 0
-    assert (
-        memory_parts(changed(BOOK, training={"batch_size": 256}), 32_011).activations
-        == 2 * parts.activations
-    )
+    twice = memory_parts(changed(BOOK, training={"batch_size": 256}), 32_011)
+    assert twice.activations == 2 * parts.activations
     assert memory_parts(BOOK, 32_011, sentences=22_034_911).corpus == 12 * 22_034_911
     assert memory_parts(DEMO, 2_048, sentences=22_034_911).corpus == 0
 
@@ -69,9 +61,7 @@ def test_a_copy_for_checkpoints_is_held_beside_a_step_unless_only_the_end_is_sav
     parts = memory_parts(BOOK, 32_011)
     assert parts.saving == parts.weights + parts.moments
     assert parts.total == parts.training + parts.saving
-    never = BOOK.model_copy(
-        update={"checkpoint": CheckpointConfig(every=0), "evaluation": EvaluationConfig(every=0)}
-    )
+    never = changed(BOOK, checkpoint={"every": 0}, evaluation={"every": 0})
     assert memory_parts(never, 32_011).total == parts.training
 
 
@@ -84,16 +74,8 @@ def test_the_largest_fitting_batch_is_found() -> None:
 
 def test_the_shape_has_only_settings_that_affect_memory() -> None:
     shape = memory_shape(BOOK, 32_011, 5)
-    assert (
-        memory_shape(
-            changed(BOOK, optimizer={"learning_rate": 0.5}).model_copy(
-                update={"checkpoint": CheckpointConfig(every=7)}
-            ),
-            32_011,
-            5,
-        )
-        == shape
-    )
+    same = changed(BOOK, optimizer={"learning_rate": 0.5}, checkpoint={"every": 7})
+    assert memory_shape(same, 32_011, 5) == shape
     for other in (
         changed(BOOK, training={"batch_size": 64}),
         changed(BOOK, model={"dropout": 0.5}),
@@ -101,6 +83,5 @@ def test_the_shape_has_only_settings_that_affect_memory() -> None:
     ):
         assert memory_shape(other, 32_011, 5) != shape
     assert memory_shape(BOOK, 32_012, 5) != shape != memory_shape(BOOK, 32_011, 6)
-    assert memory_shape(DEMO, 2_048, 5) == memory_shape(DEMO, 2_048, 6), (
-        "a stream needs no index of its sentences"
-    )
+    # a stream needs no index of its sentences
+    assert memory_shape(DEMO, 2_048, 5) == memory_shape(DEMO, 2_048, 6)

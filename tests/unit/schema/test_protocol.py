@@ -61,15 +61,6 @@ def test_an_invalid_command_is_rejected_with_a_reason(line: bytes) -> None:
 
 
 def test_a_message_of_another_kind_is_rejected() -> None:
-    done = SampleDone(
-        id="a",
-        reason="length",
-        text="x",
-        tokens=1,
-        prompt_tokens=1,
-        seconds=0.1,
-        first_token_seconds=0.1,
-        bits_per_token=2.0,
-    )
+    done = SampleDone(id="a", reason="length", text="x", tokens=1)
     with pytest.raises(InputError):
         decode_line(encode_line(done), SamplePiece)

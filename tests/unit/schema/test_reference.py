@@ -94,11 +94,6 @@ def test_a_run_is_compared_during_its_first_epoch() -> None:
 
 def test_the_reference_ends_with_the_first_epoch_of_the_run() -> None:
     assert reference_points(128) == reference_points(128, 171_804.0) == REFERENCE
-    assert [point.perplexity for point in reference_points(128, 1_563 * 5)] == [
-        266.13,
-        183.23,
-        153.22,
-        136.38,
-        125.34,
-    ]
+    five = [point.perplexity for point in reference_points(128, 1_563 * 5)]
+    assert five == [266.13, 183.23, 153.22, 136.38, 125.34]
     assert reference_points(128, 100.0) == ()
