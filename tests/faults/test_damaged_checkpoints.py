@@ -12,23 +12,16 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run as command
-from rnnlm_tui.client.control import send
-from rnnlm_tui.errors import CheckpointError, NewerCheckpointError
-from rnnlm_tui.store.checkpoints import checkpoint_folders, read_checkpoints, write_checkpoint
+from rnnlm_tui.errors import CheckpointError
+from rnnlm_tui.store.checkpoints import checkpoint_folders, write_checkpoint
 from rnnlm_tui.store.labels import RunLabels, labels_file, read_labels
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.store.verify import newest_valid
 from tests.faults.undisturbed import Bench, bench_in, ending_of, whole_steps
 from tests.faults.workers import Workers
 from tests.integration.runs import (
-    ENDLESS,
-    kill,
-    start,
-    tiny_config,
-    wait_for_step,
     wait_until_ended,
 )
 from tests.unit.store.damages import DAMAGES, flip
@@ -139,43 +132,6 @@ def test_a_checkpoint_that_is_cut_off_anywhere_is_found(checkpoint: Path, file: 
         path.write_bytes(content[:length])
         with pytest.raises(CheckpointError):
             verify_checkpoint(checkpoint)
-
-
-def test_a_checkpoint_of_a_newer_version_is_not_moved_aside_as_damaged(checkpoint: Path) -> None:
-    path = checkpoint / "manifest.json"
-    path.write_text(
-        json.dumps({**json.loads(path.read_text(encoding="utf-8")), "format": 2}), encoding="utf-8"
-    )
-    with pytest.raises(NewerCheckpointError, match="newer version"):
-        newest_valid(RunDirectory(checkpoint.parents[1]))
-
-
-def test_a_checkpoint_that_goes_bad_during_training_is_moved_aside_and_two_valid_ones_stay(
-    text: Path,
-) -> None:
-    config = tiny_config(
-        text,
-        {
-            "training.max_steps": ENDLESS,
-            "checkpoint.every": 0,
-            "checkpoint.keep_last": 2,
-            "evaluation.every": 0,
-        },
-    )
-    run = start(config)
-    wait_for_step(run, 2)
-    steps = []
-    for _ in range(2):
-        steps.append(send(run, "checkpoint").step)
-        wait_for_step(run, steps[-1] + 1)
-    flip(run.checkpoints_path / f"step-{steps[1]:09d}" / "model.safetensors", 999)
-    steps.append(send(run, "checkpoint").step)
-    assert whole_steps(run) == [steps[0], steps[2]]
-    assert [row.step for row in read_checkpoints(run)] == [steps[0], steps[2]]
-    with RunReader(run) as reader:
-        notes = " ".join(event.text for event in reader.events() if event.kind == "note")
-    assert f"the checkpoint of step {steps[1]:,} is damaged" in notes
-    kill(run)
 
 
 def test_verify_names_damaged_files_and_exits_with_5(

@@ -208,30 +208,6 @@ def test_a_changed_tokenizer_is_refused_with_both_hashes(
     assert str(path) in str(summary.message)
 
 
-def test_exact_mode_refuses_another_thread_count_and_fast_mode_reports_it(
-    workers: Workers, run: RunDirectory, template: Stopped
-) -> None:
-    edit(run, {"training.threads": 2})
-    summary = refusal(workers, run, template)
-    assert str(summary.message).startswith(
-        "exact mode: the environment differs: threads was 1, is 2; "
-    )
-    assert "restore threads (threads = 1 under [training])" in str(summary.hint)
-    assert "deterministic = false" in str(summary.hint)
-    edit(run, {"training.deterministic": False})
-    assert workers.work(run) == 0
-    with RunReader(run) as reader:
-        (note,) = [
-            event.text
-            for event in reader.events()
-            if event.kind == "note" and "bit for bit" in event.text
-        ]
-    assert note.startswith(
-        "resumed within rounding error, not bit for bit: threads was 1, is 2; deterministic was"
-        " true, is false"
-    )  # and matmul perhaps
-
-
 def test_exact_mode_refuses_other_kernels_on_the_same_processor_when_resume_is_called(
     run: RunDirectory, template: Stopped
 ) -> None:

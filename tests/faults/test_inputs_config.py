@@ -9,7 +9,6 @@ import pytest
 
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.errors import ConfigError
-from tests.unit.store.test_run_directory import IMPOSSIBLE_NAMES
 
 pytestmark = pytest.mark.fault(
     "an endless prompt, a corpus without text, an impossible config or name"
@@ -61,26 +60,6 @@ def test_all_problems_of_a_config_are_reported_with_field_range_and_suggestion(
     assert not home.exists()
 
 
-def test_assignments_are_reported_like_a_file(
-    home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    wrong = (
-        "model.hidden_size=0",
-        "model.num_layers=-1",
-        "model.hiden_size=3",
-        "optimizer.learning_rate=nan",
-        "training.batch_size=1e9",
-        "training.max_steps=many",
-    )
-    assert (
-        run(["train", "--draft", *(part for change in wrong for part in ("--set", change))])
-        == ConfigError.exit_code
-    )
-    reported = dict(re.findall(r"^  ([a-z_.]+): (.*)$", capsys.readouterr().err, re.MULTILINE))
-    assert reported.keys() == {change.partition("=")[0] for change in wrong}
-    assert not home.exists()
-
-
 @pytest.mark.parametrize(
     "content",
     [b"[model", b"\xff\xfe[\x00", b"model = 3", b"\x00" * 64, b"model = " + b"[" * 5_000],
@@ -95,17 +74,6 @@ def test_an_invalid_config_file_is_rejected_by_name(
     err = capsys.readouterr().err
     assert "wrong.toml" in err or "model" in err
     assert "Traceback" not in err
-    assert not home.exists()
-
-
-@pytest.mark.parametrize("name", IMPOSSIBLE_NAMES, ids=ascii)
-def test_an_invalid_run_name_is_rejected_with_the_allowed_characters(
-    home: Path, name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run(["train", "--draft", f"--name={name}"]) == 2
-    err = capsys.readouterr().err
-    assert "use 1 to 64 of A-Z a-z 0-9 . _ -" in err
-    assert err.replace("\n", "").isprintable()
     assert not home.exists()
 
 

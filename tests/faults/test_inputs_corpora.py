@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,24 +15,6 @@ from rnnlm_tui.store.runs import list_runs
 pytestmark = pytest.mark.fault(
     "an endless prompt, a corpus without text, an impossible config or name"
 )
-
-DEADLINE = 120.0
-HUGE = int(os.environ.get("RNNLM_TUI_HUGE_LINE", str(64 * 2**20)))
-"""Bytes of the line; a GiB takes minutes."""
-MOST_MIB = 160
-"""Memory limit of the preparation, with imports; memory-mapped files don't count."""
-
-PREPARE = """
-import resource, sys
-from pathlib import Path
-from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TrainingConfig
-from rnnlm_tui.corpus.corpus import prepare_corpus
-resource.setrlimit(resource.RLIMIT_DATA, (int(sys.argv[3]) << 20,) * 2)
-corpus = CorpusConfig(source=sys.argv[1], layout=sys.argv[4])
-tokenizer, corpora = TokenizerConfig(kind="byte"), Path(sys.argv[2])
-prepared = prepare_corpus(corpus, tokenizer, TrainingConfig(), corpora, lambda _: None)
-print(prepared.manifest.splits["train"].bytes, *prepared.manifest.notes, sep="|")
-"""
 
 
 def missing(path: Path) -> None:
@@ -107,30 +86,3 @@ def test_invalid_corpora_are_rejected_by_kind_and_no_run_is_created(
     assert "corpus.txt" in err
     assert "Traceback" not in err
     assert list_runs() == []
-
-
-def prepare(source: Path, corpora: Path, layout: str) -> tuple[int, str]:
-    """Prepare a corpus in a process with limited memory; return its training bytes and notes."""
-    command = [sys.executable, "-c", PREPARE, str(source), str(corpora), str(MOST_MIB), layout]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
-    assert ended.returncode == 0, ended.stderr
-    count, _, notes = ended.stdout.strip().partition("|")
-    return int(count), notes
-
-
-@pytest.mark.parametrize(
-    ("layout", "note"), [("sentences", "split into several sentences"), ("auto", "layout raw")]
-)
-def test_one_huge_line_is_prepared_in_constant_memory(
-    tmp_path: Path, layout: str, note: str
-) -> None:
-    words = b"many words stand on this one line " * 32_768
-    source = tmp_path / "huge.txt.gz"
-    with gzip.open(source, "wb", compresslevel=1) as file:
-        file.write(b"the first line\n" * 20)
-        for _ in range(HUGE // len(words)):
-            file.write(words)
-        file.write(b"\nthe last line\n")
-    count, notes = prepare(source, tmp_path / "corpora", layout)
-    assert count > 0.85 * HUGE
-    assert note in notes

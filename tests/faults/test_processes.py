@@ -97,18 +97,6 @@ def test_sigterm_checkpoints_within_a_step_and_exits_with_0(text: Path) -> None:
 
 
 @pytest.mark.fault("SIGTERM or SIGUSR1 to the worker")
-def test_sigterm_during_a_pause_saves_a_checkpoint_and_exits_with_0(text: Path) -> None:
-    run = create_run(tiny_config(text, QUIET))
-    with worker_of(run) as worker:
-        wait_until_running(run, 5)
-        paused = send(run, "pause")
-        worker.send_signal(signal.SIGTERM)
-        assert worker.wait(PATIENCE_SECONDS) == 0
-    assert (summarize(run).status, summarize(run).step) == ("stopped", paused.step)
-    assert checkpoint_path(run, "last").name == f"step-{paused.step:09d}"
-
-
-@pytest.mark.fault("SIGTERM or SIGUSR1 to the worker")
 def test_a_second_sigterm_exits_at_once_and_the_run_resumes(text: Path) -> None:
     run = create_run(
         tiny_config(text, {**SLOW, "training.batch_size": 512})
@@ -249,15 +237,6 @@ def test_a_second_worker_is_refused_with_pid_and_time_even_after_kill_9_of_the_f
         assert read_lock(run.lock_path).pid == holder
         kill(run)
         resume(run)
-
-
-@pytest.mark.fault("two workers on one run")
-def test_of_two_workers_started_at_once_one_trains(text: Path) -> None:
-    run = create_run(tiny_config(text, {"training.max_steps": 20}))
-    with worker_of(run) as first, worker_of(run) as second:
-        codes = sorted((first.wait(PATIENCE_SECONDS), second.wait(PATIENCE_SECONDS)))
-    assert codes == [0, RunStateError.exit_code]
-    assert (summarize(run).status, summarize(run).attempt) == ("finished", 1)
 
 
 PARENTS = {

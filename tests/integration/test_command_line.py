@@ -206,13 +206,6 @@ def test_a_detached_run_outlives_its_session_and_resumes_after_a_stop(machine: M
     machine.run("stop", "lasting")
 
 
-def test_a_draft_does_nothing_until_it_is_started(machine: Machine) -> None:
-    assert machine.run("train", *SMALL, "--name", "later", "--draft").stdout == "later\n"
-    assert machine.json("show", "later")["status"] == "draft"
-    machine.run("resume", "later", "--follow")
-    assert machine.json("show", "later")["status"] == "finished"
-
-
 def test_ctrl_c_only_ends_following_and_a_stop_ends_the_run(machine: Machine) -> None:
     following = subprocess.Popen(
         [*COMMAND, "train", *ENDLESS, "--name", "watched", "--follow"],
@@ -245,21 +238,3 @@ def test_ctrl_c_only_ends_following_and_a_stop_ends_the_run(machine: Machine) ->
     out, _ = again.communicate(timeout=30)
     assert again.returncode == 3
     assert json.loads(out.splitlines()[-1])["status"] == "stopped"
-
-
-@pytest.mark.parametrize("ending", ["--follow", "--detach"])
-def test_a_text_that_the_worker_refuses_leaves_nothing(
-    machine: Machine, tmp_path: Path, ending: str
-) -> None:
-    text = tmp_path / "short.txt"
-    text.write_text("a few words\nand a few more\nand that is all\nof it\n")
-    before = sorted(machine.home.glob("runs/*"))
-    done = machine.run("train", "--set", f"corpus.source={text}", "--name", "short", ending, code=2)
-    assert "tokenizer.vocab_size" in done.stderr
-    assert sorted(machine.home.glob("runs/*")) == before
-
-
-def test_doctor_finds_no_problem_here(machine: Machine) -> None:
-    found = {finding["check"]: finding for finding in machine.json("doctor")}
-    assert found["torch"]["verdict"] == "ok"
-    assert str(machine.home) in found["home"]["fact"]

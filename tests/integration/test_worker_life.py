@@ -67,14 +67,6 @@ def test_a_missing_corpus_fails_the_run_with_the_reason(tmp_path: Path) -> None:
     assert "Traceback" in run.log_path.read_text()
 
 
-def test_a_missing_device_fails_before_the_corpus_is_built(text: Path, home: Path) -> None:
-    run = start(tiny_config(text, {"training.device": "cuda:77"}))
-    summary = wait_until_ended(run)
-    assert summary.status == "failed"
-    assert 'no device "cuda:77"' in str(summary.message)
-    assert not any((home / "corpora").glob("*"))
-
-
 def test_a_stop_while_preparing_leaves_a_run_that_can_be_resumed(text: Path) -> None:
     run = start(tiny_config(text, {"training.max_steps": 10}))
     stopped = send(run, "stop")
