@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rnnlm_tui.cli.app import VERBS
@@ -22,7 +22,7 @@ from rnnlm_tui.store.labels import labels_file
 from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import PARENT_NAME, RunDirectory, corpora_dir, states_dir
 from rnnlm_tui.store.runs import create_run
-from tests.faults.hostile import TEXTS, hostile
+from tests.faults.hostile import TEXTS
 from tests.unit.store.rows import step_row, write_model
 from tests.unit.store.test_kept_samples import keep as keep_sample
 from tests.unit.store.test_kept_samples import make as make_sample
@@ -37,21 +37,59 @@ ENDS: dict[str, EventKind] = {
 """Runs by name, with the last event of each."""
 SLOW = ("sample", "score", "resume", "doctor", "train")
 """Slow verbs, tried once; the others are tried with --json too."""
+COMMANDS = """
+runs; runs --filter BAD; runs --filter BAD<3; runs --filter ppl<BAD; runs --filter tag=fine
+runs --sort BAD; runs --sort note; compare a-draft ENDS; compare done-run BAD
+show RUN; show RUN --once; show ENDED --watch; follow ENDED; follow BAD; open BAD
+metrics RUN; metrics done-run --csv --evaluations; metrics done-run --evaluations
+metrics done-run --csv; checkpoints RUN; verify RUN
+pause RUN; stop RUN; checkpoint RUN; evaluate RUN; resume bad-run --detach; resume BAD
+set left-run BAD=BAD; set left-run learning_rate=BAD
+config show RUN; config show done-run --explain; config show done-run --origin
+config diff done-run demo; config presets; config BAD
+pin done-run@20; pin done-run@BAD; pin BAD@20; unpin done-run@20; unpin done-run@BAD; unpin BAD@20
+sample done-run BAD --json; sample done-run@BAD The; sample done-run The --seed BAD
+sample done-run The --stop BAD --temperature 0
+samples; samples BAD; samples --run BAD; samples --limit BAD; samples --delete BAD
+samples --export OUT; samples --export OUT; samples --export -; samples --export - --format BAD
+samples --delete 0 --yes
+score done-run FILE; score done-run BAD BAD2; score done-run@BAD FILE
+state list; state keep done-run BAD BAD; state keep done-run new-state BAD --note BAD
+state keep done-run new-state x --state BAD; state show a-state; state show BAD
+state show BAD-damaged; state delete BAD a-state --yes
+train START; estimate START; bench START; config show START
+train --set corpus.source=BAD; train --set corpus.source=OUT --detach; train --from BAD@BAD
+train --name BAD --set corpus.source=elman --draft; train --from done-run@BAD
+train --from done-run@20 --draft
+archive BAD PACKED; archive done-run PACKED; unarchive PACKED BAD; unarchive FILE; unarchive BAD
+average BAD --last 2; average done-run@20 done-run@BAD
+export done-run OUT --format BAD; export done-run@BAD BAD; import FILE BAD; import BAD
+prune BAD; prune done-run --dry-run
+queue pause; queue add BAD; queue add --preset BAD; queue add a-draft; queue move BAD 1
+queue move a-draft BAD; queue move a-draft 1; queue; queue list; queue remove BAD
+queue remove a-draft; queue resume
+corpus; corpus remove BAD --yes; doctor; docs; docs BAD; BAD; --fps BAD; --BAD
+tag done-run BAD; tag BAD BAD; tag done-run; note done-run BAD; note BAD BAD; note done-run
+rename done-run; rename BAD BAD; rename done-run BAD; rename done-run other-run
+delete BAD; delete left-run; trash; restore BAD; restore left-run --as BAD; restore left-run
+delete left-run; purge BAD --yes; purge left-run --yes
+"""
+"""Commands for every verb; none of them trains."""
+STARTS = ("--set BAD=BAD", "--preset BAD", "--config BAD", "--config FILE", "--BAD")
 
 
 def fill(text: str) -> None:
     """Create the runs, a corpus and worker logs."""
     from rnnlm_tui.store.checkpoints import write_checkpoint
 
-    config = hostile(
-        parse_config(
-            merge(
-                DEMO,
-                {"sampling.stop": ["stop"], "corpus.test_source": "test", "tokenizer.name": "name"},
-            )
-        ),
-        text,
-    )
+    changes = {
+        "corpus.source": text,
+        "corpus.test_source": text,
+        "tokenizer.name": text,
+        "sampling.stop": [text[:100]],
+        "evaluation.prompts": [text, text],
+    }
+    config = parse_config(merge(DEMO, changes))
     create_run(config, "a-draft")
     for name, end in ENDS.items():
         run = create_run(config, name)
@@ -90,7 +128,7 @@ def _keep(text: str) -> None:
 
 
 def _fill_log(run: RunDirectory, text: str, end: EventKind) -> None:
-    now = time.time()
+    now = time.time() - 3_600.0  # on another host, as it says: it is lost at once
     kinds: tuple[EventKind, ...] = ("note", "setting", "running", end)
     with RunLog.begin(run, AttemptRow(1, 1, text, text, text, 0, {text: text}, now)) as log:
         log.append(
@@ -133,145 +171,28 @@ def _prepare_corpus(config: RunConfig, text: str) -> None:
 
 
 def commands(text: str, file: Path) -> Iterator[list[str]]:
-    """Yield commands for every verb, with hostile runs and arguments; none of them trains."""
-    argument = text.replace("\0", "")
-    on_runs = (
-        "show",
-        "show --once",
-        "follow",
-        "metrics",
-        "checkpoints",
-        "verify",
-        "pause",
-        "stop",
-        "checkpoint",
-        "evaluate",
-        "config show",
-        "open",
-    )
-    yield ["runs"]
-    for verb in on_runs:
-        # Following a draft waits until it is started.
-        runs = () if verb == "open" else ENDS if verb == "follow" else ("a-draft", *ENDS)
-        for run in runs:
-            yield [*verb.split(), run]
-        yield [*verb.split(), argument]
-    for more in (["--csv", "--evaluations"], ["--evaluations"], ["--csv"]):
-        yield ["metrics", "done-run", *more]
-    yield ["config", "show", "done-run", "--explain"]
-    yield ["config", "show", "done-run", "--origin"]
-    yield ["config", "diff", "done-run", "demo"]
-    for verb in ("pin", "unpin"):
-        yield [verb, "done-run@20"]
-        yield [verb, f"done-run@{argument}"]
-        yield [verb, f"{argument}@20"]
-    yield ["resume", "bad-run", "--detach"]
-    yield ["resume", argument]
-    yield ["set", "left-run", f"{argument}={argument}"]
-    yield ["set", "left-run", f"learning_rate={argument}"]
-    yield ["sample", "done-run", argument, "--json"]
-    yield ["sample", f"done-run@{argument}", "The"]
-    yield ["sample", "done-run", "The", "--stop", argument * 3, "--temperature", "0"]
-    yield ["sample", "done-run", "The", "--seed", argument]
-    for more in (
-        [],
-        [argument],
-        ["--run", argument],
-        ["--limit", argument],
-        ["--delete", argument],
-    ):
-        yield ["samples", *more]
-    exported = str(file.parent / argument.replace("/", ""))
-    for more in ([exported], [exported], ["-"], ["-", "--format", argument]):
-        yield ["samples", "--export", *more]
-    yield ["samples", "--delete", "0", "--yes"]
-    yield ["score", "done-run", str(file)]
-    yield ["score", "done-run", argument, f"{argument}2"]
-    yield ["score", f"done-run@{argument}", str(file)]
-    yield ["state", "list"]
-    yield ["state", "keep", "done-run", argument, argument]
-    yield ["state", "keep", "done-run", "new-state", argument, "--note", argument]
-    yield ["state", "keep", "done-run", "new-state", "x", "--state", argument]
-    for name in ("a-state", argument, f"{argument}-damaged"):
-        yield ["state", "show", name]
-    yield ["state", "delete", argument, "a-state", "--yes"]
-    for verb in ("train", "estimate", "config show", "bench"):
-        words = verb.split()
-        yield [*words, "--set", f"{argument}={argument}"]
-        yield [*words, "--preset", argument]
-        yield [*words, "--config", argument]
-        yield [*words, "--config", str(file)]
-        yield [*words, f"--{argument}"]
-    yield ["train", "--set", f"corpus.source={argument}"]
-    yield ["train", "--set", f"corpus.source={file.parent / argument}", "--detach"]
-    yield ["train", "--name", argument, "--set", "corpus.source=elman", "--draft"]
-    yield ["train", "--from", f"{argument}@{argument}"]
-    yield ["train", "--from", f"done-run@{argument}"]
-    yield ["train", "--from", "done-run@20", "--draft"]
-    packed = str(file.parent / "run.tar.zst")
-    yield ["archive", argument, packed]
-    yield ["archive", "done-run", packed]
-    for more in ([packed, argument], [str(file)], [argument]):
-        yield ["unarchive", *more]
-    yield ["average", argument, "--last", "2"]
-    yield ["average", "done-run@20", f"done-run@{argument}"]
-    yield ["export", "done-run", exported, "--format", argument]
-    yield ["export", f"done-run@{argument}", argument]
-    yield ["import", str(file), argument]
-    yield ["import", argument]
-    yield ["prune", argument]
-    yield ["prune", "done-run", "--dry-run"]
-    yield ["queue", "pause"]
-    yield ["queue", "add", argument]
-    yield ["queue", "add", "--preset", argument]
-    yield ["queue", "add", "a-draft"]
-    for run, place in ((argument, "1"), ("a-draft", argument), ("a-draft", "1")):
-        yield ["queue", "move", run, place]
-    yield ["queue"]
-    yield ["queue", "list"]
-    yield ["queue", "remove", argument]
-    yield ["queue", "remove", "a-draft"]
-    yield ["queue", "resume"]
-    yield ["corpus"]
-    yield ["corpus", "remove", argument, "--yes"]
-    yield ["config", "presets"]
-    yield ["doctor"]
-    yield ["docs"]
-    yield ["docs", argument]
-    yield [argument]
-    yield ["config", argument]
-    yield ["--fps", argument]
-    yield [f"--{argument}"]
-    for more in (
-        ["--filter", argument],
-        ["--filter", f"{argument}<3"],
-        ["--filter", f"ppl<{argument}"],
-        ["--filter", "tag=fine"],
-        ["--sort", argument],
-        ["--sort", "note"],
-    ):
-        yield ["runs", *more]
-    for run in ENDS:
-        yield ["show", run, "--once"]
-        yield ["show", run, "--watch"]
-    yield ["compare", "a-draft", *ENDS]
-    yield ["compare", "done-run", argument]
-    for verb in ("tag", "note", "rename"):
-        yield [verb, "done-run", *([] if verb == "rename" else [argument])]
-        yield [verb, argument, argument]
-    yield ["tag", "done-run"]
-    yield ["note", "done-run"]
-    yield ["rename", "done-run", argument]
-    yield ["rename", "done-run", "other-run"]
-    yield ["delete", argument]
-    yield ["delete", "left-run"]
-    yield ["trash"]
-    yield ["restore", argument]
-    yield ["restore", "left-run", "--as", argument]
-    yield ["restore", "left-run"]
-    yield ["delete", "left-run"]
-    yield ["purge", argument, "--yes"]
-    yield ["purge", "left-run", "--yes"]
+    """Yield the commands, with hostile runs and arguments in their places."""
+    bad = text.replace("\0", "")
+    known = {
+        "BAD": bad,
+        "FILE": str(file),
+        "OUT": str(file.parent / bad.replace("/", "")),
+        "PACKED": str(file.parent / "run.tar.zst"),
+    }
+    several = {"RUN": ("a-draft", *ENDS, "BAD"), "ENDED": (*ENDS,), "START": STARTS}
+    for one in COMMANDS.replace("\n", ";").split(";"):
+        words = one.replace("ENDS", " ".join(ENDS)).strip()
+        each = next((word for word in several if word in words.split()), "")
+        for value in several.get(each, (each,)):
+            call = words.replace(each, value).split() if each else words.split()
+            if call:
+                yield [_filled(word, known) for word in call]
+
+
+def _filled(word: str, known: Mapping[str, str]) -> str:
+    for name, value in known.items():
+        word = word.replace(name, value)
+    return word
 
 
 def main() -> None:

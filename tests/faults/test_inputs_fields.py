@@ -5,18 +5,19 @@ from __future__ import annotations
 import pytest
 
 from rnnlm_tui.errors import ConfigError
-from rnnlm_tui.schema.validation import allowed_range, field_paths, parse_config, section_model
+from rnnlm_tui.schema.validation import allowed_range, field_paths, parse_config
 
 pytestmark = pytest.mark.fault(
     "an endless prompt, a corpus without text, an impossible config or name"
 )
 
+HUGE = (10**30, 1e30)
 WRONG: tuple[object, ...] = (
     0,
     -1,
     -1e-9,
     10**9,
-    10**30,
+    *HUGE,
     10**400,
     1.5,
     float("nan"),
@@ -58,23 +59,6 @@ def test_any_value_of_a_field_is_accepted_unchanged_or_rejected_by_path(path: st
             problem.message and "validation error" not in problem.message
             for problem in refusal.problems
         )
-
-
-@pytest.mark.parametrize("path", [path for path in field_paths() if allowed_range(path)])
-def test_a_number_out_of_range_is_rejected_with_the_range(path: str) -> None:
-    section, _, name = path.partition(".")
-    refused = []
-    for value in (-(10**30), 10**30):
-        with pytest.raises(ConfigError) as caught:
-            parse_config(
-                {
-                    section: {
-                        name: value
-                        if section_model(section).model_fields[name].annotation is not float
-                        else float(value)
-                    }
-                }
-            )
-        refused += [problem for problem in caught.value.problems if problem.path == path]
-    assert len(refused) == 2
-    assert all(problem.hint.partition(";")[0] == allowed_range(path, {}) for problem in refused)
+        own = [problem for problem in refusal.problems if problem.path == path]
+        if allowed_range(path) and any(value is huge for huge in HUGE):
+            assert [problem.hint.partition(";")[0] for problem in own] == [allowed_range(path, {})]
