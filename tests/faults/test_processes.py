@@ -252,34 +252,13 @@ async def main():
 asyncio.run(main())
 """
     ),
-    "the probe": (
-        """
-import psutil, sys
-from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.client.start import run_probe
-config = RunConfig.model_validate_json(open(sys.argv[1]).read())
-run_probe(config, lambda progress: print(psutil.Process().children()[0].pid, flush=True))
-"""
-    ),
-    "a child of bench": (
-        """
-import psutil, sys, time
-from pathlib import Path
-from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.bench.children import Child
-config = RunConfig.model_validate_json(open(sys.argv[1]).read())
-asked = {"config": config, "folder": Path(sys.argv[1] + ".corpora")}
-child = Child("a child", "text", asked, Path(sys.argv[1] + ".log"), {})
-child.answer(lambda _: (print(psutil.Process().children()[0].pid, flush=True), time.sleep(600)))
-"""
-    ),
     "the comparison of an export": (
         """
 import psutil, sys, threading, time
 from pathlib import Path
 from rnnlm_tui.worker.export_comparison import examine_in_child
 asked = [{"folder": "nowhere", "out": "nowhere"}]
-threading.Thread(target=examine_in_child, args=(asked, Path(sys.argv[1]).parent)).start()
+threading.Thread(target=examine_in_child, args=(asked, Path(sys.argv[1]))).start()
 children = psutil.Process().children
 def has_begun(child):  # until it runs its own program, it has this one's torch
     return "-I" in child.cmdline() and any("torch" in one.path for one in child.memory_maps())
@@ -299,12 +278,10 @@ have begun."""
 )
 @pytest.mark.parametrize("child", PARENTS)
 def test_a_child_ends_with_its_killed_parent_even_if_it_reads_nothing(
-    child: str, text: Path, tmp_path: Path
+    child: str, tmp_path: Path
 ) -> None:
-    config = tmp_path / "config.json"
-    config.write_text(tiny_config(text, {"training.batch_size": 64}).model_dump_json())
     with subprocess.Popen(
-        [sys.executable, "-c", PARENTS[child], str(config)], stdout=subprocess.PIPE
+        [sys.executable, "-c", PARENTS[child], str(tmp_path)], stdout=subprocess.PIPE
     ) as parent:
         assert parent.stdout is not None
         process = psutil.Process(int(parent.stdout.readline()))

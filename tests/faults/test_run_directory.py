@@ -135,7 +135,7 @@ def test_a_read_only_run_directory_is_refused_with_the_path_and_what_to_do(text:
 
 
 @pytest.mark.fault("the disk is full, fails or becomes read-only")
-@pytest.mark.parametrize("verb", ["show", "resume", "checkpoints", "verify", "runs"])
+@pytest.mark.parametrize("verb", ["verify", "resume"])
 def test_a_verb_on_a_read_only_run_directory_reads_it_or_says_why_not(
     text: Path, verb: str
 ) -> None:
@@ -143,14 +143,7 @@ def test_a_verb_on_a_read_only_run_directory_reads_it_or_says_why_not(
         pytest.skip(f"no mount of its own for this test: {why}")
     run = new_run(text)
     done = subprocess.run(
-        [
-            *read_only_mount(run),
-            sys.executable,
-            "-m",
-            "rnnlm_tui",
-            verb,
-            *([run.name] if verb != "runs" else []),
-        ],
+        [*read_only_mount(run), sys.executable, "-m", "rnnlm_tui", verb, run.name],
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,

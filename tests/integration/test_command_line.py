@@ -124,35 +124,6 @@ def test_a_followed_run_ends_with_its_summary_as_one_object(
     assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
 
 
-@pytest.mark.usefixtures("followed")
-def test_a_run_can_start_from_the_weights_of_another(machine: Machine) -> None:
-    done = machine.run(
-        "train",
-        "--from",
-        "small@best",
-        "--set",
-        "training.max_steps=20",
-        "--name",
-        "child",
-        "--follow",
-        "--json",
-    )
-    last = json.loads(done.stdout.splitlines()[-1])
-    assert (last["status"], last["parent"], last["step"]) == (
-        "finished",
-        f"small@{machine.json('show', 'small')['checkpoints']['best']}",
-        20,
-    )
-    assert (
-        last["validation"]["perplexity"]
-        < 1.5 * machine.json("show", "small")["validation"]["perplexity"]
-    )
-    refused = machine.run(
-        "train", "--from", "small@best", "--set", "model.num_layers=3", "--follow", code=2
-    )
-    assert "model.num_layers" in refused.stderr
-
-
 def test_a_detached_run_outlives_its_session_and_resumes_after_a_stop(machine: Machine) -> None:
     shell = subprocess.Popen(
         [

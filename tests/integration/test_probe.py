@@ -13,7 +13,6 @@ import pytest
 
 from rnnlm_tui.schema.corpora import UNFINISHED_PREFIX
 from rnnlm_tui.schema.memory import WORKER_BYTES
-from tests.integration.runs import settings
 from tests.integration.test_command_line import COMMAND, SMALL, Machine
 
 
@@ -87,19 +86,3 @@ def test_ctrl_c_ends_a_probe_and_its_child_and_leaves_only_reusable_work(machine
         for path in (machine.home / "corpora").glob("*")
         if not path.name.startswith(UNFINISHED_PREFIX)
     ] == []
-
-
-def test_a_config_that_does_not_fit_gets_a_warning_with_a_batch_that_fits(machine: Machine) -> None:
-    huge = (
-        *("--preset", "elman"),
-        *settings(
-            "model.hidden_size=4096", "model.embedding_dim=4096", "training.batch_size=60000"
-        ),
-    )
-    found = machine.json("estimate", *huge)
-    assert found["memory_bytes"] > found["memory_free"]
-    assert 1 <= found["fitting_batch"] < 60_000
-    warning, _ = found["warnings"]  # and that the few steps have no warm-up
-    assert f"batch_size = {found['fitting_batch']:,} should fit" in warning
-    assert "should fit" in machine.run("estimate", *huge).stdout
-    assert machine.json("estimate", *SMALL)["warnings"] == []

@@ -24,16 +24,11 @@ from rnnlm_tui.schema.sampling import (
     KeepStateRequest,
     SampleDone,
     SampleRequest,
-    ScoreDone,
-    ScoreProgress,
-    ScoreRequest,
     StateKept,
     StateMap,
     StatesRequest,
 )
 from rnnlm_tui.store.addresses import checkpoint_path
-from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.states import find_state, new_state_path
 from tests.faults.workers import Workers, warm_starts
 from tests.integration.runs import start, tiny_config, wait_until_ended, write_text
@@ -330,23 +325,6 @@ async def test_the_states_of_a_text_have_their_units_in_the_wanted_order(
     assert 0 < maps["index"].scale <= 1
     with pytest.raises(InputError, match="layer 3 is not in 0 to 0"):
         await client.ask(StatesRequest.model_validate(text_of(request, layer=3)), StateMap)
-
-
-@pytest.mark.parametrize("name", list(RUNS))
-async def test_a_files_score_is_the_trainers_evaluation_of_it(
-    client: SamplerClient, trained: dict[str, Path], name: str
-) -> None:
-    checkpoint = trained[name]
-    with RunReader(RunDirectory(checkpoint.parents[1])) as reader:
-        wanted = next(row for row in reader.evaluations() if row.split == "test")
-    path = checkpoint.parents[4] / "test.txt"
-    request = ScoreRequest(id="s", checkpoint=str(checkpoint), path=str(path))
-    *parts, done = [part async for part in client.score(request)]
-    assert isinstance(done, ScoreDone)
-    assert isinstance(parts[0], ScoreProgress)
-    assert done.loss == pytest.approx(wanted.loss, rel=1e-5)
-    assert done.tokens == wanted.tokens
-    assert done.bits_per_byte == pytest.approx(wanted.bits_per_byte, rel=1e-5)
 
 
 async def test_a_wrong_request_is_refused_and_the_next_one_answered(

@@ -90,35 +90,3 @@ async def test_a_seed_determines_the_text_and_the_run_samples_the_same(
     with pytest.raises(StorageError, match=r"model\.safetensors is damaged"):
         await draw(client, checkpoint)
     assert (await draw(client, checkpoint_path(run, "60"), max_new_tokens=5)).tokens == 5
-
-
-async def test_a_stop_string_ends_the_text_and_a_checkpoint_records_the_sampling_settings(
-    text: Path, client: SamplerClient
-) -> None:
-    run = start(
-        tiny_config(
-            text,
-            {
-                "training.max_steps": 20,
-                "sampling.min_p": 0.01,
-                "sampling.repetition_penalty": 1.1,
-                "sampling.stop": ["qqq"],
-            },
-        )
-    )
-    wait_until_ended(run)
-    checkpoint = checkpoint_path(run, "last")
-    from transformers import GenerationConfig  # takes seconds, and other tests don't need it
-
-    recorded = GenerationConfig.from_pretrained(checkpoint)
-    assert (recorded.min_p, recorded.repetition_penalty, recorded.stop_strings) == (
-        0.01,
-        1.1,
-        ["qqq"],
-    )
-    whole = await draw(client, checkpoint, max_new_tokens=200, seed=1)
-    stop = whole.text[100:103]
-    done = await draw(client, checkpoint, max_new_tokens=200, seed=1, stop=("\x01never", stop))
-    assert (done.reason, done.stop) == ("stop", stop)
-    assert done.text == whole.text[: whole.text.index(stop)]
-    assert done.tokens < whole.tokens
