@@ -158,6 +158,7 @@ def test_a_step_out_of_memory_ends_the_run_with_the_saved_step_and_resumes_bit_e
     assert weights_hash(run, 40) == weights_hash(whole, 40)
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_run_too_large_for_the_memory_is_started_with_a_warning(
     text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

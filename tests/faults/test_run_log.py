@@ -137,8 +137,8 @@ def flip_a_byte(run: RunDirectory) -> None:
 
 DAMAGES: dict[str, tuple[Callable[[RunDirectory], object], int]] = {
     "a flipped byte": (flip_a_byte, 1),
-    "a gigabyte without a line break": (
-        lambda run: os.truncate(run.logs_path / "000002.jsonl", 2**30),
+    "128 MB without a line break": (
+        lambda run: os.truncate(run.logs_path / "000002.jsonl", 2**27),
         1,
     ),
     "no log of an attempt": (lambda run: (run.logs_path / "000001.jsonl").unlink(), 0),

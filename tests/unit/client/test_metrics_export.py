@@ -18,7 +18,7 @@ import pytest
 from rnnlm_tui.client import metrics_export
 from rnnlm_tui.client.metrics_export import ExportedMetrics, export_metrics
 from rnnlm_tui.errors import InputError, RunStateError, StorageError, install_extra
-from rnnlm_tui.schema.metrics import EvaluationRow, GpuRow, HardwareRow
+from rnnlm_tui.schema.metrics import GpuRow, HardwareRow
 from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
@@ -269,31 +269,6 @@ def test_a_live_run_is_followed_to_its_end(
         assert [int(row["step"]) for row in rows_of(out, "csv", "steps")] == list(range(1, 41))
 
 
-@pytest.mark.parametrize("kind", ["csv", "tensorboard"])
-def test_a_run_that_is_resumed_while_it_is_read_is_written_as_it_was_before(
-    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any
-) -> None:
-    fill(begin(run))
-    evaluations = RunReader.evaluations
-
-    def resumed(reader: RunReader) -> list[EvaluationRow]:
-        before = evaluations(reader)
-        monkeypatch.undo()
-        fill(begin(run, 10), 11, 15)
-        with RunReader(run) as other:
-            assert other.recent_steps(1)[0].step == 15
-        return before
-
-    monkeypatch.setattr(RunReader, "evaluations", resumed)
-    assert export_metrics(run, kind, tmp_path / "out").rows["steps"] == 30
-    if kind == "tensorboard":
-        check_events(tmp_path / "out", 30, {0: 1})
-    else:
-        steps = rows_of(tmp_path / "out", kind, "steps")
-        assert {row["attempt"] for row in steps} == {"1"}
-        assert len(rows_of(tmp_path / "out", kind, "samples")) == 6
-
-
 def test_only_an_earlier_export_of_the_run_is_written_over(
     run: RunDirectory, tmp_path: Path
 ) -> None:
@@ -409,7 +384,6 @@ def test_an_offline_run_of_wandb_has_every_row(run: RunDirectory, tmp_path: Path
 
 def test_the_history_of_wandb_joins_steps_and_evaluations(run: RunDirectory) -> None:
     from rnnlm_tui.client.wandb_run import history
-    from rnnlm_tui.store.reader import RunReader
 
     log = fill(begin(run))
     log.append(evaluation_row(35, loss=1.0))

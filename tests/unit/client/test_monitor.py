@@ -385,6 +385,7 @@ def test_a_failed_run_has_diverged_if_its_newest_steps_are_not_finite(
     assert not summarize(run).diverged
 
 
+@pytest.mark.fault("no step ends for a long time")
 def test_a_run_without_steps_for_long_is_stalled_with_the_time(
     run: RunDirectory, worker: Worker
 ) -> None:
@@ -457,20 +458,6 @@ def test_before_the_second_step_the_trial_step_sets_the_stall_limit(
     assert summarize(run).status == "stalled"
     worker.append(Facts(rehearsed_seconds=STALE_SECONDS / 2))
     assert summarize(run).status == "running"
-
-
-def test_a_clock_that_jumps_does_not_stall_a_run(
-    run: RunDirectory, worker: Worker, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    worker.lock.acquire()
-    worker.event("running")
-    worker.steps(1, 5)
-    monitor = RunMonitor(run)
-    assert monitor.snapshot().summary.status == "running"
-    jumped = time.time() + 86_400
-    monkeypatch.setattr("rnnlm_tui.store.summaries.time.time", lambda: jumped)
-    worker.append(Facts(device="cpu"))
-    assert monitor.snapshot().summary.status == "running"
 
 
 def test_a_run_on_a_silent_host_is_lost(run: RunDirectory) -> None:
