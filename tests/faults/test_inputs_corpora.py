@@ -36,7 +36,6 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
 }
 
 
-@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize("kind", REFUSED)
 def test_invalid_corpora_are_rejected_by_kind_and_no_run_is_created(
     kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
