@@ -19,16 +19,13 @@ import pytest
 from rnnlm_tui.cli.main import run as cli
 from rnnlm_tui.client.control import send
 from rnnlm_tui.client.monitor import summarize
-from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.tui.run_commands import start
 from tests.faults.workers import Workers
 from tests.integration.runs import tiny_config, wait_for_step
-from tests.tui.support import at_home, lines_of, until
 
 pytestmark = pytest.mark.fault("memory is short")
 
@@ -187,16 +184,3 @@ def test_a_run_too_large_for_the_memory_is_started_with_a_warning(
     out, err = capsys.readouterr()
     assert json.loads(out)["run"] == "otter"
     assert re.search(r"^warning: it needs [\d.]+ [GM]iB of memory and 0\.1 GiB are free: ", err)
-
-
-async def test_a_run_too_large_for_the_memory_is_started_in_the_app_with_a_warning(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async with at_home(None) as (app, pilot):
-        warning = "it needs 26 GiB of memory and 23 GiB are free"
-        monkeypatch.setattr("rnnlm_tui.client.estimate.warning_before_start", lambda _: warning)
-        app.run_beside(start(app, DEMO))
-        await until(
-            pilot,
-            lambda: any("it needs 26 GiB of memory and 23 GiB" in line for line in lines_of(app)),
-        )

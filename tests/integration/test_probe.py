@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.schema.corpora import UNFINISHED_PREFIX
 from rnnlm_tui.schema.memory import WORKER_BYTES
-from tests.integration.test_command_line import COMMAND, SMALL, Machine
+from tests.integration.test_command_line import SMALL, Machine
 
 
 @pytest.fixture
@@ -60,29 +56,3 @@ def test_a_probe_measures_and_later_estimates_use_it(machine: Machine) -> None:
     words = machine.run("estimate", *SMALL).stdout
     assert "at the speed of the probe" in words
     assert "measured" in words
-
-
-def test_ctrl_c_ends_a_probe_and_its_child_and_leaves_only_reusable_work(machine: Machine) -> None:
-    endless = (*SMALL, "--set", "corpus.sentences=400000")  # slow to prepare
-    process = subprocess.Popen(
-        [*COMMAND, "estimate", *endless, "--probe"],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=machine.environment,
-        start_new_session=True,
-    )
-    assert process.stderr is not None
-    assert "preparing" in process.stderr.readline()
-    os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in said
-    with pytest.raises(ProcessLookupError):
-        os.killpg(process.pid, 0)
-    assert not (machine.home / "calibration.json").exists()
-    assert [
-        path
-        for path in (machine.home / "corpora").glob("*")
-        if not path.name.startswith(UNFINISHED_PREFIX)
-    ] == []
