@@ -29,6 +29,8 @@ from rnnlm_tui.schema.sampling import (
     StatesRequest,
 )
 from rnnlm_tui.store.addresses import checkpoint_path
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.states import find_state, new_state_path
 from tests.faults.workers import Workers, warm_starts
 from tests.integration.runs import start, tiny_config, wait_until_ended, write_text
@@ -109,6 +111,26 @@ async def samples(client: SamplerClient, request: SampleRequest) -> list[SampleD
 async def sample(client: SamplerClient, checkpoint: Path, **changes: object) -> SampleDone:
     [done] = await samples(client, asked(checkpoint, **changes))  # type: ignore[arg-type]
     return done
+
+
+async def test_a_seed_determines_the_text_and_the_run_samples_the_same(
+    client: SamplerClient, trained: dict[str, Path]
+) -> None:
+    checkpoint = trained["characters"]
+    first = await sample(client, checkpoint, seed=1)
+    assert (first.tokens, first.reason) == (60, "length")
+    assert first.bits_per_token > 0
+    assert (await sample(client, checkpoint, seed=1)).text == first.text
+    assert (await sample(client, checkpoint, seed=2)).text != first.text
+    other = checkpoint.with_name("step-000000040")
+    assert (await sample(client, other, seed=1)).text != first.text
+    greedy = [await sample(client, checkpoint, greedy=True, seed=seed) for seed in (1, 2)]
+    assert greedy[0].text == greedy[1].text
+    run = RunDirectory(checkpoint.parents[1])
+    with RunReader(run) as reader:
+        drawn = reader.samples(1)[0]
+    same = await sample(client, checkpoint, **run.read_config().sampling.model_dump())
+    assert (drawn.step, same.text) == (60, drawn.text)
 
 
 @pytest.mark.parametrize("name", ["characters", "gated", "bytes", "words"])
@@ -343,6 +365,11 @@ async def test_a_wrong_request_is_refused_and_the_next_one_answered(
         await client.ask(
             AlternativesRequest.model_validate(text_of(asked(copy), position=0)), Alternatives
         )
+    weights = copy / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4])
+    (copy / "manifest.json").touch()
+    with pytest.raises(StorageError, match=r"model\.safetensors is damaged"):
+        await sample(client, copy)
     shutil.rmtree(copy)
     with pytest.raises(StorageError, match="not found"):
         await client.ask(InspectRequest.model_validate(text_of(asked(copy))), Inspection)
