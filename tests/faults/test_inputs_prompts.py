@@ -11,10 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rnnlm_tui.client.sampler import SamplerClient
-from rnnlm_tui.schema.config import RunConfig, SamplingConfig
-from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS, SampleDone, SampleRequest
-from rnnlm_tui.store.addresses import checkpoint_path
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
 from tests.integration.runs import start, tiny_config, wait_for, wait_until_ended
@@ -93,27 +91,6 @@ def test_a_prompt_of_invalid_utf_8_is_rejected(tmp_path: Path) -> None:
         assert (ended.returncode, ended.stdout) == (2, "")
         assert "the prompt is not UTF-8" in ended.stderr
         assert "doctor" in ended.stderr
-
-
-async def test_unusual_prompts_are_continued_and_unknown_characters_reported(text: Path) -> None:
-    checkpoint = str(checkpoint_path(trained(text), "last"))
-    client = SamplerClient()
-
-    async def draw(prompt: str) -> SampleDone:
-        request = SampleRequest(
-            id="1", checkpoint=checkpoint, prompt=prompt, settings=SamplingConfig(max_new_tokens=20)
-        )
-        return [answer async for answer in client.generate(request)][-1]  # type: ignore[return-value]
-
-    try:
-        empty = await draw("")
-        assert (empty.tokens, empty.unknown) == (20, ())
-        strange = await draw("The \0\x1b漢 cat")
-        assert (strange.tokens, strange.unknown) == (20, ("\0", "\x1b", "漢"))
-        longest = await draw("ß" * MAX_PROMPT_CHARACTERS)
-        assert (longest.tokens, longest.unknown) == (20, ("ß",))
-    finally:
-        await client.close()
 
 
 def test_ctrl_c_stops_a_sample_and_leaves_no_process(text: Path) -> None:

@@ -17,6 +17,7 @@ from rnnlm_tui.client.sampler import SamplerClient
 from rnnlm_tui.errors import InputError, StorageError
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.sampling import (
+    MAX_PROMPT_CHARACTERS,
     Alternatives,
     AlternativesRequest,
     Inspection,
@@ -143,6 +144,22 @@ async def test_a_continued_text_equals_one_sampled_in_one_go(
     assert begun.ids + rest.ids == whole.ids
     assert begun.text + rest.text == whole.text
     assert rest.prompt_tokens == begun.prompt_tokens + 25
+
+
+@pytest.mark.parametrize(
+    ("prompt", "unknown"),
+    [
+        ("", ()),
+        ("The \0\x1b漢 cat", ("\0", "\x1b", "漢")),
+        ("ß" * MAX_PROMPT_CHARACTERS, ("ß",)),
+    ],
+    ids=["empty", "odd", "long"],
+)
+async def test_unusual_prompts_are_continued_and_unknown_characters_reported(
+    client: SamplerClient, trained: dict[str, Path], prompt: str, unknown: tuple[str, ...]
+) -> None:
+    done = await sample(client, trained["characters"], prompt=prompt, max_new_tokens=20)
+    assert (done.tokens, done.unknown) == (20, unknown)
 
 
 async def test_a_sample_reports_the_blanks_of_its_prompt_that_it_repeated(

@@ -1,4 +1,4 @@
-"""A run's folder: name, paths and config."""
+"""The data home, and a run's folder: name, paths and config."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rnnlm_tui.errors import RunNameError, StorageError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.toml import toml_text
 from rnnlm_tui.schema.validation import config_to_raw
+from rnnlm_tui.store import paths
 from rnnlm_tui.store.paths import RunDirectory, check_run_name
 from rnnlm_tui.store.runs import create_run
 from tests.unit.store.rows import new_run
@@ -117,3 +118,20 @@ def test_sampling_settings_of_an_earlier_version_are_read_as_the_nearest_valid_o
     )
     sampling = run.read_config().sampling
     assert (sampling.temperature, sampling.repetition_penalty) == (0.01, 0.1)
+
+
+def test_the_users_data_folder_is_used_without_the_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("RNNLM_TUI_HOME")
+    unset = paths.home()
+    monkeypatch.setenv("RNNLM_TUI_HOME", "")
+    assert paths.home() == unset
+    assert unset.name == "rnnlm-tui"
+    assert unset.is_absolute()
+
+
+def test_a_relative_home_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RNNLM_TUI_HOME", "here")
+    assert paths.home() == tmp_path / "here"
