@@ -49,6 +49,11 @@ def test_imports_point_down() -> None:
     assert "KEPT" in answer.stdout
 
 
+def test_the_package_imports_little_by_itself() -> None:
+    heavy = {*HEAVY, "pydantic", "sqlite3", "textual", "typer"}
+    assert not loaded_after("import rnnlm_tui; rnnlm_tui.runs") & heavy
+
+
 @pytest.mark.parametrize(
     "process", ["worker.train", "worker.sampler", "worker.probe", "bench.children"]
 )

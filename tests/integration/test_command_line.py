@@ -92,39 +92,6 @@ def machine(tmp_path_factory: pytest.TempPathFactory, workers: Workers) -> Itera
             os.kill(summary["pid"], signal.SIGKILL)
 
 
-@pytest.fixture(scope="module")
-def followed(machine: Machine) -> subprocess.CompletedProcess[str]:
-    """A small run, followed as JSON to its end."""
-    return machine.run(
-        "train", *SMALL, "--set", "training.max_steps=60", "--name", "small", "--follow", "--json"
-    )
-
-
-def test_a_followed_run_ends_with_its_summary_as_one_object(
-    followed: subprocess.CompletedProcess[str],
-) -> None:
-    lines = [json.loads(line) for line in followed.stdout.splitlines()]
-    last = lines[-1]
-    assert (last["run"], last["status"], last["step"], last["max_steps"]) == (
-        "small",
-        "finished",
-        60,
-        60,
-    )
-    assert last["tokens_seen"] > 0
-    for group, name in (
-        ("validation", "perplexity"),
-        ("test", "perplexity"),
-        ("test", "bits_per_byte"),
-        ("baseline", "perplexity"),
-        ("source", "perplexity"),
-    ):
-        assert last[group][name] > 0
-    assert last["source"]["perplexity"] < last["test"]["perplexity"]
-    assert (last["checkpoints"]["last"], last["checkpoints"]["count"]) == (60, 2)
-    assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
-
-
 def test_a_detached_run_outlives_its_session_and_resumes_after_a_stop(machine: Machine) -> None:
     shell = subprocess.Popen(
         [

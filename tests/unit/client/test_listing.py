@@ -212,23 +212,12 @@ def test_a_change_with_equal_size_and_time_is_noticed(
     assert listed() == truth()
 
 
-def test_a_run_that_has_a_worker_again_is_read(runs: list[RunDirectory]) -> None:
-    with RunLock(runs[0].lock_path):
-        assert kept_summary(runs[0], stamps(runs[0])) is None
-        assert listed() == truth()
-
-
 def test_a_summary_of_another_version_is_not_used(
     runs: list[RunDirectory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert kept_summary(runs[0], stamps(runs[0])) is not None
     monkeypatch.setattr("rnnlm_tui.client.listing.SUMMARY_VERSION", 0)
     assert kept_summary(runs[0], stamps(runs[0])) is None
-
-
-def test_an_empty_home_stays_empty(home: Path) -> None:
-    assert RunList().look() == []
-    assert not home.exists()
 
 
 def test_a_run_that_ended_is_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
