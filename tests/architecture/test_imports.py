@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,18 +15,6 @@ from tests.fakes.long_run import build
 
 ROOT = Path(rnnlm_tui.__file__).parents[1]
 HEAVY = ("torch", "numpy", "transformers", "tokenizers", "safetensors")
-SCREEN = ("textual", "rich", "typer")
-
-
-def modules_below(*packages: str) -> list[str]:
-    """The names of all modules of subpackages."""
-    names = list[str]()
-    for package in packages:
-        folder, prefix = ROOT / "rnnlm_tui" / package, f"rnnlm_tui.{package}."
-        below = [found.name for found in pkgutil.walk_packages([str(folder)], prefix)]
-        assert below, package
-        names += below
-    return names
 
 
 def loaded_after(statement: str) -> set[str]:
@@ -62,20 +49,9 @@ def test_imports_point_down() -> None:
     assert "KEPT" in answer.stdout
 
 
-def test_no_module_of_the_app_or_the_verbs_imports_torch() -> None:
-    names = [
-        name for room in ("cli", "tui", "client", "store", "schema") for name in modules_below(room)
-    ]
-    assert not loaded_after(f"import {', '.join([*names, 'rnnlm_tui.errors'])}") & set(HEAVY)
-
-
-def test_no_module_that_trains_imports_a_terminal_library() -> None:
-    names = modules_below("worker", "engine", "corpus")
-    assert not loaded_after(f"import {', '.join(names)}") & set(SCREEN)
-
-
-def test_preparing_a_corpus_needs_no_torch() -> None:
-    assert "torch" not in loaded_after(f"import {', '.join(modules_below('corpus'))}")
+def test_the_package_imports_little_by_itself() -> None:
+    heavy = {*HEAVY, "pydantic", "sqlite3", "textual", "typer"}
+    assert not loaded_after("import rnnlm_tui; rnnlm_tui.runs") & heavy
 
 
 @pytest.mark.parametrize(

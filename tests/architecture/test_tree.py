@@ -45,6 +45,17 @@ def test_no_error_is_swallowed() -> None:
     assert not offenders(SOURCES, r"except( Exception| BaseException)?:\s*\n?\s*pass\b")
 
 
+def test_no_call_allows_a_pickle_or_the_code_of_others() -> None:
+    """Imports are the linter's: see `banned-api` in pyproject.toml."""
+    found = offenders(SOURCES, r"(allow_pickle|trust_remote_code)=(?!False)|pickle_module=")
+    ours = ("engine/modeling_rnnlm", "worker/check_transformers", "worker/model_card")
+    assert {place.partition(":")[0] for place in found} == {  # of an export, which brings our code
+        f"rnnlm_tui/{name}.py" for name in ours
+    }
+    loading = offenders(SOURCES, r"torch\.load\((?!.*weights_only=True)")
+    assert loading == []
+
+
 def test_the_package_does_not_import_the_tests() -> None:
     assert not offenders(SOURCES, r"^\s*(from|import) tests\b")
 

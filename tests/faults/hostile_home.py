@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
-from io import StringIO
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rnnlm_tui.cli.app import VERBS
 from rnnlm_tui.cli.main import run as run_verb
 from rnnlm_tui.cli.output import line
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.corpora import MANIFEST_NAME, CorpusManifest, SplitFacts
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.lineage import Parent
 from rnnlm_tui.schema.metrics import AttemptRow, EvaluationRow, EventKind, EventRow, SampleRow
@@ -21,10 +21,9 @@ from rnnlm_tui.schema.record import fields_of
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.labels import labels_file
 from rnnlm_tui.store.log import RunLog
-from rnnlm_tui.store.paths import PARENT_NAME, RunDirectory, home, states_dir
+from rnnlm_tui.store.paths import PARENT_NAME, RunDirectory, corpora_dir, states_dir
 from rnnlm_tui.store.runs import create_run
-from tests.fakes.manifests import corpus_manifest, store_manifest
-from tests.faults.hostile import TEXTS, hostile
+from tests.faults.hostile import TEXTS
 from tests.unit.store.rows import step_row, write_model
 from tests.unit.store.test_kept_samples import keep as keep_sample
 from tests.unit.store.test_kept_samples import make as make_sample
@@ -39,21 +38,59 @@ ENDS: dict[str, EventKind] = {
 """Runs by name, with the last event of each."""
 SLOW = ("sample", "score", "resume", "doctor", "train")
 """Slow verbs, tried once; the others are tried with --json too."""
+COMMANDS = """
+runs; runs --filter BAD; runs --filter BAD<3; runs --filter ppl<BAD; runs --filter tag=fine
+runs --sort BAD; runs --sort note; compare a-draft ENDS; compare done-run BAD
+show RUN; show RUN --once; show ENDED --watch; follow ENDED; follow BAD; open BAD
+metrics RUN; metrics done-run --csv --evaluations; metrics done-run --evaluations
+metrics done-run --csv; checkpoints RUN; verify RUN
+pause RUN; stop RUN; checkpoint RUN; evaluate RUN; resume bad-run --detach; resume BAD
+set left-run BAD=BAD; set left-run learning_rate=BAD
+config show RUN; config show done-run --explain; config show done-run --origin
+config diff done-run demo; config presets; config BAD
+pin done-run@20; pin done-run@BAD; pin BAD@20; unpin done-run@20; unpin done-run@BAD; unpin BAD@20
+sample done-run BAD --json; sample done-run@BAD The; sample done-run The --seed BAD
+sample done-run The --stop BAD --temperature 0
+samples; samples BAD; samples --run BAD; samples --limit BAD; samples --delete BAD
+samples --export OUT; samples --export OUT; samples --export -; samples --export - --format BAD
+samples --delete 0 --yes
+score done-run FILE; score done-run BAD BAD2; score done-run@BAD FILE
+state list; state keep done-run BAD BAD; state keep done-run new-state BAD --note BAD
+state keep done-run new-state x --state BAD; state show a-state; state show BAD
+state show BAD-damaged; state delete BAD a-state --yes
+train START; estimate START; bench START; config show START
+train --set corpus.source=BAD; train --set corpus.source=OUT --detach; train --from BAD@BAD
+train --name BAD --set corpus.source=elman --draft; train --from done-run@BAD
+train --from done-run@20 --draft
+archive BAD PACKED; archive done-run PACKED; unarchive PACKED BAD; unarchive FILE; unarchive BAD
+average BAD --last 2; average done-run@20 done-run@BAD
+export done-run OUT --format BAD; export done-run@BAD BAD; import FILE BAD; import BAD
+prune BAD; prune done-run --dry-run
+queue pause; queue add BAD; queue add --preset BAD; queue add a-draft; queue move BAD 1
+queue move a-draft BAD; queue move a-draft 1; queue; queue list; queue remove BAD
+queue remove a-draft; queue resume
+corpus; corpus remove BAD --yes; doctor; docs; docs BAD; BAD; --fps BAD; --BAD
+tag done-run BAD; tag BAD BAD; tag done-run; note done-run BAD; note BAD BAD; note done-run
+rename done-run; rename BAD BAD; rename done-run BAD; rename done-run other-run
+delete BAD; delete left-run; trash; restore BAD; restore left-run --as BAD; restore left-run
+delete left-run; purge BAD --yes; purge left-run --yes
+"""
+"""Commands for every verb; none of them trains."""
+STARTS = ("--set BAD=BAD", "--preset BAD", "--config BAD", "--config FILE", "--BAD")
 
 
 def fill(text: str) -> None:
     """Create the runs, a corpus and worker logs."""
     from rnnlm_tui.store.checkpoints import write_checkpoint
 
-    config = hostile(
-        parse_config(
-            merge(
-                DEMO,
-                {"sampling.stop": ["stop"], "corpus.test_source": "test", "tokenizer.name": "name"},
-            )
-        ),
-        text,
-    )
+    changes = {
+        "corpus.source": text,
+        "corpus.test_source": text,
+        "tokenizer.name": text,
+        "sampling.stop": [text[:100]],
+        "evaluation.prompts": [text, text],
+    }
+    config = parse_config(merge(DEMO, changes))
     create_run(config, "a-draft")
     for name, end in ENDS.items():
         run = create_run(config, name)
@@ -92,7 +129,7 @@ def _keep(text: str) -> None:
 
 
 def _fill_log(run: RunDirectory, text: str, end: EventKind) -> None:
-    now = time.time()
+    now = time.time() - 3_600.0  # on another host, as it says: it is lost at once
     kinds: tuple[EventKind, ...] = ("note", "setting", "running", end)
     with RunLog.begin(run, AttemptRow(1, 1, text, text, text, 0, {text: text}, now)) as log:
         log.append(
@@ -108,162 +145,58 @@ def _fill_log(run: RunDirectory, text: str, end: EventKind) -> None:
 
 
 def _prepare_corpus(config: RunConfig, text: str) -> None:
-    manifest = corpus_manifest(
-        config.corpus,
-        config.tokenizer,
+    facts = SplitFacts(documents=1, sentences=10, tokens=100, bytes=400)
+    manifest = CorpusManifest(
         hash="0" * 64,
+        corpus=config.corpus,
+        tokenizer=config.tokenizer,
         title=text,
         source_hash=text,
+        vocab_size=2_048,
+        token_dtype="uint16",
+        eos_id=0,
+        pad_id=1,
+        eos_text="\n",
+        splits={"train": facts, "validation": facts, "test": facts},
         bigram={text: 4.0},
         notes=(text,),
+        created=0.0,
     )
-    store_manifest(home(), manifest)
-
-
-COMMANDS = """
-runs
-runs --filter ARG
-runs --filter ARG<3
-runs --filter ppl<ARG
-runs --filter tag=fine
-runs --sort ARG
-runs --sort note
-show RUN
-show RUN --once
-follow ENDED
-show ENDED --watch
-metrics RUN
-metrics done-run --csv --evaluations
-metrics done-run --evaluations
-metrics done-run --csv
-checkpoints RUN
-verify RUN
-pause RUN
-stop RUN
-checkpoint RUN
-evaluate RUN
-config show RUN
-config show done-run --explain
-config show done-run --origin
-config diff done-run demo
-pin done-run@20
-pin done-run@ARG
-pin ARG@20
-unpin done-run@20
-unpin done-run@ARG
-resume bad-run --detach
-set left-run ARG=ARG
-set left-run learning_rate=ARG
-sample done-run ARG --json
-sample done-run@ARG The
-sample done-run The --stop ARGARGARG --temperature 0
-sample done-run The --seed ARG
-samples
-samples --run ARG
-samples --limit ARG
-samples --delete ARG
-samples --export OUT
-samples --export OUT
-samples --export -
-samples --export - --format ARG
-samples --delete 0 --yes
-score done-run FILE
-score done-run ARG ARG2
-score done-run@ARG FILE
-state list
-state keep done-run ARG ARG
-state keep done-run new-state ARG --note ARG
-state keep done-run new-state x --state ARG
-state show a-state
-state show ARG-damaged
-state delete ARG a-state --yes
-CONFIG --set ARG=ARG
-CONFIG --preset ARG
-CONFIG --config ARG
-CONFIG --config FILE
-CONFIG --ARG
-train --set corpus.source=ARG
-train --set corpus.source=HERE/ARG --detach
-train --name ARG --set corpus.source=elman --draft
-train --from ARG@ARG
-train --from done-run@ARG
-train --from done-run@20 --draft
-archive ARG HERE/run.tar.zst
-archive done-run HERE/run.tar.zst
-unarchive HERE/run.tar.zst ARG
-unarchive FILE
-average ARG --last 2
-average done-run@20 done-run@ARG
-export done-run OUT --format ARG
-export done-run@ARG ARG
-import FILE ARG
-prune done-run --dry-run
-queue pause
-queue add --preset ARG
-queue add a-draft
-queue move ARG 1
-queue move a-draft ARG
-queue move a-draft 1
-queue
-queue list
-queue remove a-draft
-queue resume
-corpus
-corpus remove ARG --yes
-config presets
-doctor
-docs
-ARG
---fps ARG
---ARG
-compare a-draft done-run bad-run gone-run left-run
-compare done-run ARG
-tag done-run ARG
-tag done-run
-tag ARG ARG
-note done-run ARG
-note done-run
-note ARG ARG
-rename done-run ARG
-rename done-run other-run
-rename ARG ARG
-delete left-run
-trash
-restore left-run --as ARG
-restore left-run
-delete left-run
-purge ARG --yes
-purge left-run --yes
-""".strip().splitlines()
-"""Commands with hostile runs and arguments; none of them trains."""
+    folder = corpora_dir() / "0000000000000000"
+    folder.mkdir(parents=True)
+    (folder / MANIFEST_NAME).write_text(manifest.model_dump_json(), encoding="utf-8")
 
 
 def commands(text: str, file: Path) -> Iterator[list[str]]:
     """Yield each verb with a hostile argument alone, and the commands of the table."""
-    argument = text.replace("\0", "")
+    bad = text.replace("\0", "")
     for verb in VERBS:
-        yield [*verb.name.split(), argument]
-    # Following a draft waits until it is started.
-    several = {
-        "RUN": ("a-draft", *ENDS),
-        "ENDED": tuple(ENDS),
-        "CONFIG": ("train", "estimate", "config show", "bench"),
+        yield [*verb.name.split(), bad]
+    known = {
+        "BAD": bad,
+        "FILE": str(file),
+        "OUT": str(file.parent / bad.replace("/", "")),
+        "PACKED": str(file.parent / "run.tar.zst"),
     }
-    one = {"ARG": argument, "FILE": str(file), "HERE": str(file.parent)}
-    one["OUT"] = str(file.parent / argument.replace("/", ""))
-    for command in COMMANDS:
-        name = next((name for name in several if name in command.split()), "")
-        for value in several.get(name, ("",)):
-            words = (command.replace(name, value) if name else command).split()
-            for place, path in one.items():
-                words = [word.replace(place, path) for word in words]
-            yield words
+    several = {"RUN": ("a-draft", *ENDS, "BAD"), "ENDED": (*ENDS,), "START": STARTS}
+    for one in COMMANDS.replace("\n", ";").split(";"):
+        words = one.replace("ENDS", " ".join(ENDS)).strip()
+        each = next((word for word in several if word in words.split()), "")
+        for value in several.get(each, (each,)):
+            call = words.replace(each, value).split() if each else words.split()
+            if call:
+                yield [_filled(word, known) for word in call]
+
+
+def _filled(word: str, known: Mapping[str, str]) -> str:
+    for name, value in known.items():
+        word = word.replace(name, value)
+    return word
 
 
 def main() -> None:
     """Run all commands; the last line sums up their exit codes."""
     text = TEXTS[sys.argv[1]]
-    sys.stdin = StringIO()  # a verb that asks would wait
     fill(text)
     file = Path(sys.argv[2])
     file.write_text(

@@ -1,9 +1,8 @@
 """A run on a disk of 16 MB that fills and is freed again. `python -m tests.faults.small_disk FOLDER
-STORY` runs in its own mount namespace and prints what happened."""
+STORY` runs in its own mount namespace and checks what happens."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from rnnlm_tui.client.control import resume, send
 from rnnlm_tui.client.monitor import summarize
-from rnnlm_tui.errors import RnnlmError, WorkerError
+from rnnlm_tui.errors import RnnlmError, StorageError, WorkerError
 from rnnlm_tui.schema.estimates import checkpoint_bytes
 from rnnlm_tui.schema.protocol import Verb
 from rnnlm_tui.schema.summary import RunSummary
@@ -66,9 +65,8 @@ def unavailable() -> str:
     return tried.stderr.strip() if tried.returncode else ""
 
 
-def on_a_small_disk(folder: Path, story: str = "filled") -> dict[str, object]:
-    """Run one of the stories in a namespace in which `folder` is a disk of 16 MB, and return its
-    facts."""
+def play(folder: Path, story: str) -> None:
+    """Play one of the stories in a namespace in which `folder` has a disk of 16 MB."""
     script = (
         f'mount -t tmpfs -o size={MEGABYTES}m none "$1/disk" && exec "$2" -m'
         ' tests.faults.small_disk "$1" "$3"'
@@ -87,8 +85,6 @@ def on_a_small_disk(folder: Path, story: str = "filled") -> dict[str, object]:
         },
     )
     assert told.returncode == 0, told.stdout + told.stderr
-    facts: dict[str, object] = json.loads(told.stdout.splitlines()[-1])
-    return facts
 
 
 def fill(path: Path, *, leave: int = 0) -> None:
@@ -136,8 +132,8 @@ def become(run: RunDirectory, status: str) -> RunSummary:
     return wait_for(look, status)
 
 
-def done(*arguments: str) -> dict[str, object]:
-    """A command's exit code and output."""
+def done(*arguments: str, code: int = 0) -> str:
+    """What a command printed, which ended with this code."""
     ran = subprocess.run(
         [sys.executable, "-m", "rnnlm_tui", *arguments],
         capture_output=True,
@@ -145,7 +141,8 @@ def done(*arguments: str) -> dict[str, object]:
         timeout=120,
         check=False,
     )
-    return {"code": ran.returncode, "printed": ran.stdout, "said": ran.stderr}
+    assert ran.returncode == code, (arguments, ran.stdout, ran.stderr)
+    return ran.stdout + ran.stderr
 
 
 @contextmanager
@@ -161,7 +158,7 @@ def cleaned_up(run: RunDirectory, other: Path) -> Iterator[None]:
         end(run)
 
 
-def ended(folder: Path) -> dict[str, object]:
+def ended(folder: Path) -> None:
     """Leave less space than two checkpoints, let the run end, fill the disk to the last byte, and
     read the run with every verb that reads."""
     other = folder / "disk" / "other"
@@ -173,24 +170,23 @@ def ended(folder: Path) -> dict[str, object]:
         "checkpoint.every": 0,
         "evaluation.every": 0,
     }
-    facts: dict[str, object] = {}
     run = start(tiny_config(write_text(folder / "text.txt"), settings), "plain-otter")
     with cleaned_up(run, other):
         wait_for_step(run, 1)
         send(run, "pause")
         size = checkpoint_bytes(run.read_config().model, 64, "adamw")
         other.write_bytes(b"x" * (free_bytes(run.path) - size - size * 9 // 10))
-        facts["size"], facts["free"] = size, free_bytes(run.path)
+        assert free_bytes(run.path) < 2 * size
         send(run, "resume")
         wait_for(lambda: not read_lock(run.lock_path).held, "the worker's end")
         fill(other)
-        facts["free_at_last"] = free_bytes(run.path)
-        facts["read"] = {" ".join(verb): done(*verb) for verb in READING_VERBS}
+        assert free_bytes(run.path) == 0
+        read = {verb: done(*verb) for verb in READING_VERBS}
+        assert "finished" in read[READING_VERBS[0]]
+        assert "finished" in read[READING_VERBS[1]]
         summary = summarize(run)
-        facts["ended"] = [summary.status, summary.step, summary.checkpoints.last]
-        facts["checkpoint"] = [
-            verify_checkpoint(entry.path).step for entry in list_checkpoints(run)
-        ]
+        assert (summary.status, summary.step, summary.checkpoints.last) == ("finished", 100, 100)
+        assert whole_checkpoints(run) == [100]
     run = start(
         tiny_config(folder / "text.txt", {"training.max_steps": ENDLESS, "evaluation.every": 0}),
         "killed-otter",
@@ -199,40 +195,45 @@ def ended(folder: Path) -> dict[str, object]:
         wait_for_step(run, 50)
         kill(run)
         fill(other)
-        facts["read_after_kill"] = done("show", "killed-otter")
-    return facts
+        assert "crashed" in done("show", "killed-otter")
 
 
-def filled(folder: Path) -> dict[str, object]:
+def whole_checkpoints(run: RunDirectory) -> list[int]:
+    return [verify_checkpoint(entry.path).step for entry in list_checkpoints(run)]
+
+
+def every_step_once(run: RunDirectory) -> int:
+    """The last stored step, if each before it is stored once."""
+    steps = stored_steps(run)
+    assert steps == list(range(1, len(steps) + 1))
+    return len(steps)
+
+
+def filled(folder: Path) -> None:
     """Train, fill the disk, check, free it, and check again."""
-    facts: dict[str, object] = {}
     other = folder / "disk" / "other"
     text = write_text(folder / "text.txt")
-    run = start(
-        tiny_config(
-            text, {"training.max_steps": ENDLESS, "checkpoint.every": 200, "evaluation.every": 0}
-        ),
-        "plain-otter",
-    )
+    endless = {"training.max_steps": ENDLESS, "checkpoint.every": 200, "evaluation.every": 0}
+    run = start(tiny_config(text, endless), "plain-otter")
     with cleaned_up(run, other):
         wait_for(lambda: list_checkpoints(run) or None, "a checkpoint")
         fill(other)
         told = become(run, "degraded")
-        facts["message"] = told.message
+        assert "can't write log/000001.jsonl: No space left on device" in str(told.message)
+        assert "free some space on this disk" in str(told.message)
         checkpoints = [entry.step for entry in list_checkpoints(run)]
         stored, begun = stored_steps(run)[-1], step_now(run)
-        pause = send(run, "pause")
-        facts["paused"] = [
-            pause.ok,
-            summarize(run).status in ("paused", "degraded"),
-            send(run, "resume").ok,
-        ]
+        assert send(run, "pause").ok
+        assert summarize(run).status in ("paused", "degraded")
+        assert send(run, "resume").ok
         wait_for(lambda: step_now(run) >= begun + STEPS_WHILE_FULL or None, "steps on a full disk")
-        facts["steps_while_full"], facts["stored_while_full"] = (
-            step_now(run) - begun,
-            stored_steps(run)[-1] - stored,
-        )
-        facts["checkpoint"], facts["stop"] = answer(run, "checkpoint"), answer(run, "stop")
+        assert stored_steps(run)[-1] == stored
+        refused = answer(run, "checkpoint")
+        assert "a checkpoint needs" in refused
+        assert "free some space on this disk" in refused
+        refused = answer(run, "stop")
+        assert "stop failed: the run is still training: a checkpoint needs" in refused
+        assert "`kill -9 " in refused
         assert told.pid is not None
         os.kill(told.pid, signal.SIGTERM)
         signalled = step_now(run)
@@ -240,36 +241,28 @@ def filled(folder: Path) -> dict[str, object]:
             lambda: step_now(run) >= signalled + STEPS_WHILE_FULL or None,
             "steps after a signal that was refused",
         )
-        facts["checkpoints_intact"] = [
-            verify_checkpoint(entry.path).step for entry in list_checkpoints(run)
-        ] == checkpoints
-        facts["partial"] = [
-            path.name
-            for path in run.checkpoints_path.iterdir()
-            if not path.name.startswith("step-")
-        ]
+        assert whole_checkpoints(run) == checkpoints
+        partial = [path.name for path in run.checkpoints_path.iterdir()]
+        assert all(name.startswith("step-") for name in partial), partial
         at_last = step_now(run)
         other.unlink()
         become(run, "running")
         wait_for_step(run, at_last + 100)
-        facts["stopped"] = send(run, "stop").ok
-        steps = stored_steps(run)
-        facts["steps"], facts["every_step_once"] = (
-            len(steps),
-            steps == list(range(1, len(steps) + 1)),
-        )
-        facts["events"] = [
-            [kind, text] for kind, text in events(run) if kind in ("degraded", "recovered")
-        ]
+        assert send(run, "stop").ok
+        last = every_step_once(run)
+        found = [(kind, text) for kind, text in events(run) if kind in ("degraded", "recovered")]
+        assert [kind for kind, _ in found] == ["degraded", "degraded", "recovered", "recovered"]
+        assert ("recovered", "a checkpoint could be written again") in found
         fill(other, leave=500_000)
-        facts["train_refused"] = done("train", "--preset", "demo", "--detach")
-        try:
-            resume(run)
-        except WorkerError as error:
-            facts["resume_refused"] = str(error)
+        refused = done("train", "--preset", "demo", "--detach", code=StorageError.exit_code)
+        for said in (refused, done("resume", run.name, code=WorkerError.exit_code)):
+            assert "MB free on the disk of" in said
+            assert "kB are" in said
+            assert "free some space on this disk" in said
+            assert "Traceback" not in said
         other.unlink()
         resume(run)
-        facts["resumed_after"] = wait_for_step(run, len(steps) + 50) > len(steps)
+        assert wait_for_step(run, last + 50) > last
         fill(other)
         pid = become(run, "degraded").pid
         assert pid is not None
@@ -278,29 +271,18 @@ def filled(folder: Path) -> dict[str, object]:
             os.kill(pid, signal.SIGTERM)
             time.sleep(0.5)  # two signals at once are one
         wait_for(lambda: not read_lock(run.lock_path).held, "the end after a second signal")
-        steps = stored_steps(run)
-        facts["kept_by_a_stop"] = [
-            summarize(run).status,
-            steps[-1] >= stored,
-            steps == list(range(1, len(steps) + 1)),
-        ]
+        assert every_step_once(run) >= stored
+        assert summarize(run).status == "crashed"
         other.unlink()
         large = folder / "large.txt"
         large.write_text(text.read_text() * 600)
-        failed = wait_until_ended(
-            start(
-                tiny_config(large, {"tokenizer.kind": "byte", "tokenizer.vocab_size": 300}),
-                "large-otter",
-            )
-        )
-        facts["corpus_refused"] = [
-            failed.status,
-            failed.message,
-            [path.name for path in corpora_dir().iterdir()],
-        ]
-    return facts
+        config = tiny_config(large, {"tokenizer.kind": "byte", "tokenizer.vocab_size": 300})
+        failed = wait_until_ended(start(config, "large-otter"))
+        assert failed.status == "failed"
+        assert "can't build the corpus in" in str(failed.message)
+        assert "No space left on device" in str(failed.message)
+        assert len(list(corpora_dir().iterdir())) == 1, "nothing incomplete is left"
 
 
 if __name__ == "__main__":
-    story = {"filled": filled, "ended": ended}[sys.argv[2]]
-    print(json.dumps(story(Path(sys.argv[1]))))  # noqa: T201 - a script
+    {"filled": filled, "ended": ended}[sys.argv[2]](Path(sys.argv[1]))

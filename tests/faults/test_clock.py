@@ -124,14 +124,3 @@ def test_a_deleted_checkpoint_is_purged_by_a_deletion_after_a_week_and_never_by_
     assert deleted_at(KEPT_DAYS + 0.1, 4) == [1, 2, 3, 4]
     assert deleted_at(-1_000, 5) == [1, 2, 3, 4, 5]
     capsys.readouterr()
-
-
-def test_a_deletion_purges_what_was_deleted_a_week_before_another(
-    wall: WallClock, run: RunDirectory
-) -> None:
-    for step in range(1, 6):
-        write_checkpoint(run, step, write_model, None, {})
-    for days, step in ((-9, 1), (-1, 2), (0, 3)):
-        wall.offset = days * DAY
-        delete_checkpoints(run, [step])
-    assert [one.step for one in list_trash(run)] == [3, 2]

@@ -6,20 +6,17 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.store.checkpoints import sweep_temporary, write_checkpoint
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
-from tests.faults.crash_points import CHECKPOINT_POINTS, crash_environment, install
+from tests.faults.crash_points import CHECKPOINT_POINTS, install
 from tests.faults.undisturbed import Bench, bench_in, ending_of, whole_steps
 from tests.faults.workers import Workers
-from tests.integration.runs import start, tiny_config, wait_until_ended
 from tests.unit.store.rows import new_run, write_model
 
 pytestmark = pytest.mark.fault(
@@ -87,36 +84,6 @@ def test_a_run_that_crashes_inside_a_checkpoint_ends_with_the_weights_of_an_undi
     assert [
         path.name for path in run.checkpoints_path.iterdir() if not path.name.startswith("step-")
     ] == []
-
-
-def test_a_worker_killed_in_a_save_shows_as_crashed_with_its_step_and_the_next_command(
-    text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with monkeypatch.context() as patch:
-        for name, value in crash_environment("fsync.after:kill:2").items():
-            patch.setenv(name, value)
-        run = start(
-            tiny_config(
-                text,
-                {
-                    "training.max_steps": 30,
-                    "checkpoint.every": 10,
-                    "evaluation.every": 0,
-                    "evaluation.prompts": [],
-                },
-            ),
-            "cut-off",
-        )
-    assert wait_until_ended(run).status == "crashed"
-    assert command(["show", "cut-off"]) == 0
-    said = capsys.readouterr().out
-    assert "crashed: its worker was killed" in said
-    assert "`rnnlm-tui resume cut-off` resumes from step 10, the last checkpoint" in said
-    assert command(["resume", "cut-off", "--detach"]) == 0
-    assert wait_until_ended(run).status == "finished"
-    assert whole_steps(run) == [10, 20, 30]
-    with RunReader(run) as reader:
-        assert [(row.attempt, row.start_step) for row in reader.attempts()] == [(1, 0), (2, 10)]
 
 
 def write_in_a_process(run: RunDirectory, step: int, crash: str) -> int:

@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run as command
-from rnnlm_tui.client.control import send
 from rnnlm_tui.errors import CheckpointError, NewerCheckpointError
-from rnnlm_tui.store.checkpoints import checkpoint_folders, read_checkpoints, write_checkpoint
+from rnnlm_tui.store.checkpoints import checkpoint_folders, write_checkpoint
 from rnnlm_tui.store.labels import RunLabels, labels_file, read_labels
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
@@ -24,11 +23,6 @@ from rnnlm_tui.store.verify import newest_valid
 from tests.faults.undisturbed import Bench, bench_in, ending_of, whole_steps
 from tests.faults.workers import Workers
 from tests.integration.runs import (
-    ENDLESS,
-    kill,
-    start,
-    tiny_config,
-    wait_for_step,
     wait_until_ended,
 )
 from tests.unit.store.damages import DAMAGES, flip
@@ -141,99 +135,44 @@ def test_a_checkpoint_that_is_cut_off_anywhere_is_found(checkpoint: Path, file: 
             verify_checkpoint(checkpoint)
 
 
-def test_a_checkpoint_of_a_newer_version_is_not_moved_aside_as_damaged(checkpoint: Path) -> None:
-    path = checkpoint / "manifest.json"
-    path.write_text(
-        json.dumps({**json.loads(path.read_text(encoding="utf-8")), "format": 2}), encoding="utf-8"
-    )
-    with pytest.raises(NewerCheckpointError, match="newer version"):
-        newest_valid(RunDirectory(checkpoint.parents[1]))
-
-
-def test_a_checkpoint_that_goes_bad_during_training_is_moved_aside_and_two_valid_ones_stay(
-    text: Path,
-) -> None:
-    config = tiny_config(
-        text,
-        {
-            "training.max_steps": ENDLESS,
-            "checkpoint.every": 0,
-            "checkpoint.keep_last": 2,
-            "evaluation.every": 0,
-        },
-    )
-    run = start(config)
-    wait_for_step(run, 2)
-    steps = []
-    for _ in range(2):
-        steps.append(send(run, "checkpoint").step)
-        wait_for_step(run, steps[-1] + 1)
-    flip(run.checkpoints_path / f"step-{steps[1]:09d}" / "model.safetensors", 999)
-    steps.append(send(run, "checkpoint").step)
-    assert whole_steps(run) == [steps[0], steps[2]]
-    assert [row.step for row in read_checkpoints(run)] == [steps[0], steps[2]]
-    with RunReader(run) as reader:
-        notes = " ".join(event.text for event in reader.events() if event.kind == "note")
-    assert f"the checkpoint of step {steps[1]:,} is damaged" in notes
-    kill(run)
-
-
-def test_verify_names_damaged_files_and_exits_with_5(
-    broken_off: RunDirectory,
-    bench: Bench,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.setenv("RNNLM_TUI_HOME", str(bench.home))
-    run = copy_of(broken_off, "verified")
-    assert command(["verify", "verified"]) == 0
-    said = capsys.readouterr()
-    assert said.out.count("✓ ok") == 2
-    assert "log: ok" in said.out
-    assert said.err == ""
-    flip(run.checkpoints_path / "step-000000009" / "model.safetensors", 777)
-    assert command(["verify", "verified"]) == 5
-    said = capsys.readouterr()
-    assert "step 9: checkpoints/step-000000009/model.safetensors is damaged" in said.out
-    assert "1 of 2 checkpoints of verified is damaged" in said.err
-    assert "`rnnlm-tui resume verified` continues from step 6, the latest intact one" in said.err
-    assert (said.out + said.err).count("model.safetensors") == 1, "each thing is said once"
-    assert command(["verify", "verified", "--json"]) == 5
-    found = json.loads(capsys.readouterr().out)
-    assert (found["run"], found["whole"], found["damaged_lines"]) == ("verified", False, 0)
-    assert [
-        (entry["step"], entry["whole"], entry["files"] > 0) for entry in found["checkpoints"]
-    ] == [(6, True, True), (9, False, False)]
-
-
-def test_verify_names_a_checkpoint_of_a_newer_version_and_what_to_do(
+def test_verify_names_what_is_damaged_newer_or_missing(
     checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = RunDirectory(checkpoint.parents[1])
-    path = checkpoint / "manifest.json"
-    path.write_text(
-        json.dumps({**json.loads(path.read_text(encoding="utf-8")), "format": 2}), encoding="utf-8"
-    )
-    write_checkpoint(run, 400, write_model, None, {})
+    whole = write_checkpoint(run, 600, write_model, "step-000000100", {})
+    assert command(["verify", run.name]) == 0
+    said = capsys.readouterr()
+    assert said.out.count("✓ ok") == 2
+    assert "100, deleted" in said.out
+    assert said.err == ""
+    flip(whole / "model.safetensors", 777)
     assert command(["verify", run.name]) == 5
     said = capsys.readouterr()
-    assert "? newer" in said.out
-    assert "✓ ok" in said.out
-    assert "damaged" not in said.out + said.err
-    assert "checkpoints/step-000000500 was written by a newer version of rnnlm-tui" in said.out
-    assert "update rnnlm-tui" in said.err
-
-
-def test_verify_shows_a_deleted_parent_and_finds_a_pin_without_a_checkpoint(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    run = new_run("linked")
-    write_checkpoint(run, 600, write_model, "step-000000100", {})
+    assert "step 600: checkpoints/step-000000600/model.safetensors is damaged" in said.out
+    assert f"1 of 2 checkpoints of {run.name} is damaged" in said.err
+    words = f"`rnnlm-tui resume {run.name}` continues from step 500, the latest intact one"
+    assert words in said.err
+    assert (said.out + said.err).count("model.safetensors") == 1, "each thing is said once"
+    assert command(["verify", run.name, "--json"]) == 5
+    found = json.loads(capsys.readouterr().out)
+    assert (found["run"], found["whole"], found["damaged_lines"]) == (run.name, False, 0)
+    assert [(one["step"], one["whole"], one["files"] > 0) for one in found["checkpoints"]] == [
+        (500, True, True),
+        (600, False, False),
+    ]
+    shutil.rmtree(whole)
+    manifest = checkpoint / "manifest.json"
+    values = json.loads(manifest.read_text(encoding="utf-8"))
+    manifest.write_text(json.dumps({**values, "format": 2}), encoding="utf-8")
     labels_file(run).write(RunLabels(pins=frozenset({900})))
-    assert command(["verify", "linked"]) == 5
-    said = capsys.readouterr().out
-    assert "100, deleted" in said
-    assert "step 900: checkpoints/step-000000900 is pinned but missing" in said
+    assert command(["verify", run.name]) == 5
+    said = capsys.readouterr()
+    assert "checkpoints/step-000000500 was written by a newer version of rnnlm-tui" in said.out
+    assert "step 900: checkpoints/step-000000900 is pinned but missing" in said.out
+    assert "? newer" in said.out
+    assert "update rnnlm-tui" in said.err
+    with pytest.raises(NewerCheckpointError, match="newer version"):
+        newest_valid(run)  # and it is not moved aside
 
 
 @pytest.fixture

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.client.control import resume
 from rnnlm_tui.client.monitor import summarize
-from rnnlm_tui.errors import RunStateError
 from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
@@ -74,28 +72,6 @@ def test_a_run_killed_while_patience_counts_ends_at_the_step_of_an_undisturbed_o
     assert evaluated(killed) == [5, 10, 15, 20]
     assert (summarize(killed).status, summarize(killed).message) == ("finished", summary.message)
     assert weights_hash(killed) == weights_hash(whole)
-
-
-def test_the_best_weights_are_kept_between_checkpoints_and_the_end_says_how_to_continue(
-    workers: Workers, text: Path
-) -> None:
-    run = create_run(tiny_config(text, {**LEARNS_NOTHING, "checkpoint.every": 100}), "pat")
-    assert workers.work(run) == 0
-    summary = summarize(run)
-    assert str(summary.message).endswith("best at step 5")
-    assert (summary.checkpoints.best, summary.checkpoints.last, summary.validation.best_step) == (
-        5,
-        20,
-        5,
-    )
-    assert (
-        summary.hint
-        == "`rnnlm-tui train --from pat@best --set training.patience=6` starts a new run from its"
-        " best weights with twice the patience"
-    )
-    with pytest.raises(RunStateError, match="pat is finished") as refused:
-        resume(run)
-    assert refused.value.hint == summary.hint
 
 
 def test_a_run_killed_between_its_best_evaluation_and_the_save_keeps_the_same_best_weights(

@@ -3,6 +3,7 @@ with its checkpoints."""
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
 from tests.faults.workers import Workers
-from tests.integration.runs import kill, tiny_config, wait_for, wait_for_step, write_text
+from tests.integration.runs import tiny_config, wait_for_step
 
 pytestmark = pytest.mark.fault("a periodic evaluation or sample fails")
 
@@ -57,44 +58,27 @@ def test_evaluations_that_fail_are_reported_and_the_run_trains_to_its_end(
 
 
 def test_a_kill_between_the_last_validation_and_the_test_leaves_one_row_per_step_and_set(
-    workers: Workers, tmp_path: Path
+    workers: Workers, text: Path
 ) -> None:
     """At its end a run validates on the whole set and then tests; the next attempt repeats both."""
-    text = write_text(tmp_path / "long.txt", sentences=30_000)
-    config = tiny_config(
-        text,
-        {
-            "training.max_steps": 20,
-            "evaluation.max_sentences": 10,
-            "evaluation.prompts": (),
-            "corpus.test_fraction": 0.45,
-        },
-    )
-    run = create_run(config, "cut-short")
-    workers.start(run)
-    with RunReader(run) as reader:
-        wait_for(
-            lambda: (
-                reader.refresh() and any(row.name == "validation" for row in reader.evaluations())
-            ),
-            "the last validation",
-        )
-        kill(run)
-        workers.wait()
-        reader.refresh()
-        assert [row.name for row in reader.evaluations() if row.split == "test"] == [], (
-            "the test had begun"
-        )
-        assert workers.work(run) == 0, run.log_path.read_text()
-        reader.refresh()
-        rows = reader.evaluations()
-    assert sorted((row.step, row.name) for row in rows) == [
-        (20, "first 10 validation sentences"),
-        (20, "test"),
-        (20, "validation"),
-    ]
-    assert {row.name: row.attempt for row in rows} == {
-        "first 10 validation sentences": 1,
-        "validation": 2,
-        "test": 2,
+    changes = {
+        "training.max_steps": 20,
+        "evaluation.max_sentences": 10,
+        "evaluation.prompts": (),
+        "checkpoint.every": 0,
     }
+    run = create_run(tiny_config(text, changes), "cut-short")
+    assert workers.work(run, "evaluation.inside:kill:3") == -signal.SIGKILL
+    assert evaluated(run) == [("first 10 validation sentences", 1), ("validation", 1)]
+    assert workers.work(run) == 0, run.log_path.read_text()
+    assert evaluated(run) == [
+        ("first 10 validation sentences", 1),
+        ("validation", 2),
+        ("test", 2),
+    ]
+
+
+def evaluated(run: RunDirectory) -> list[tuple[str, int]]:
+    """Name and attempt of every evaluation."""
+    with RunReader(run) as reader:
+        return [(row.name, row.attempt) for row in reader.evaluations()]

@@ -30,7 +30,7 @@ from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run, find_run
-from tests.benchmarks.exact_resume import CELLS, PROMPTS, compare, exact_config, weights_hash
+from tests.benchmarks.exact_resume import PROMPTS, compare, exact_config, weights_hash
 from tests.benchmarks.random_kills import committed_steps, kill_randomly, losses
 from tests.faults.workers import Workers
 from tests.integration.runs import write_text
@@ -40,24 +40,24 @@ STEPS = 60
 
 @pytest.mark.parametrize(
     ("cell", "mode"),
-    [
-        *((cell, "stream") for cell in CELLS),
-        *((cell, "sentences") for cell in ("elman", "lstm", "slstm", "mlstm")),
-    ],
+    [("elman", "stream"), ("mlstm", "stream"), ("lstm", "sentences"), ("slstm", "sentences")],
 )
 def test_a_run_stopped_at_random_steps_or_sampled_ends_bit_identical(
-    workers: Workers, text: Path, cell: CellType, mode: DataMode
+    workers: Workers, text: Path, cell: CellType, mode: DataMode, draw: random.Random
 ) -> None:
-    outcome = compare(workers, text, cell, mode, random.Random(), steps=60, samplings=2)
+    """Every cell's state is restored: that is tested in the engine."""
+    outcome = compare(workers, text, cell, mode, draw, steps=60, samplings=2)
     assert outcome.equal, outcome
     assert outcome.samples == 2 * len(PROMPTS)
 
 
 @pytest.mark.fault("the worker is killed, even while it writes a checkpoint beside training")
-def test_random_kills_in_mid_run_and_in_mid_save_lose_nothing(text: Path) -> None:
-    tally = kill_randomly(text, 20, random.Random(), steps=150, abreast=1, a_run=10)
+def test_random_kills_in_mid_run_and_in_mid_save_lose_nothing(
+    text: Path, draw: random.Random
+) -> None:
+    tally = kill_randomly(text, 10, draw, steps=150, abreast=1, a_run=10)
     assert tally.clean, str(tally)
-    assert (tally.kills, tally.in_save > 0, tally.steps > 0) == (20, True, True), str(tally)
+    assert (tally.kills, tally.in_save > 0, tally.steps > 0) == (10, True, True), str(tally)
 
 
 @pytest.mark.fault("the worker is killed, even while it writes a checkpoint beside training")
@@ -148,88 +148,37 @@ def refusal(workers: Workers, run: RunDirectory, template: Stopped) -> RunSummar
     return summary
 
 
-def finishes_bit_equal(workers: Workers, run: RunDirectory, template: Stopped) -> bool:
-    return workers.work(run) == 0 and weights_hash(run, STEPS) == template.whole
-
-
-REFUSED: tuple[tuple[dict[str, object], list[str]], ...] = (
-    ({"training.batch_size": 8}, ["training.batch_size was 4, is 8"]),
-    (
-        {"model.hidden_size": 32, "model.embedding_dim": 32},
-        ["model.embedding_dim was 24, is 32", "model.hidden_size was 24, is 32"],
-    ),
-)
-"""Changed settings, and the words of the refusal."""
-
-
 @pytest.mark.fault("the corpus, the tokenizer or the config has changed")
-def test_a_resume_with_another_setting_is_refused_with_every_difference(
+def test_a_resume_with_other_settings_text_or_tokenizer_is_refused_with_every_difference(
     workers: Workers, run: RunDirectory, template: Stopped
 ) -> None:
-    frozen = run.config_path.read_bytes()
-    for changes, told in REFUSED:
-        edit(run, changes)
-        summary = refusal(workers, run, template)
-        assert str(run.config_path) in str(summary.message)
-        assert all(difference in str(summary.message) for difference in told)
-        assert str(summary.message).count(", is ") == len(changes)
-        keeps_shape = "model.hidden_size" not in changes
-        start = f"--from stopped@{template.step}" if keeps_shape else "--config "
-        assert f"rnnlm-tui train {start}" in str(summary.hint)
-        run.config_path.write_bytes(frozen)
-    assert finishes_bit_equal(workers, run, template)
-
-
-@pytest.mark.fault("the corpus, the tokenizer or the config has changed")
-def test_a_changed_corpus_is_refused_with_both_hashes(
-    workers: Workers, run: RunDirectory, template: Stopped
-) -> None:
-    then = str(verify_checkpoint(list_checkpoints(run)[-1].path).facts["corpus_hash"])
-    whole = template.text.read_bytes()
+    frozen, whole = run.config_path.read_bytes(), template.text.read_bytes()
+    facts = verify_checkpoint(list_checkpoints(run)[-1].path).facts
+    (tokenizer,) = corpora_dir().glob(f"*/{TOKENIZER_NAME}")
+    known = tokenizer.read_bytes()
+    edit(run, {"model.hidden_size": 32, "model.embedding_dim": 32})
+    summary = refusal(workers, run, template)
+    for words in ("model.embedding_dim was 24, is 32", "model.hidden_size was 24, is 32"):
+        assert words in str(summary.message)
+    assert str(run.config_path) in str(summary.message)
+    assert str(summary.message).count(", is ") == 2
+    assert "rnnlm-tui train --config " in str(summary.hint)
+    run.config_path.write_bytes(frozen)
     template.text.write_bytes(whole + b"One sentence more.\n")
-    summary = refusal(workers, run, template)
+    message = str(refusal(workers, run, template).message)
+    then = str(facts["corpus_hash"])[:16]
     now = max(corpora_dir().iterdir(), key=lambda path: path.stat().st_mtime).name
-    assert f"its hash was {then[:16]}, it is {now}" in str(summary.message)
-    assert str(template.text) in str(summary.message)
-    assert then[:16] != now
+    assert f"its hash was {then}, it is {now}" in message
+    assert str(template.text) in message
+    assert then != now
     template.text.write_bytes(whole)
-    assert finishes_bit_equal(workers, run, template)
-
-
-@pytest.mark.fault("the corpus, the tokenizer or the config has changed")
-def test_a_changed_tokenizer_is_refused_with_both_hashes(
-    workers: Workers, run: RunDirectory, template: Stopped
-) -> None:
-    then = str(verify_checkpoint(list_checkpoints(run)[-1].path).facts["tokenizer_hash"])
-    (path,) = corpora_dir().glob(f"*/{TOKENIZER_NAME}")
-    path.write_bytes(path.read_bytes() + b" ")
-    summary = refusal(workers, run, template)
-    assert f"its hash was {then[:16]}, it is " in str(summary.message)
-    assert str(path) in str(summary.message)
-
-
-def test_exact_mode_refuses_another_thread_count_and_fast_mode_reports_it(
-    workers: Workers, run: RunDirectory, template: Stopped
-) -> None:
-    edit(run, {"training.threads": 2})
-    summary = refusal(workers, run, template)
-    assert str(summary.message).startswith(
-        "exact mode: the environment differs: threads was 1, is 2; "
-    )
-    assert "restore threads (threads = 1 under [training])" in str(summary.hint)
-    assert "deterministic = false" in str(summary.hint)
-    edit(run, {"training.deterministic": False})
+    tokenizer.write_bytes(known + b" ")
+    message = str(refusal(workers, run, template).message)
+    assert f"its hash was {str(facts['tokenizer_hash'])[:16]}, it is " in message
+    assert str(tokenizer) in message
+    tokenizer.write_bytes(known)
     assert workers.work(run) == 0
-    with RunReader(run) as reader:
-        (note,) = [
-            event.text
-            for event in reader.events()
-            if event.kind == "note" and "bit for bit" in event.text
-        ]
-    assert note.startswith(
-        "resumed within rounding error, not bit for bit: threads was 1, is 2; deterministic was"
-        " true, is false"
-    )  # and matmul perhaps
+    assert weights_hash(run, STEPS) == template.whole
 
 
 def test_exact_mode_refuses_other_kernels_on_the_same_processor_when_resume_is_called(

@@ -11,12 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.schema.metrics import EventRow, StepRow
-from rnnlm_tui.store.checkpoints import list_checkpoints
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run, find_run
@@ -105,22 +103,6 @@ def test_a_run_whose_gradients_overflow_fails_with_the_weights_of_its_last_good_
         workers, text, "until-then", {**DIVERGING, "training.max_steps": good}, code=0
     )
     assert weights_hash(run, last) == weights_hash(until_then, good)
-
-
-def test_the_checkpoint_of_a_failed_run_is_finite_and_the_run_resumes_and_fails_again(
-    workers: Workers, text: Path
-) -> None:
-    run = ended(workers, text, "diverging", DIVERGING, code=1)
-    first = steps(run)[-1].step
-    for entry in list_checkpoints(run):
-        assert all(
-            tensor.isfinite().all()
-            for tensor in load_file(entry.path / "model.safetensors").values()
-        )
-    kept = weights_hash(run, first)
-    assert workers.work(run) == 1
-    assert steps(run)[-1].step == first + 6
-    assert weights_hash(run, first + 6) == kept
 
 
 def test_the_hint_for_a_run_that_diverged_before_its_first_best_restarts_it_and_it_learns(

@@ -19,17 +19,13 @@ import pytest
 from rnnlm_tui.cli.main import run as cli
 from rnnlm_tui.client.control import send
 from rnnlm_tui.client.monitor import summarize
-from rnnlm_tui.errors import RnnlmError
-from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
-from rnnlm_tui.tui.screens.run_commands import start
 from tests.faults.workers import Workers
 from tests.integration.runs import tiny_config, wait_for_step
-from tests.tui.support import at_home, lines_of, until
 
 pytestmark = pytest.mark.fault("memory is short")
 
@@ -48,19 +44,6 @@ WIDE: Mapping[str, object] = {
     "checkpoint.every": 2,
 }
 """A step of some 60 MB."""
-
-LONG: Mapping[str, object] = {
-    "corpus.validation_fraction": 0.45,
-    "model.embedding_dim": 128,
-    "model.hidden_size": 128,
-    "training.data_mode": "sentences",
-    "training.context_length": 513,
-    "training.batch_size": 1,
-    "training.max_steps": 160,
-    "evaluation.every": 0,
-    "checkpoint.every": 60,
-}
-"""An evaluation of 128 long sentences beside steps of one: 100 MB beside two."""
 
 
 @pytest.fixture(scope="module")
@@ -141,18 +124,6 @@ def test_a_step_that_memory_cannot_hold_is_refused_before_the_first_with_a_batch
     assert workers.work(smaller) == 0, smaller.log_path.read_text()
 
 
-def test_a_model_that_memory_cannot_hold_is_refused_with_its_size(
-    workers: Workers, text: Path
-) -> None:
-    allow(workers.pid, 100 * MIB)
-    run = create_run(tiny_config(text, {"model.embedding_dim": 4_096, "model.hidden_size": 4_096}))
-    assert workers.work(run) == 2
-    _, message, hint = failure(run)
-    assert message.startswith("out of memory while building the model: elman, 2 x 4,096 units")
-    assert "GiB of weights" in message
-    assert hint
-
-
 def test_a_step_out_of_memory_ends_the_run_with_the_saved_step_and_resumes_bit_equal(
     workers: Workers, text: Path
 ) -> None:
@@ -184,47 +155,7 @@ def test_a_step_out_of_memory_ends_the_run_with_the_saved_step_and_resumes_bit_e
     assert weights_hash(run, 40) == weights_hash(whole, 40)
 
 
-def test_an_evaluation_out_of_memory_is_told_and_training_goes_on(
-    workers: Workers, tmp_path: Path
-) -> None:
-    sentence = "the cat sat on the mat and then she saw the old bird in the house with him " * 7
-    text = tmp_path / "long.txt"
-    text.write_text(
-        "".join(f"x{sentence[place % 40 :]}{sentence[: place % 40]}x\n" for place in range(320))
-    )  # of one length: CPU matmuls keep some memory for each shape
-    run = create_run(tiny_config(text, LONG), "beside")
-    pid = workers.start(run)
-    wait_for_step(run, 1)
-    paused = send(run, "pause").step
-    allow(pid, 44 * MIB)
-    with pytest.raises(RnnlmError, match=r"out of memory in an evaluation of 128 x 512 tokens"):
-        send(run, "evaluate")
-    every = paused + 50
-    send(run, "set", changes={"evaluation.every": every})
-    send(run, "resume")
-    assert workers.wait() == 0  # with as little memory to its end: nothing here depends on timing
-    told = [(step, words) for step, words in notes(run) if words.startswith("no evaluation")]
-    assert [step for step, _ in told] == sorted({*range(every, 160, every), 160})
-    assert all(
-        "out of memory in an evaluation of 128 x 512 tokens (elman, 2 x 128 units" in words
-        for _, words in told
-    )
-    summary = summarize(run)
-    assert (summary.status, summary.step, summary.validation.step, summary.checkpoints.last) == (
-        "finished",
-        160,
-        None,
-        160,
-    )
-
-    whole = create_run(tiny_config(text, LONG), "whole")
-    assert workers.work(whole) == 0
-    assert (summarize(whole).validation.step, weights_hash(run, 160)) == (
-        160,
-        weights_hash(whole, 160),
-    )
-
-
+@pytest.mark.usefixtures("warm")
 def test_a_run_too_large_for_the_memory_is_started_with_a_warning(
     text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -253,16 +184,3 @@ def test_a_run_too_large_for_the_memory_is_started_with_a_warning(
     out, err = capsys.readouterr()
     assert json.loads(out)["run"] == "otter"
     assert re.search(r"^warning: it needs [\d.]+ [GM]iB of memory and 0\.1 GiB are free: ", err)
-
-
-async def test_a_run_too_large_for_the_memory_is_started_in_the_app_with_a_warning(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async with at_home(None) as (app, pilot):
-        warning = "it needs 26 GiB of memory and 23 GiB are free"
-        monkeypatch.setattr("rnnlm_tui.client.estimate.warning_before_start", lambda _: warning)
-        app.run_beside(start(app, DEMO))
-        await until(
-            pilot,
-            lambda: any("it needs 26 GiB of memory and 23 GiB" in line for line in lines_of(app)),
-        )

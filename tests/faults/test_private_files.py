@@ -13,12 +13,10 @@ import pytest
 from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.client.control import launch, send
 from rnnlm_tui.client.monitor import summarize
-from rnnlm_tui.errors import StorageError, UnknownRunError
+from rnnlm_tui.errors import StorageError
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.index import index_folder, index_path
 from rnnlm_tui.store.log import RunLog
-from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.runs import find_run
 from rnnlm_tui.store.state import append_history, save_state
 from rnnlm_tui.store.trash import delete_run, purge_deleted
 from rnnlm_tui.system.locks import RunLock
@@ -97,15 +95,6 @@ def test_everything_that_a_run_writes_is_0700_and_0600_whatever_the_umask(
         "tokenizer.json",
     }
     assert {"trash", "runs"} < everything
-
-
-def test_a_link_to_a_folder_elsewhere_is_not_a_run(tmp_path: Path, home: Path) -> None:
-    elsewhere = new_run("elsewhere").path.rename(tmp_path / "elsewhere")
-    (home / "runs" / "linked").symlink_to(elsewhere)
-    with pytest.raises(UnknownRunError):
-        find_run("linked")
-    with pytest.raises(StorageError, match="linked is a symbolic link"):
-        RunDirectory(home / "runs" / "linked").check_own_files()
 
 
 @pytest.mark.parametrize("place", ["trash", "checkpoints"])

@@ -15,21 +15,20 @@ from pathlib import Path
 import psutil
 import pytest
 
-from rnnlm_tui.client.control import WORKER_SETTINGS, launch, resume, send
+from rnnlm_tui.client.control import WORKER_SETTINGS, resume, send
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import RunStateError
 from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.checkpoints import list_checkpoints
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.runs import create_run, find_run
+from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.locks import read_lock
 from rnnlm_tui.system.processes import child_environment, python_command
 from rnnlm_tui.worker.commands import EXIT_KILLED
 from tests.integration.runs import (
     ENDLESS,
     PATIENCE_SECONDS,
-    kill,
     start,
     tiny_config,
     wait_for,
@@ -97,18 +96,6 @@ def test_sigterm_checkpoints_within_a_step_and_exits_with_0(text: Path) -> None:
 
 
 @pytest.mark.fault("SIGTERM or SIGUSR1 to the worker")
-def test_sigterm_during_a_pause_saves_a_checkpoint_and_exits_with_0(text: Path) -> None:
-    run = create_run(tiny_config(text, QUIET))
-    with worker_of(run) as worker:
-        wait_until_running(run, 5)
-        paused = send(run, "pause")
-        worker.send_signal(signal.SIGTERM)
-        assert worker.wait(PATIENCE_SECONDS) == 0
-    assert (summarize(run).status, summarize(run).step) == ("stopped", paused.step)
-    assert checkpoint_path(run, "last").name == f"step-{paused.step:09d}"
-
-
-@pytest.mark.fault("SIGTERM or SIGUSR1 to the worker")
 def test_a_second_sigterm_exits_at_once_and_the_run_resumes(text: Path) -> None:
     run = create_run(
         tiny_config(text, {**SLOW, "training.batch_size": 512})
@@ -142,40 +129,26 @@ HEAVY: dict[str, object] = {
 """A step takes a minute: 128,000 tokens forward and backward, whole layers at a time in torch."""
 
 
-@contextmanager
-def worker_that_rehearses(run: RunDirectory) -> Iterator[subprocess.Popen[bytes]]:
-    """The worker, once it tries the largest step."""
+@pytest.mark.fault("SIGTERM or SIGUSR1 to the worker")
+def test_a_stop_while_the_largest_step_is_tried_interrupts_it(text: Path) -> None:
+    run = create_run(tiny_config(text, HEAVY), "heavy")
     with worker_of(run) as worker:
         wait_for(
             lambda: (shown := summarize(run).preparing) is not None and shown.phase == "rehearsing",
             "the rehearsal",
         )
-        yield worker
-
-
-@pytest.mark.fault("SIGTERM or SIGUSR1 to the worker")
-@pytest.mark.parametrize("asked", ["by command", "by SIGTERM"])
-def test_a_stop_while_the_largest_step_is_tried_interrupts_it(text: Path, asked: str) -> None:
-    run = create_run(tiny_config(text, HEAVY), "heavy")
-    with worker_that_rehearses(run) as worker:
         with pytest.raises(RunStateError, match="still preparing"):
             send(run, "pause")
-        if asked == "by command":
-            answer = send(run, "stop")
-            assert (answer.ok, answer.checkpoint) == (True, "")
-            assert not read_lock(run.lock_path).held
-        else:
-            worker.send_signal(signal.SIGTERM)
+        answer = send(run, "stop")
+        assert (answer.ok, answer.checkpoint) == (True, "")
         assert worker.wait(PATIENCE_SECONDS) == 0
     with RunReader(run) as reader:
         facts, kinds = reader.facts(), [event.kind for event in reader.events()]
     assert facts.rehearsed_seconds is None, "the step had not ended"
     assert (kinds[0], kinds.count("stopped"), "failed" in kinds) == ("stopped", 1, False)
-    assert (
-        summarize(run).status,
-        read_lock(run.lock_path).held,
-        Path(facts.socket).exists(),
-    ) == ("stopped", False, False)
+    assert not read_lock(run.lock_path).held
+    assert not Path(facts.socket).exists()
+    assert summarize(run).status == "stopped"
 
 
 def is_pending(pid: int, number: signal.Signals) -> bool:
@@ -188,6 +161,7 @@ def is_pending(pid: int, number: signal.Signals) -> bool:
     )
 
 
+@pytest.mark.usefixtures("warm")
 @pytest.mark.fault("SIGTERM or SIGUSR1 to the worker")
 def test_sigusr1_saves_a_checkpoint_and_the_run_survives_sighup(text: Path) -> None:
     run = start(tiny_config(text, QUIET))
@@ -203,63 +177,6 @@ def test_sigusr1_saves_a_checkpoint_and_the_run_survives_sighup(text: Path) -> N
     assert summarize(run).status == "running"
 
 
-@pytest.mark.fault("the terminal closes, the app is killed or stopped")
-def test_a_run_continues_when_the_session_that_started_it_is_killed(text: Path) -> None:
-    run = create_run(tiny_config(text, QUIET), "orphan")
-    script = (
-        "import sys, time; from rnnlm_tui.store.runs import find_run; from rnnlm_tui.client.control"
-        " import launch; launch(find_run('orphan')); print('up', flush=True); time.sleep(600)"
-    )
-    launcher = subprocess.Popen(
-        [sys.executable, "-c", script], start_new_session=True, stdout=subprocess.PIPE
-    )
-    assert launcher.stdout is not None
-    assert launcher.stdout.readline() == b"up\n"
-    before = wait_for_step(run, 1)
-    os.killpg(launcher.pid, signal.SIGHUP)
-    os.killpg(launcher.pid, signal.SIGKILL)
-    launcher.wait()
-    launcher.stdout.close()
-    assert wait_for_step(run, before + 100) > before
-    assert summarize(find_run("orphan")).status == "running"
-    assert send(run, "stop").ok
-    assert summarize(run).status == "stopped"
-
-
-@pytest.mark.fault("two workers on one run")
-def test_a_second_worker_is_refused_with_pid_and_time_even_after_kill_9_of_the_first(
-    text: Path,
-) -> None:
-    run = start(tiny_config(text, QUIET))
-    for _attempt in range(2):
-        holder = read_lock(run.lock_path).pid
-        with pytest.raises(RunStateError, match=f"running as pid {holder} since ") as caught:
-            launch(run)
-        assert caught.value.exit_code != 0
-        second = subprocess.run(
-            python_command("rnnlm_tui.worker.train", str(run.path)),
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert second.returncode == RunStateError.exit_code
-        assert f"running as pid {holder} since " in second.stderr
-        assert "Traceback" not in second.stderr
-        assert read_lock(run.lock_path).pid == holder
-        kill(run)
-        resume(run)
-
-
-@pytest.mark.fault("two workers on one run")
-def test_of_two_workers_started_at_once_one_trains(text: Path) -> None:
-    run = create_run(tiny_config(text, {"training.max_steps": 20}))
-    with worker_of(run) as first, worker_of(run) as second:
-        codes = sorted((first.wait(PATIENCE_SECONDS), second.wait(PATIENCE_SECONDS)))
-    assert codes == [0, RunStateError.exit_code]
-    assert (summarize(run).status, summarize(run).attempt) == ("finished", 1)
-
-
 PARENTS = {
     "the sampler": (
         """
@@ -273,34 +190,13 @@ async def main():
 asyncio.run(main())
 """
     ),
-    "the probe": (
-        """
-import psutil, sys
-from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.client.start import run_probe
-config = RunConfig.model_validate_json(open(sys.argv[1]).read())
-run_probe(config, lambda progress: print(psutil.Process().children()[0].pid, flush=True))
-"""
-    ),
-    "a child of bench": (
-        """
-import psutil, sys, time
-from pathlib import Path
-from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.bench.children import Child
-config = RunConfig.model_validate_json(open(sys.argv[1]).read())
-asked = {"config": config, "folder": Path(sys.argv[1] + ".corpora")}
-child = Child("a child", "text", asked, Path(sys.argv[1] + ".log"), {})
-child.answer(lambda _: (print(psutil.Process().children()[0].pid, flush=True), time.sleep(600)))
-"""
-    ),
     "the comparison of an export": (
         """
 import psutil, sys, threading, time
 from pathlib import Path
 from rnnlm_tui.worker.export_comparison import examine_in_child
 asked = [{"folder": "nowhere", "out": "nowhere"}]
-threading.Thread(target=examine_in_child, args=(asked, Path(sys.argv[1]).parent)).start()
+threading.Thread(target=examine_in_child, args=(asked, Path(sys.argv[1]))).start()
 children = psutil.Process().children
 def has_begun(child):  # until it runs its own program, it has this one's torch
     return "-I" in child.cmdline() and any("torch" in one.path for one in child.memory_maps())
@@ -320,12 +216,10 @@ have begun."""
 )
 @pytest.mark.parametrize("child", PARENTS)
 def test_a_child_ends_with_its_killed_parent_even_if_it_reads_nothing(
-    child: str, text: Path, tmp_path: Path
+    child: str, tmp_path: Path
 ) -> None:
-    config = tmp_path / "config.json"
-    config.write_text(tiny_config(text, {"training.batch_size": 64}).model_dump_json())
     with subprocess.Popen(
-        [sys.executable, "-c", PARENTS[child], str(config)], stdout=subprocess.PIPE
+        [sys.executable, "-c", PARENTS[child], str(tmp_path)], stdout=subprocess.PIPE
     ) as parent:
         assert parent.stdout is not None
         process = psutil.Process(int(parent.stdout.readline()))

@@ -126,23 +126,6 @@ def wait_until_shown(app: Terminal, step: int) -> None:
     app.wait_for(lambda: shown_step(app) >= step, DEADLINE)
 
 
-@pytest.mark.fault("the terminal closes, the app is killed or stopped")
-def test_a_suspended_app_delays_nothing_and_shows_every_point_afterwards(run: RunDirectory) -> None:
-    with opened() as app:
-        os.kill(app.pid, signal.SIGSTOP)
-        try:
-            before = summarize(run).step
-            now = wait_for_step(run, before + 300)
-            assert send(run, "status").step >= now
-            assert send(run, "checkpoint").ok
-        finally:
-            os.kill(app.pid, signal.SIGCONT)
-        wait_until_shown(app, now)
-    with RunReader(run) as reader:
-        steps = [row.step for row in reader.recent_steps(10**6)]
-    assert steps == list(range(1, len(steps) + 1))
-
-
 DEAF_TERMINAL = """
 import asyncio, sys
 from textual.drivers._writer_thread import WriterThread

@@ -129,6 +129,7 @@ def test_the_group_is_found_in_both_versions_of_control_groups() -> None:
     assert own_group("") == ""
 
 
+@pytest.mark.usefixtures("warm")
 def test_starting_a_run_from_the_command_line_warns(
     text: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,15 +1,14 @@
-"""The control socket with invalid input, other users' connections, and a flood."""
+"""The control socket with invalid input and a flood."""
 
 from __future__ import annotations
 
 import gc
-import os
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -99,10 +98,7 @@ def test_what_is_no_command_is_refused_or_dropped_and_the_run_goes_on(text: Path
 
 @pytest.fixture
 def served() -> Iterator[tuple[Path, ControlServer, list[PendingCommand]]]:
-    """A server in this process at a path that every user can reach.
-
-    It only stores what it delivers.
-    """
+    """A server in this process that only stores what it delivers."""
     delivered: list[PendingCommand] = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "s"
@@ -112,48 +108,9 @@ def served() -> Iterator[tuple[Path, ControlServer, list[PendingCommand]]]:
             deliver=delivered.append,
         )
         server.start()
-        Path(folder).chmod(0o711)
-        path.chmod(0o666)
         yield path, server, delivered
         server.retire()
         server.close()
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_another_user_is_hung_up_on_even_where_the_socket_lets_everybody_in(
-    served: tuple[Path, ControlServer, list[PendingCommand]],
-) -> None:
-    path, _, delivered = served
-    assert ended_by(lambda: os.setuid(NOBODY), path) == HUNG_UP
-    assert delivered == []
-    assert ended_by(lambda: None, path) == LEFT, "the same user is heard"
-    wait_for(lambda: delivered, "the command of the same user")
-
-
-NOBODY = 65_534
-HUNG_UP, LEFT = 7, 8
-
-
-def ended_by(become: Callable[[], None], path: Path) -> int:
-    """The result of a stop request from another user's process: closed, or left waiting."""
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            become()
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            connection.settimeout(0.5)
-            connection.connect(str(path))
-            try:
-                connection.sendall(encode_line(Command(id="a", verb="stop")))
-                code = HUNG_UP if connection.recv(1) == b"" else 2
-            except ConnectionError:
-                code = HUNG_UP
-            except TimeoutError:
-                code = LEFT
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 FLOOD = """

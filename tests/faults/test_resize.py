@@ -33,7 +33,7 @@ EXTREMES = (
     (120, 40),
 )
 LARGEST = (300, 100)
-OTHERS = 4
+OTHERS, SIZES = 4, 7
 SCREENS: dict[str, tuple[tuple[str, str], ...]] = {
     "train": (("", "Perplexity, log"),),
     "samples step by step": (("h", "Samples, step by step"),),
@@ -66,11 +66,9 @@ BACK = (("\x1b", "-Leave rnnlm-tui?"),)
 
 
 def sizes(draw: random.Random) -> list[tuple[int, int]]:
-    """The extremes and a few others, in random order."""
+    """Some extremes and others, in random order."""
     others = [(draw.randint(1, LARGEST[0]), draw.randint(1, LARGEST[1])) for _ in range(OTHERS)]
-    found = [*EXTREMES, *others]
-    draw.shuffle(found)
-    return found
+    return draw.sample([*EXTREMES, *others], SIZES)
 
 
 def settle(opened: Terminal) -> None:
@@ -111,9 +109,8 @@ def _stands(opened: Terminal, words: str) -> bool:
     return words[1:] not in opened.text if words.startswith("-") else words in opened.text
 
 
-def resize_everywhere(opened: Terminal) -> None:
+def resize_everywhere(opened: Terminal, draw: random.Random) -> None:
     """Run one round over all screens."""
-    draw = random.Random(0)
     for name, way in SCREENS.items():
         walk(opened, way)
         for columns, rows in sizes(draw):
@@ -134,10 +131,10 @@ def open_app() -> Terminal:
     return Terminal([sys.executable, "-m", "tests.faults.resizing_app"], columns=120, rows=40)
 
 
-def test_resizing_on_every_screen_while_data_arrives_raises_nothing() -> None:
+def test_resizing_on_every_screen_while_data_arrives_raises_nothing(draw: random.Random) -> None:
     with open_app() as opened:
         opened.wait_for("plain-otter ● running", DEADLINE)
-        resize_everywhere(opened)
+        resize_everywhere(opened, draw)
         opened.send("q")
         opened.wait_for("Leave rnnlm-tui?", DEADLINE)
         opened.send("\r")

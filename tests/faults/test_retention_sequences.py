@@ -45,7 +45,7 @@ from tests.unit.store.rows import evaluation_row, new_run
 
 pytestmark = pytest.mark.fault("a checkpoint is damaged")
 
-SEQUENCES, OPERATIONS = 1_000, 14
+SEQUENCES, OPERATIONS = 400, 14
 PARTS = 4
 """Parts of the sequences, so that several processes can share them."""
 

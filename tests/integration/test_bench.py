@@ -11,14 +11,9 @@ from rnnlm_tui.bench.report import BenchReport
 from tests.integration.runs import settings
 
 TINY = (
-    "model.embedding_dim=16",
-    "model.hidden_size=16",
-    "training.batch_size=8",
-    "training.bptt=10",
-    "training.threads=1",
-    "training.matmul=float32",
-    "sampling.greedy=true",
-    "corpus.sentences=400",
+    *("model.embedding_dim=16", "model.hidden_size=16", "training.batch_size=8"),
+    *("training.bptt=10", "training.threads=1", "training.matmul=float32"),
+    *("sampling.greedy=true", "corpus.sentences=400"),
 )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from rnnlm_tui.schema.memory import WORKER_BYTES
 from tests.faults.workers import Workers
 from tests.integration.runs import settings
 
@@ -91,41 +92,6 @@ def machine(tmp_path_factory: pytest.TempPathFactory, workers: Workers) -> Itera
             os.kill(summary["pid"], signal.SIGKILL)
 
 
-@pytest.fixture(scope="module")
-def followed(machine: Machine) -> subprocess.CompletedProcess[str]:
-    """A small run, followed as JSON to its end."""
-    return machine.run(
-        "train", *SMALL, "--set", "training.max_steps=60", "--name", "small", "--follow", "--json"
-    )
-
-
-def test_a_followed_run_ends_with_its_summary_as_one_object(
-    followed: subprocess.CompletedProcess[str],
-) -> None:
-    lines = [json.loads(line) for line in followed.stdout.splitlines()]
-    last = lines[-1]
-    ended = ("small", "finished", 60, 60)
-    assert (last["run"], last["status"], last["step"], last["max_steps"]) == ended
-    assert last["tokens_seen"] > 0
-    for group in ("validation", "test", "baseline", "source"):
-        assert last[group]["perplexity"] > 0
-    assert last["test"]["bits_per_byte"] > 0
-    assert last["source"]["perplexity"] < last["test"]["perplexity"]
-    assert (last["checkpoints"]["last"], last["checkpoints"]["count"]) == (60, 2)
-    assert [line["step"] for line in lines] == sorted(line["step"] for line in lines)
-
-
-@pytest.mark.usefixtures("followed")
-def test_a_run_can_start_from_the_weights_of_another(machine: Machine) -> None:
-    fork = ("train", "--from", "small@best", "--follow", "--set")
-    done = machine.run(*fork, "training.max_steps=20", "--name", "child", "--json")
-    last, parent = json.loads(done.stdout.splitlines()[-1]), machine.json("show", "small")
-    best = f"small@{parent['checkpoints']['best']}"
-    assert (last["status"], last["parent"], last["step"]) == ("finished", best, 20)
-    assert last["validation"]["perplexity"] < 1.5 * parent["validation"]["perplexity"]
-    assert "model.num_layers" in machine.run(*fork, "model.num_layers=3", code=2).stderr
-
-
 def test_a_detached_run_outlives_its_session_and_resumes_after_a_stop(machine: Machine) -> None:
     command = (*COMMAND, "train", *ENDLESS, "--name", "lasting", "--detach")
     shell = subprocess.Popen(
@@ -159,13 +125,6 @@ def test_a_detached_run_outlives_its_session_and_resumes_after_a_stop(machine: M
     machine.run("stop", "lasting")
 
 
-def test_a_draft_does_nothing_until_it_is_started(machine: Machine) -> None:
-    assert machine.run("train", *SMALL, "--name", "later", "--draft").stdout == "later\n"
-    assert machine.json("show", "later")["status"] == "draft"
-    machine.run("resume", "later", "--follow")
-    assert machine.json("show", "later")["status"] == "finished"
-
-
 def test_ctrl_c_only_ends_following_and_a_stop_ends_the_run(machine: Machine) -> None:
     following = subprocess.Popen(
         [*COMMAND, "train", *ENDLESS, "--name", "watched", "--follow"],
@@ -187,19 +146,42 @@ def test_ctrl_c_only_ends_following_and_a_stop_ends_the_run(machine: Machine) ->
     machine.run("stop", "watched")
 
 
-@pytest.mark.parametrize("ending", ["--follow", "--detach"])
-def test_a_text_that_the_worker_refuses_leaves_nothing(
-    machine: Machine, tmp_path: Path, ending: str
-) -> None:
-    text = tmp_path / "short.txt"
-    text.write_text("a few words\nand a few more\nand that is all\nof it\n")
-    before = sorted(machine.home.glob("runs/*"))
-    done = machine.run("train", "--set", f"corpus.source={text}", "--name", "short", ending, code=2)
-    assert "tokenizer.vocab_size" in done.stderr
-    assert sorted(machine.home.glob("runs/*")) == before
-
-
-def test_doctor_finds_no_problem_here(machine: Machine) -> None:
-    found = {finding["check"]: finding for finding in machine.json("doctor")}
-    assert found["torch"]["verdict"] == "ok"
-    assert str(machine.home) in found["home"]["fact"]
+def test_a_probe_measures_and_later_estimates_use_it(home: Path, workers: Workers) -> None:
+    machine = Machine(home, workers.python)
+    before = machine.json("estimate", *SMALL)
+    assert (
+        before["memory_measured"],
+        before["calibrated_by"],
+        before["seconds"],
+        before["probe"],
+    ) == (False, None, None, None)
+    done = machine.run("estimate", *SMALL, "--probe", "--json")
+    found = json.loads(done.stdout)
+    probe = found["probe"]
+    assert probe["steps"] == 20
+    assert probe["device"] == "cpu"
+    assert probe["tokens_per_second"] > 0
+    assert probe["step_seconds"] > 0
+    assert "20 of 20 steps" in done.stderr
+    assert sorted(path.name for path in machine.home.iterdir()) == [
+        "calibration.json",
+        "corpora",
+    ], "no run"
+    assert not [path for path in (machine.home / "corpora").glob("*") if path.name.startswith(".")]
+    after = machine.json("estimate", *SMALL)
+    assert after == {**found, "probe": None, "memory_free": after["memory_free"]}
+    assert (after["memory_measured"], after["calibrated_by"], after["calibrated_run"]) == (
+        True,
+        "probe",
+        None,
+    )
+    saving = after["memory_parts"]["saving"]
+    assert after["memory_bytes"] == probe["memory_bytes"] + WORKER_BYTES + saving
+    assert after["seconds"] == pytest.approx(after["steps"] * probe["step_seconds"], rel=0.1), (
+        "the last step of a pass is shorter"
+    )
+    other = machine.json("estimate", *SMALL, "--set", "training.batch_size=10")
+    assert (other["memory_measured"], other["calibrated_by"]) == (False, "probe")
+    words = machine.run("estimate", *SMALL).stdout
+    assert "at the speed of the probe" in words
+    assert "measured" in words

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,22 +11,18 @@ from textual.pilot import Pilot
 
 from rnnlm_tui.store.lineage import read_parent
 from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.system.locks import read_lock
 from rnnlm_tui.tui.app import RnnlmApp
+from rnnlm_tui.tui.screens.steer import SteerScreen
 from tests.integration.runs import wait_for_step
-from tests.integration.test_fork_by_keys import fork_by_keys
-from tests.integration.test_steering_by_keys import (
-    RATE,
-    change_rate_by_keys,
-    journal_of,
-    undo_by_keys,
-)
 from tests.tui.panes.filling import edited, focused, pane
 from tests.tui.panes.seeing import screen_text, until_shown
-from tests.tui.support import until
+from tests.tui.support import text_of, until
 
 pytestmark = pytest.mark.usefixtures("warm")
+RATE = "optimizer.learning_rate"
 
 
 async def find(pilot: Pilot[int], key: str) -> None:
@@ -99,6 +97,65 @@ async def fill_in_and_start(pilot: Pilot[int], text: Path) -> RunDirectory:
     await until(pilot, lambda: app.current_mode == "train" and app.run_directory is not None)
     assert app.run_directory is not None
     return app.run_directory
+
+
+async def change_rate_by_keys(
+    app: RnnlmApp, pilot: Pilot[int], run: RunDirectory, rate: str
+) -> None:
+    """Change the peak learning rate of the live run on the Train or Runs pane, and see it
+    requested, then confirmed. The form stays open.
+
+    The worker is stopped by a signal in between, so that the request is seen for certain.
+    """
+    await pilot.press("E")
+    await until(pilot, lambda: isinstance(app.screen, SteerScreen))
+    await pilot.press("enter", "ctrl+u", *rate, "enter")
+    await until(pilot, lambda: "was" in text_of(app))
+    worker = read_lock(run.lock_path).pid
+    assert worker is not None
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        await pilot.press("f5")
+        await until(pilot, lambda: f"requested: learning_rate {float(rate):g}" in text_of(app))
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    await until(pilot, lambda: "✓ confirmed at step" in text_of(app))
+
+
+async def undo_by_keys(app: RnnlmApp, pilot: Pilot[int]) -> None:
+    """Undo the last change from the open form, and close the form."""
+    await until(pilot, lambda: "F6" in text_of(app) or "confirmed" in text_of(app))
+    await pilot.press("f6")
+    await until(pilot, lambda: "✓ undone at step" in text_of(app))
+    await pilot.press("escape")
+    await until(pilot, lambda: not isinstance(app.screen, SteerScreen))
+
+
+def journal_of(run: RunDirectory) -> list[tuple[int, str, object, object, int]]:
+    """Step, key, old and new value and what it undoes, for each recorded change."""
+    with RunReader(run) as reader:
+        return [
+            (change.step, one.path, one.old, one.new, change.undoes)
+            for change in reader.changes()
+            for one in change.settings
+        ]
+
+
+async def fork_by_keys(pilot: Pilot[int], parent: RunDirectory) -> RunDirectory:
+    """Fork the selected checkpoint of the checkpoints pane with another seed; the new run."""
+    app = pilot.app
+    assert isinstance(app, RnnlmApp)
+    await pilot.press("F")
+    await until_shown(pilot, f"fork of {parent.name}@")
+    await pilot.press("slash", *"training.seed")
+    await until_shown(pilot, "training.seed")
+    await pilot.press("enter")
+    await until(pilot, lambda: focused(app) == "training.seed")
+    await pilot.press("enter", "ctrl+u", *"43", "enter")
+    await until_shown(pilot, "was 42")
+    await pilot.press("f5")
+    await until(pilot, lambda: app.current_mode == "train")
+    return next(run for run in list_runs() if run.name != parent.name)
 
 
 async def test_a_run_is_configured_steered_and_forked_by_keys(

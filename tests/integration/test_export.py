@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,7 +24,7 @@ from rnnlm_tui.corpus.corpus import prepare_corpus
 from rnnlm_tui.engine import onnx_graph
 from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.checkpoint import load_model, write_model
-from rnnlm_tui.errors import CheckpointError, InputError, StorageError, install_extra
+from rnnlm_tui.errors import InputError, install_extra
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.exports import (
     BOOK_NAME,
@@ -393,30 +390,6 @@ def check_card(folder: Path) -> None:
     for words in ("elman, 2 x 24", "text.txt", "perplexity 12.18, 1.2345 bits per byte"):
         assert words in card
     assert str(folder.parent.parent) not in card
-
-
-@pytest.mark.faults
-def test_a_full_disk_and_a_damaged_checkpoint_end_an_export_with_their_reason(
-    trained: dict[str, Trained], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one = trained["lstm"]
-    request = request_of(one, tmp_path)
-
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(shutil, "copyfile", full)
-    with pytest.raises(StorageError, match="No space left on device") as refusal:
-        write_export(request, lambda _: None)
-    assert "free some space" in refusal.value.hint
-    weights = one.checkpoint / "model.safetensors"
-    content = weights.read_bytes()
-    try:
-        weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-        with pytest.raises(CheckpointError, match="is damaged"):
-            write_export(request, lambda _: None)
-    finally:
-        weights.write_bytes(content)
 
 
 def test_onnx_without_its_packages_names_the_command_that_installs_them(

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -15,7 +12,6 @@ import pytest
 from rnnlm_tui.cli.main import run as run_command
 from rnnlm_tui.docs import find_guide
 from tests.integration.runs import (
-    ENDLESS,
     kill,
     start,
     tiny_config,
@@ -49,28 +45,3 @@ def test_the_guides_line_of_pandas_reads_what_metrics_prints(
     for name, key in zip(list(printed[0])[1:], re.findall(r"`(\w+)`", keys), strict=True):
         column = steps[key].tolist()  # type: ignore[index]
         assert column == [float(row[name]) for row in printed], name
-
-
-@pytest.mark.usefixtures("warm")
-@pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
-def test_tail_and_jq_show_the_losses_of_a_live_run(text: Path) -> None:
-    run = start(tiny_config(text, {"training.max_steps": ENDLESS}))
-    wait_for_step(run, 20)
-    (command,) = re.findall(r"^\$ (tail .*)$", GUIDE, re.MULTILINE)
-    following = subprocess.Popen(
-        ["bash", "-c", command.replace("jq ", "jq --unbuffered ")],
-        cwd=run.path,
-        stdout=subprocess.PIPE,
-        text=True,
-        process_group=0,
-    )
-    assert following.stdout is not None
-    step, loss = following.stdout.readline().split()
-    kill(run)
-    subprocess.run(["kill", "--", f"-{following.pid}"], check=True)
-    following.wait()
-    lines = (run.path / "log" / "000001.jsonl").read_text(encoding="utf-8").splitlines()
-    rows = [row for row in map(json.loads, lines) if row["kind"] == "step"]
-    assert {"step": int(step), "loss": float(loss)}.items() <= next(
-        row.items() for row in rows if row["step"] == int(step)
-    )

@@ -37,7 +37,7 @@ def of_cell(cell: str) -> RunConfig:
     return changed(
         DEMO,
         model={"cell_type": cell, "embedding_dim": 256, "hidden_size": 256, "dropout": 0.0},
-        training={"batch_size": 192},
+        training={"batch_size": 96},
     )
 
 

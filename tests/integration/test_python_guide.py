@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -138,14 +136,3 @@ def test_wrong_settings_are_named() -> None:
         model.generate_many(["The"], 2, greedy=True)
     with pytest.raises(InputError, match="list of texts"):
         model.generate_many("The")
-
-
-def test_importing_the_package_imports_nothing_else() -> None:
-    code = (
-        "import sys; before = set(sys.modules); import rnnlm_tui; rnnlm_tui.runs;"
-        " print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
-    )
-    printed = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
-    ).stdout
-    assert not {"torch", "numpy", "pydantic", "sqlite3", "textual", "typer"} & set(printed.split())

@@ -125,11 +125,9 @@ def files(tmp_path: Path, source: str) -> dict[str, str]:
     (tmp_path / "test.toml").write_text(
         f'[corpus]\nsource = "elman"\ntest_source = "{source}"\n', encoding="utf-8"
     )
-    (tmp_path / "text.txt").write_text("The cat saw 7 birds.\n", encoding="utf-8")
     return {
         "FILE": str(tmp_path / "config.toml"),
         "TEST": str(tmp_path / "test.toml"),
-        "TEXT": str(tmp_path / "text.txt"),
         "HERE": str(tmp_path),
     }
 

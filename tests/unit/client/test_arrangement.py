@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from random import Random
+from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rnnlm_tui.client.arrangement import (
     ArrangedRun,
@@ -102,26 +104,23 @@ def test_a_parent_is_its_creation_time_and_not_its_name() -> None:
     assert rows[0].delta == -10.0  # against the checkpoint it started from
 
 
-@pytest.mark.parametrize("seed", range(200))
-def test_every_run_is_listed_once_even_if_the_files_claim_a_cycle(seed: int) -> None:
-    draw = Random(seed)
-    count = draw.randint(0, 12)
+SMALL = st.integers(0, 5)
 
-    def parent() -> tuple[str, float] | None:
-        return (
-            (f"run-{draw.randint(0, 5)}", draw.randint(0, 5) * 3.0) if draw.random() < 0.7 else None
-        )
 
-    runs = [run(f"run-{index}", draw.randint(0, 5) * 3.0, parent()) for index in range(count)]
-    folded = {index for index in range(count) if draw.random() < 0.3}
+@given(st.lists(st.tuples(SMALL, st.none() | st.tuples(SMALL, SMALL), st.booleans()), max_size=12))
+def test_every_run_is_listed_once_even_if_the_files_claim_a_cycle(
+    made: list[tuple[int, tuple[int, int] | None, bool]],
+) -> None:
+    runs = [
+        run(f"run-{at}", created * 3.0, parent and (f"run-{parent[0]}", parent[1] * 3.0))
+        for at, (created, parent, _) in enumerate(made)
+    ]
     rows = tree_of(runs)
     assert sorted(row.run.run for row in rows) == sorted(one.run for one in runs)
-    depth = 0
-    for row in rows:
-        assert len(row.lead) <= depth + 2
-        depth = len(row.lead)
-    some = tree_of(runs, {f"run-{index}" for index in folded})
-    assert len(some) + sum(row.hidden for row in some) == len(runs)
+    for above, row in pairwise(rows):
+        assert len(row.lead) <= len(above.lead) + 2
+    folded = tree_of(runs, {f"run-{at}" for at, (_, _, folds) in enumerate(made) if folds})
+    assert len(folded) + sum(row.hidden for row in folded) == len(runs)
 
 
 def test_a_long_line_of_forks_needs_no_recursion() -> None:

@@ -73,38 +73,24 @@ def test_a_prompt_too_long_for_a_line_is_refused(run: RunDirectory) -> None:
         send(run, "sample", prompt="\x01" * 20_000)
 
 
-def test_a_paused_run_is_resumed_by_a_command(run: RunDirectory) -> None:
+def test_a_run_is_resumed_by_a_command_or_a_new_attempt(run: RunDirectory) -> None:
     pid = launch(run)
+    with pytest.raises(RunStateError, match="plain-otter is already running"):
+        resume(run)
     send(run, "pause")
     assert resume(run) == pid
-
-
-def test_a_stopped_run_is_resumed_by_a_new_attempt(run: RunDirectory) -> None:
-    launch(run)
     send(run, "stop")
     pid = resume(run)
     assert read_lock(run.lock_path).pid == pid
     assert summarize(run).attempt == 2
 
 
-def test_a_running_run_is_not_resumed(run: RunDirectory) -> None:
-    launch(run)
-    with pytest.raises(RunStateError, match="plain-otter is already running"):
-        resume(run)
-
-
-def test_a_finished_run_is_not_resumed_and_has_a_hint(run: RunDirectory) -> None:
+def test_a_finished_run_is_neither_resumed_nor_evaluated_and_has_a_hint(run: RunDirectory) -> None:
     ended(run, "finished")
     with pytest.raises(RunStateError, match="plain-otter is finished") as caught:
         resume(run)
-    assert (
-        caught.value.hint
-        == "to start a new run from its weights: rnnlm-tui train --from plain-otter@last"
-    )
-
-
-def test_evaluating_a_finished_run_names_the_verb_that_can(run: RunDirectory) -> None:
-    ended(run, "finished")
+    words = "to start a new run from its weights: rnnlm-tui train --from plain-otter@last"
+    assert caught.value.hint == words
     with pytest.raises(RunStateError, match="plain-otter takes no commands") as caught:
         send(run, "evaluate")
     assert "`rnnlm-tui score plain-otter FILE`" in caught.value.hint

@@ -20,7 +20,7 @@ from rnnlm_tui.schema.protocol import Calibration
 from rnnlm_tui.store.corpora import add_calibration
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.locks import host_name
-from rnnlm_tui.system.machine import describe_machine, usable_cores
+from rnnlm_tui.system.machine import usable_cores
 from tests.fakes.manifests import corpus_manifest, store_manifest
 from tests.unit.client.logs import record, steps_at
 
@@ -93,15 +93,6 @@ def test_the_news_sentences_are_known_before_the_download(home: Path) -> None:
     assert not home.exists()
 
 
-def test_the_news_time_is_known_once_a_run_was_measured(home: Path) -> None:
-    book = preset("book")
-    config = book.model_copy(
-        update={"training": book.training.model_copy(update={"device": "cpu"})}
-    )
-    keep_probe(config, flops_per_step=128 * 29 * flops_per_token(book.model, 32_011))
-    assert estimate(config).seconds == pytest.approx(171_804 * 0.1)
-
-
 @pytest.mark.parametrize(
     ("tokenizer", "expected"),
     [
@@ -134,53 +125,28 @@ def test_a_prepared_corpus_gives_steps_and_the_baseline(home: Path) -> None:
     assert found.seconds is None
 
 
-def test_the_newest_run_of_this_host_gives_the_speed(home: Path) -> None:
+def test_the_newest_similar_run_of_this_host_gives_the_speed(home: Path) -> None:
     config = RunConfig(training=TrainingConfig(max_steps=300))
-    run = create_run(config, "plain-otter")
-    record(run, *steps_at(700, 0.1), Facts(vocab_size=1_000))
-    found = estimate(config)
-    expected = (
-        300
-        * 700
-        * flops_per_token(config.model, 2_048)
-        / (7_000 * flops_per_token(config.model, 1_000))
-    )
-    assert (found.calibrated_by, found.calibrated_run) == ("run", "plain-otter")
-    assert found.seconds == pytest.approx(expected)
-
-
-def test_runs_of_another_size_are_ignored_and_the_newest_similar_one_used(
-    home: Path,
-) -> None:
-    config = RunConfig(training=TrainingConfig(max_steps=300))
-    for age, (name, tokens) in enumerate(
-        [("old-otter", 700), ("like-otter", 800), ("tiny-otter", 40)]
+    for age, (name, tokens, host, steps) in enumerate(
+        [
+            ("old-otter", 700, host_name(), 120),
+            ("like-otter", 800, host_name(), 120),
+            ("tiny-otter", 40, host_name(), 120),
+            ("far-otter", 800, "elsewhere", 120),
+            ("short-otter", 800, host_name(), 20),
+        ]
     ):
         run = create_run(config, name)
-        record(run, *steps_at(tokens, 0.1), Facts(vocab_size=2_048))
+        record(run, *steps_at(tokens, 0.1, steps), Facts(vocab_size=1_000), host=host)
         os.utime(run.config_path, (1e9 + age, 1e9 + age))
-    assert estimate(config).calibrated_run == "like-otter"
+    found = estimate(config)
+    assert (found.calibrated_by, found.calibrated_run) == ("run", "like-otter")
+    work = flops_per_token(config.model, 2_048) / flops_per_token(config.model, 1_000)
+    assert found.seconds == pytest.approx(300 * 700 * work / 8_000)
     small = RunConfig(training=TrainingConfig(max_steps=300, batch_size=1))
     assert estimate(small).calibrated_run == "tiny-otter"
     huge = RunConfig(training=TrainingConfig(max_steps=300, batch_size=2_000))
     assert (estimate(huge).calibrated_by, estimate(huge).seconds) == (None, None)
-
-
-def test_runs_of_another_host_or_with_few_steps_are_ignored(home: Path) -> None:
-    config = RunConfig(training=TrainingConfig(max_steps=300))
-    for name, host, steps in [("far-otter", "elsewhere", 120), ("short-otter", host_name(), 20)]:
-        rows = steps_at(700, 0.1, steps)
-        record(create_run(config, name), *rows, Facts(vocab_size=1_000), host=host)
-    assert estimate(config).seconds is None
-
-
-def test_the_machine_is_described_before_the_home_exists(home: Path) -> None:
-    machine = describe_machine(home)
-    assert machine.host == host_name()
-    assert 0 < machine.memory_free <= machine.memory_total
-    assert machine.cpu_count >= 1
-    assert machine.disk_free > 0
-    assert not home.exists()
 
 
 def keep_probe(config: RunConfig, **changes: object) -> Calibration:
@@ -243,23 +209,22 @@ def test_the_most_similar_run_or_probe_gives_the_speed(home: Path) -> None:
     assert estimate(config).calibrated_by == "probe"
 
 
-@pytest.mark.parametrize("changes", [{"host": "elsewhere"}, {"device": "cuda"}])
-def test_a_probe_of_another_machine_or_device_is_ignored(
-    home: Path, changes: dict[str, object]
+@pytest.mark.parametrize(
+    ("changes", "by"),
+    [
+        ({"host": "elsewhere"}, None),
+        ({"device": "cuda"}, None),
+        ({"threads": 1_000}, "probe"),
+        ({"versions": {"rnnlm_tui": "0.0.0"}}, "probe"),
+    ],
+)
+def test_a_probe_of_other_conditions_gives_no_memory_and_of_another_machine_nothing(
+    home: Path, changes: dict[str, object], by: str | None
 ) -> None:
     config = RunConfig(training=TrainingConfig(max_steps=300, device="cpu"))
     keep_probe(config, **changes)
     found = estimate(config)
-    assert (found.calibrated_by, found.seconds, found.memory_measured) == (None, None, False)
-
-
-@pytest.mark.parametrize("changes", [{"threads": 1_000}, {"versions": {"rnnlm_tui": "0.0.0"}}])
-def test_memory_measured_with_another_version_or_thread_count_is_ignored(
-    home: Path, changes: dict[str, object]
-) -> None:
-    config = RunConfig(training=TrainingConfig(max_steps=300, device="cpu"))
-    keep_probe(config, **changes)
-    assert not estimate(config).memory_measured
+    assert (found.calibrated_by, found.memory_measured) == (by, False)
 
 
 def test_the_warning_names_a_batch_size_that_fits(
@@ -277,11 +242,6 @@ def test_the_warning_names_a_batch_size_that_fits(
     fits = estimate(RunConfig(training=TrainingConfig(device="cpu")))
     assert (fits.too_large, fits.largest_fitting_batch, memory_warning(fits)) == (False, None, None)
     assert smaller_batch_words(RunConfig(), fits) == "training.batch_size = 10 needs less"
-
-
-def test_a_model_that_fits_with_no_batch_gets_another_hint(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
     monkeypatch.setattr("rnnlm_tui.client.estimate.free_training_memory", lambda _device: 1_000_000)
     found = estimate(RunConfig())
     assert (found.too_large, found.largest_fitting_batch) == (True, None)

@@ -25,17 +25,8 @@ from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.trash import delete_run
-from rnnlm_tui.system.locks import RunLock, read_lock
+from rnnlm_tui.system.locks import RunLock
 from rnnlm_tui.system.processes import child_environment
-
-
-def test_launch_returns_once_the_attempt_is_recorded(run: RunDirectory) -> None:
-    pid = launch(run)
-    state = read_lock(run.lock_path)
-    assert (state.held, state.pid) == (True, pid)
-    with RunReader(run) as reader:
-        assert reader.attempts()[-1].pid == pid
-        assert reader.last_state() is not None
 
 
 def weight_of(pid: int) -> tuple[int, str]:

@@ -6,10 +6,8 @@ import csv
 import errno
 import json
 import math
-import struct
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ import pytest
 from rnnlm_tui.client import metrics_export
 from rnnlm_tui.client.metrics_export import ExportedMetrics, export_metrics
 from rnnlm_tui.errors import InputError, RunStateError, StorageError, install_extra
-from rnnlm_tui.schema.metrics import EvaluationRow, GpuRow, HardwareRow
+from rnnlm_tui.schema.metrics import GpuRow, HardwareRow
 from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
@@ -269,31 +267,6 @@ def test_a_live_run_is_followed_to_its_end(
         assert [int(row["step"]) for row in rows_of(out, "csv", "steps")] == list(range(1, 41))
 
 
-@pytest.mark.parametrize("kind", ["csv", "tensorboard"])
-def test_a_run_that_is_resumed_while_it_is_read_is_written_as_it_was_before(
-    run: RunDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Any
-) -> None:
-    fill(begin(run))
-    evaluations = RunReader.evaluations
-
-    def resumed(reader: RunReader) -> list[EvaluationRow]:
-        before = evaluations(reader)
-        monkeypatch.undo()
-        fill(begin(run, 10), 11, 15)
-        with RunReader(run) as other:
-            assert other.recent_steps(1)[0].step == 15
-        return before
-
-    monkeypatch.setattr(RunReader, "evaluations", resumed)
-    assert export_metrics(run, kind, tmp_path / "out").rows["steps"] == 30
-    if kind == "tensorboard":
-        check_events(tmp_path / "out", 30, {0: 1})
-    else:
-        steps = rows_of(tmp_path / "out", kind, "steps")
-        assert {row["attempt"] for row in steps} == {"1"}
-        assert len(rows_of(tmp_path / "out", kind, "samples")) == 6
-
-
 def test_only_an_earlier_export_of_the_run_is_written_over(
     run: RunDirectory, tmp_path: Path
 ) -> None:
@@ -371,45 +344,8 @@ def test_a_run_without_rows_is_exported_too(run: RunDirectory, tmp_path: Path) -
         assert found.rows["steps"] == 0
 
 
-def wandb_records(data: bytes) -> Iterator[bytes]:
-    """The records of W&B's file: LevelDB's log format after a head of 7 bytes."""
-    place, held = 7, b""
-    while place < len(data):
-        if 32_768 - place % 32_768 < 7:
-            place += 32_768 - place % 32_768
-            continue
-        _, size, kind = struct.unpack_from("<IHB", data, place)
-        part, place = data[place + 7 : place + 7 + size], place + 7 + size
-        held = part if kind in (1, 2) else held + part  # 1: whole, 2: first, 3: middle, 4: last
-        if kind in (1, 4):
-            yield held
-
-
-def test_an_offline_run_of_wandb_has_every_row(run: RunDirectory, tmp_path: Path) -> None:
-    pytest.importorskip("wandb")
-    from wandb.proto import wandb_internal_pb2
-
-    log = fill(begin(run))
-    out = tmp_path / "out"
-    for last in (30, 40):
-        assert export_metrics(run, "wandb", out).rows["steps"] == last
-        (file,) = out.glob("offline-run-*/*.wandb")
-        losses: dict[int, float] = {}
-        for data in wandb_records(file.read_bytes()):
-            items = wandb_internal_pb2.Record.FromString(data).history.item
-            values = {item.key or ".".join(item.nested_key): item.value_json for item in items}
-            if "train/loss" in values:
-                losses[int(values["_step"])] = float(json.loads(values["train/loss"]))
-        assert list(losses) == list(range(1, last + 1))
-        assert losses[20] == 5.0 - 20 / 128
-        tables = sorted(out.glob("offline-run-*/files/media/table/machine/*.table.json"))
-        assert [len(json.loads(path.read_bytes())["data"]) for path in tables] == [last // 4]
-        fill(log, 31, 40)
-
-
 def test_the_history_of_wandb_joins_steps_and_evaluations(run: RunDirectory) -> None:
     from rnnlm_tui.client.wandb_run import history
-    from rnnlm_tui.store.reader import RunReader
 
     log = fill(begin(run))
     log.append(evaluation_row(35, loss=1.0))

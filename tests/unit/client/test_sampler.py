@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from rnnlm_tui.client.control import NICENESS_VARIABLE
 from rnnlm_tui.client.sampler import SamplerClient
-from rnnlm_tui.errors import InputError, RunStateError, StorageError, WorkerError
+from rnnlm_tui.errors import RunStateError, StorageError, WorkerError
 from rnnlm_tui.schema.sampling import (
     Alternatives,
     AlternativesRequest,
@@ -218,14 +218,6 @@ async def test_a_sampler_that_yields_starts_at_a_priority_below_that_of_workers(
                 assert group.read_text().endswith(f" nice {niceness}\n")
         finally:
             await client.close()
-
-
-async def test_an_invalid_niceness_is_refused_before_a_sampler_starts(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv(NICENESS_VARIABLE, "low")
-    with pytest.raises(InputError, match="must be a whole number"):
-        SamplerClient(yields="computing")
 
 
 async def test_close_leaves_no_process(client: SamplerClient) -> None:

@@ -12,8 +12,18 @@ import pytest
 from rnnlm_tui.client.remaining import Eta, SteadyEta, estimate_remaining
 from rnnlm_tui.schema.config import EvaluationConfig, RunConfig, TrainingConfig
 from rnnlm_tui.schema.facts import Facts
-from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, StepRow
-from rnnlm_tui.store.summary import Evaluations, RunState, read_evaluations, summarize_state
+from rnnlm_tui.schema.lineage import Parent
+from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, HardwareRow, StepRow
+from rnnlm_tui.schema.presets import BOOK
+from rnnlm_tui.store.summary import (
+    LOAD_READINGS,
+    Evaluations,
+    RunState,
+    others_cores,
+    read_evaluations,
+    reference_figures,
+    summarize_state,
+)
 
 
 def step(number: int, active: float, wall: float = 0.0) -> StepRow:
@@ -32,29 +42,16 @@ def state(**changes: object) -> RunState:
     return replace(known, **changes)  # type: ignore[arg-type]
 
 
-def test_even_steps_give_an_eta_without_a_margin() -> None:
-    eta = estimate_remaining(state())
+def test_an_eta_follows_the_time_of_training_with_a_margin_for_uneven_steps() -> None:
+    even = [step(number, number * 0.5, 86_400.0 * (number > 50)) for number in range(1, 101)]
+    eta = estimate_remaining(state(recent=even))  # a pause and a clock that jumps don't count
     assert eta is not None
     assert eta.seconds == pytest.approx(50.0)
     assert eta.margin == pytest.approx(0.0, abs=1e-9)
-
-
-def test_uneven_steps_give_an_eta_with_a_margin() -> None:
-    times = [0.5 if number < 50 else 1.0 for number in range(100)]
-    rows = [step(number + 1, sum(times[: number + 1])) for number in range(100)]
-    eta = estimate_remaining(state(recent=rows))
+    slower = [step(number, number * 0.5 + max(0, number - 50) * 0.5) for number in range(1, 101)]
+    eta = estimate_remaining(state(recent=slower))
     assert eta is not None
     assert 0 < eta.margin < eta.seconds
-
-
-def test_a_pause_and_a_jump_of_the_clock_do_not_count() -> None:
-    rows = [
-        step(number, number * 0.5, wall=86_400.0 if number > 50 else 0.0)
-        for number in range(1, 101)
-    ]
-    eta = estimate_remaining(state(recent=rows))
-    assert eta is not None
-    assert eta.seconds == pytest.approx(50.0)
 
 
 def test_remaining_evaluations_are_included_at_their_mean_cost() -> None:
@@ -128,113 +125,80 @@ def test_without_patience_nothing_is_counted() -> None:
     assert summarize_state(state(evaluations=evaluated(3.0, 3.1))).patience is None
 
 
-def test_an_early_stopped_run_says_so() -> None:
-    config = RunConfig(training=TrainingConfig(patience=2))
-    summary = summarize_state(
-        state(status="finished", config=config, evaluations=evaluated(3.0, 2.9, 3.1, 3.2))
-    )
-    assert (
-        summary.message
-        == "stopped early: 2 evaluations without a better validation loss; best at step 20"
-    )
-    assert (
-        summary.hint
-        == "`rnnlm-tui train --from plain-otter@last --set training.patience=4` starts a new run"
-        " from its last weights with twice the patience"
-    )
-
-
-def test_a_run_with_all_its_steps_was_not_stopped_early() -> None:
-    config = RunConfig(training=TrainingConfig(patience=2))
-    whole = state(
-        status="finished",
-        config=config,
-        evaluations=evaluated(3.0, 2.9, 3.1, 3.2),
-        facts=Facts(max_steps=100),
-    )
-    assert (summarize_state(whole).message, summarize_state(whole).hint) == (None, None)
-    assert (
-        summarize_state(
-            state(status="finished", config=config, evaluations=evaluated(3.0, 2.9, 3.1))
-        ).message
-        is None
-    )
-
-
-def test_a_run_killed_with_little_memory_says_what_it_needed() -> None:
-    message = summarize_state(
-        state(status="crashed", facts=Facts(memory_warning="it needs 9.0 GB and 4.0 GB are free"))
-    ).message
-    assert "it needs 9.0 GB and 4.0 GB are free" in str(message)
-
-
-def test_a_memory_warning_is_shown_during_the_preparation() -> None:
-    short = Facts(memory_warning="it needs 9.0 GB and 4.0 GB are free")
-    assert (
-        summarize_state(state(status="preparing", facts=short)).message
-        == "it needs 9.0 GB and 4.0 GB are free"
-    )
-    assert summarize_state(state(status="running", facts=short)).message is None
+def checkpoint(step: int, *, best: bool = False) -> CheckpointRow:
+    path = f"checkpoints/step-{step:09d}"
+    return CheckpointRow(1, step, 0.1, 400, 3.0, None, 1_000, path, best=best, last=True, time=0.0)
 
 
 @pytest.mark.parametrize(
-    ("batch", "saved", "hint"),
+    ("best", "losses", "most", "early"),
     [
-        (
-            300,
-            False,
-            "`rnnlm-tui train --config '/my runs/config.toml' --set training.batch_size=300` starts"
-            " a new run that should fit; `rnnlm-tui resume plain-otter` restarts from step 0 once"
-            " more memory is free",
-        ),
-        (
-            300,
-            True,
-            "`rnnlm-tui train --from plain-otter@40 --set training.batch_size=300` starts a new run"
-            " that should fit; `rnnlm-tui resume plain-otter` resumes from step 40 once more memory"
-            " is free",
-        ),
-        (
-            None,
-            False,
-            "`rnnlm-tui train --config '/my runs/config.toml' --set …` with a smaller"
-            " model.hidden_size, model.num_layers or tokenizer.vocab_size starts a new run that"
-            " needs less; `rnnlm-tui resume plain-otter` restarts from step 0 once more memory is"
-            " free",
-        ),
+        (False, (3.0, 2.9, 3.1, 3.2), 200, True),
+        (True, (3.0, 2.9, 3.1, 3.2), 200, True),
+        (False, (3.0, 2.9, 3.1, 3.2), 100, False),  # it has all its steps
+        (False, (3.0, 2.9, 3.1), 200, False),
+    ],
+)
+def test_only_an_early_stopped_run_says_so(
+    best: bool, losses: tuple[float, ...], most: int, early: bool
+) -> None:
+    ended = state(
+        status="finished",
+        config=RunConfig(training=TrainingConfig(patience=2)),
+        evaluations=evaluated(*losses),
+        facts=Facts(max_steps=most),
+        checkpoints=[checkpoint(20, best=best)],
+    )
+    message = "stopped early: 2 evaluations without a better validation loss; best at step 20"
+    which = "best" if best else "last"
+    hint = (
+        f"`rnnlm-tui train --from plain-otter@{which} --set training.patience=4` starts a new run"
+        f" from its {which} weights with twice the patience"
+    )
+    summary = summarize_state(ended)
+    assert (summary.message, summary.hint) == ((message, hint) if early else (None, None))
+
+
+def test_a_memory_warning_is_shown_before_training_and_after_a_kill() -> None:
+    warning = "it needs 9.0 GB and 4.0 GB are free"
+
+    def message(status: str) -> str:
+        return str(
+            summarize_state(state(status=status, facts=Facts(memory_warning=warning))).message
+        )
+
+    assert message("preparing") == warning
+    assert warning in message("crashed")
+    assert message("running") == "None"
+
+
+@pytest.mark.parametrize(
+    ("batch", "saved", "start", "resumes"),
+    [
+        (300, False, "--config '/my runs/config.toml' --set training.batch_size=300", "restarts"),
+        (300, True, "--from plain-otter@40 --set training.batch_size=300", "resumes"),
+        (None, False, "--config '/my runs/config.toml' --set …", "restarts"),
     ],
 )
 def test_the_hint_after_running_out_of_memory_names_a_run_that_fits(
-    batch: int | None, saved: bool, hint: str
+    batch: int | None, saved: bool, start: str, resumes: str
 ) -> None:
     short = Facts(memory_warning="it needs 9.0 GB and 4.0 GB are free", memory_batch=batch)
-    kept = (
-        [
-            CheckpointRow(
-                1,
-                40,
-                0.1,
-                400,
-                3.0,
-                None,
-                1_000,
-                "checkpoints/step-000000040",
-                best=False,
-                last=True,
-                time=0.0,
-            )
-        ]
-        if saved
-        else []
-    )
+    smaller = "model.hidden_size, model.num_layers or tokenizer.vocab_size"
+    fits = "" if batch else f" with a smaller {smaller}"
     for status in ("crashed", "stopped"):
-        assert (
-            summarize_state(
-                state(
-                    status=status, facts=short, config_path="/my runs/config.toml", checkpoints=kept
-                )
-            ).hint
-            == hint
+        summary = summarize_state(
+            state(
+                status=status,
+                facts=short,
+                config_path="/my runs/config.toml",
+                checkpoints=[checkpoint(40)] if saved else [],
+            )
+        )
+        assert summary.hint == (
+            f"`rnnlm-tui train {start}`{fits} starts a new run that"
+            f" {'should fit' if batch else 'needs less'}; `rnnlm-tui resume plain-otter` {resumes}"
+            f" from step {40 * saved} once more memory is free"
         )
 
 
@@ -334,3 +298,64 @@ def test_a_run_on_the_cpu_beside_an_unused_gpu_says_so_as_long_as_it_lives() -> 
     assert summarize_state(state()).message is None
     short = beside.model_copy(update={"memory_warning": "needs more"})
     assert summarize_state(state(facts=short, status="preparing")).message == "needs more"
+
+
+def reading(busy: float, own: float) -> HardwareRow:
+    return HardwareRow(0.0, busy, own, 1, 2, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("busy", "own", "cores", "threads", "held"),
+    [
+        (100.0, 50.0, 2, 2, 1.0),
+        (100.0, 98.0, 2, 2, None),
+        (100.0, 86.0, 2, 2, None),  # 0.28 of a core
+        (100.0, 80.0, 2, 2, 0.4),
+        (100.0, 50.0, 2, 1, None),  # the other core is free for others
+        (60.0, 55.0, 16, 16, 0.8),
+        (100.0, 120.0, 2, 2, None),
+    ],
+)
+def test_more_than_a_third_of_a_core_for_ten_seconds_is_reported(
+    busy: float, own: float, cores: int, threads: int, held: float | None
+) -> None:
+    now = [reading(busy, own)] * LOAD_READINGS
+    assert others_cores(now, cores=cores, threads=threads) == held
+    for before in (reading(100, 10), reading(100, 99)):  # longer ago
+        assert others_cores([before] * 20 + now, cores=cores, threads=threads) == held
+    peak = [reading(100, 99)] * 4 + [reading(100, 60)]
+    for few in (peak, [reading(100, 0)] * 2, []):
+        assert others_cores(few, cores=2, threads=2) is None
+
+
+@pytest.mark.parametrize(
+    ("step", "per_epoch", "perplexity", "sentences"),
+    [
+        (1_563 * 15, None, 92.16, 3_000_960),
+        (None, None, None, None),  # before the first evaluation
+        (171_804, 171_804.0, 72.55, None),
+        (171_805, 171_804.0, None, None),
+        (172_149, None, None, None),  # the reference saw fewer sentences
+    ],
+)
+def test_the_books_reference_has_the_nearest_evaluation_of_its_first_epoch(
+    step: int | None, per_epoch: float | None, perplexity: float | None, sentences: int | None
+) -> None:
+    found = reference_figures(BOOK, step, steps_per_epoch=per_epoch)
+    assert found is not None
+    assert found.perplexity == perplexity
+    assert sentences in (None, found.reference_sentences)
+    assert found.sentences == (step or 0) * 128 or step is None
+
+
+def test_another_config_initial_weights_or_rate_have_no_reference() -> None:
+    def compared(**changes: object) -> bool:
+        book = state(config=BOOK, recent=[], facts=Facts())
+        return summarize_state(replace(book, **changes)).reference is not None  # type: ignore[arg-type]
+
+    assert compared()
+    assert compared(facts=Facts(settings={"evaluation.every": 100}))
+    assert not compared(facts=Facts(settings={"optimizer.learning_rate": 1e-4}))
+    assert not compared(config=RunConfig())
+    parent = Parent(run="plain-otter", checkpoint="40", step=40, hash="ab", created=0.0)
+    assert not compared(parent=parent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -208,29 +209,24 @@ def test_newest_valid_is_none_if_all_are_damaged(run: RunDirectory) -> None:
     assert len(damaged) == 1
 
 
-@pytest.mark.parametrize(
-    "name", ["weights.pt", "model.bin", "state.PKL", "optimizer.pth", "rng.npy"]
-)
-def test_a_pickle_in_a_checkpoint_is_refused_and_nothing_written(
-    run: RunDirectory, name: str
+def test_pickles_folders_and_links_in_a_checkpoint_are_refused_and_nothing_written(
+    run: RunDirectory,
 ) -> None:
-    def write_files(folder: Path) -> None:
-        write_model(folder)
-        (folder / name).write_bytes(b"\x80\x04.")
+    def refusal(make: Callable[[Path], object]) -> str:
+        def write_files(folder: Path) -> None:
+            write_model(folder)
+            make(folder)
 
-    with pytest.raises(CheckpointError, match="pickle"):
-        write_checkpoint(run, 1, write_files, None, {})
-    assert names(run.checkpoints_path) == []
+        with pytest.raises(CheckpointError) as caught:
+            write_checkpoint(run, 1, write_files, None, {})
+        assert names(run.checkpoints_path) == []
+        return caught.value.message
 
-
-def test_folders_and_links_in_a_checkpoint_are_refused(run: RunDirectory) -> None:
-    with pytest.raises(CheckpointError, match="not a regular file"):
-        write_checkpoint(run, 1, lambda folder: (folder / "more").mkdir(), None, {})
-    with pytest.raises(CheckpointError, match="not a regular file"):
-        write_checkpoint(
-            run, 1, lambda folder: (folder / "link.json").symlink_to("/etc/passwd"), None, {}
-        )
-    assert list_checkpoints(run) == []
+    for name in ("weights.pt", "model.bin", "state.PKL", "optimizer.pth", "rng.npy"):
+        assert "pickle" in refusal(lambda folder: (folder / name).write_bytes(b"?"))  # noqa: B023
+    assert "not a regular file" in refusal(lambda folder: (folder / "more").mkdir())
+    link = refusal(lambda folder: (folder / "link.json").symlink_to("/etc/passwd"))
+    assert "not a regular file" in link
 
 
 def test_a_full_disk_keeps_older_checkpoints_and_leaves_no_part(run: RunDirectory) -> None:

@@ -701,25 +701,6 @@ def test_a_huge_line_is_left_out_in_little_memory(run: RunDirectory, log: RunLog
     assert found.stdout == "([1, 2], 1) True\n"
 
 
-def test_a_run_is_the_same_when_copied_moved_or_put_in_anothers_place(
-    run: RunDirectory, log: RunLog, reader: RunReader
-) -> None:
-    log.append(*map(step_row, range(1, 100)))
-    assert len(shown_by(reader)) == 99
-    copy = RunDirectory(run.path.with_name("brisk-heron"))
-    shutil.copytree(run.path, copy.path)
-    log.append(step_row(100))
-    with RunReader(copy) as shown:
-        assert len(shown_by(shown)) == 99
-        shutil.rmtree(copy.path)
-        assert shown_by(shown) == []
-        run.path.rename(copy.path)
-        assert len(shown_by(shown)) == 100
-        log.append(step_row(101))  # as a worker does that trains on
-        assert len(shown_by(shown)) == 101
-    assert shown_by(reader) == []
-
-
 def test_an_index_that_nobody_uses_is_removed_when_another_is_made(
     run: RunDirectory, log: RunLog, reader: RunReader
 ) -> None:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-
-import pytest
 
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.sampling import SampleDone, SampleRequest
@@ -114,27 +111,6 @@ def test_deleted_samples_can_be_restored_in_their_place() -> None:
     restore(removed)
     assert search() == all_samples
     assert samples_file().stat().st_mode & 0o777 == 0o600
-
-
-@pytest.mark.parametrize("change", [{"time": 1e300}, {"prompt": 3}, {"seed": "x"}])
-def test_an_invalid_sample_is_skipped(change: dict[str, object]) -> None:
-    keep(make("before"))
-    with samples_file().open("a") as file:
-        print(json.dumps(make("lost").model_dump(mode="json") | change), file=file)
-    keep(make("after"))
-    assert prompts(search()) == ["after", "before"]
-    assert all(sample.when for sample in search())
-    assert all_samples().move_damaged_aside() == (
-        "1 line of the kept samples can't be read: kept as samples.jsonl.unusable"
-    )
-
-
-def test_settings_of_a_newer_version_are_ignored() -> None:
-    record = make("one").model_dump(mode="json")
-    record["settings"]["mirostat"] = 2
-    keep(make("before"))
-    samples_file().write_text(json.dumps(record) + "\n")
-    assert prompts(search()) == ["one"]
 
 
 def test_samples_are_exported_as_text_lines_of_json_and_markdown() -> None:

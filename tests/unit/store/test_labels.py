@@ -22,7 +22,6 @@ from rnnlm_tui.store.labels import (
     read_labels,
 )
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.system.locks import RunLock
 from tests.unit.store.rows import new_run, write_model
 
 EXPORT = Export(100, "hf", "/somewhere/otter-\udcff", 1_000.0)
@@ -66,13 +65,6 @@ def test_an_export_is_recorded_once_and_the_newest_are_kept(run: RunDirectory) -
     for step in range(MOST_EXPORTS):
         add_export(run, replace(EXPORT, step=1_000 + step))
     assert [one.step for one in read_labels(run).exports] == [*range(1_000, 1_000 + MOST_EXPORTS)]
-
-
-def test_a_training_run_can_be_labelled() -> None:
-    run = new_run()
-    with RunLock(run.lock_path):
-        assert change_labels(run, lambda labels: replace(labels, pinned=True)).pinned
-    assert read_labels(run).pinned
 
 
 def test_tags_are_single_words_without_duplicates() -> None:

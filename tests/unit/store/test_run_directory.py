@@ -1,4 +1,4 @@
-"""A run's folder: name, paths and config."""
+"""The data home, and a run's folder: name, paths and config."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from rnnlm_tui.errors import RunNameError, StorageError
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.store import paths
 from rnnlm_tui.store.paths import RunDirectory, check_run_name
 from rnnlm_tui.store.runs import create_run
 from tests.unit.store.rows import new_run
@@ -103,3 +104,20 @@ def test_a_missing_config_is_reported() -> None:
     with pytest.raises(StorageError, match=r"can't read .*config\.toml"):
         run.read_config()
     assert run.created() == 0.0
+
+
+def test_the_users_data_folder_is_used_without_the_variable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("RNNLM_TUI_HOME")
+    unset = paths.home()
+    monkeypatch.setenv("RNNLM_TUI_HOME", "")
+    assert paths.home() == unset
+    assert unset.name == "rnnlm-tui"
+    assert unset.is_absolute()
+
+
+def test_a_relative_home_is_made_absolute(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RNNLM_TUI_HOME", "here")
+    assert paths.home() == tmp_path / "here"

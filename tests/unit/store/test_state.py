@@ -22,18 +22,6 @@ def test_the_state_is_stored_privately_and_loaded(home: Path) -> None:
     assert state_file().stat().st_mode & 0o777 == 0o600
 
 
-def test_a_damaged_state_counts_as_none_and_stays_beside_the_next_one(home: Path) -> None:
-    home.mkdir()
-    for content in ("{", "[1]"):
-        state_file().write_text(content)
-        assert load_state() == {}
-        save_state({})
-    assert sorted(path.read_text() for path in home.glob("*.unusable*")) == ["[1]", "{"]
-    state_file().unlink()
-    state_file().mkdir()
-    assert load_state() == {}
-
-
 def test_repeated_and_empty_prompts_are_not_stored() -> None:
     for prompt in ("a", "a", "", "  \n", "b\nü\0\ud800\x1b[31m", "a"):
         append_history(prompt)

@@ -60,6 +60,8 @@ def test_a_kept_state_is_found_by_name_and_by_file_with_what_it_is_of(tmp_path: 
         "before-the-colon", note="after the quote", path=path, bytes=path.stat().st_size
     )
     assert found.shape == "lstm, 2 x 1,024"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
     elsewhere = tmp_path / "copied.safetensors"
     elsewhere.write_bytes(path.read_bytes())
     assert find_state(str(elsewhere)).name == "copied"
@@ -73,12 +75,6 @@ def test_states_are_listed_newest_first_and_other_files_are_left_out() -> None:
     (states_dir() / ".tmp-x-d.safetensors").write_bytes(b"")
     (states_dir() / "notes.txt").write_text("")
     assert [state.name for state in list_states()] == ["c", "a", "b"]
-
-
-def test_a_state_and_its_folder_are_private() -> None:
-    path = keep("x")
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_state_is_never_written_through_a_link_to_another_folder(tmp_path: Path) -> None:

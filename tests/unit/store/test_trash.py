@@ -32,22 +32,29 @@ from tests.unit.store.rows import (
 )
 
 
-def test_a_deleted_run_is_in_the_trash_and_its_name_is_free() -> None:
+def test_a_deleted_run_is_in_the_trash_its_name_free_and_restored_it_is_unchanged() -> None:
     before = time.time()
     run = new_run()
+    write_checkpoint(run, 4, write_model, None, {})
+    labels_file(run).write(RunLabels(("kept",), "a note", pinned=True))
+    files = [path for path in run.path.rglob("*") if path.is_file()]
+    contents = {path.relative_to(run.path): path.read_bytes() for path in files}
     first = delete_run(run)
     assert (first.name, first.path.parent) == ("plain-otter", trash_dir())
     assert int(before) <= first.deleted <= time.time()
-    assert (
-        first.bytes
-        == sum(path.stat().st_size for path in first.path.rglob("*") if path.is_file())
-        > 0
-    )
-    assert (first.path / "config.toml").exists()
+    kept = [path.stat().st_size for path in first.path.rglob("*") if path.is_file()]
+    assert first.bytes == sum(kept) > 0
     assert list_runs() == []
+    with pytest.raises(UnknownRunError) as caught:
+        find_run("plain-otter")
+    assert caught.value.hint == "it is in the trash: `rnnlm-tui restore plain-otter` restores it"
     second = delete_run(new_run())
     assert second.path != first.path
     assert [run.path for run in list_trash()] == [second.path, first.path]
+    restored = restore_run(first)
+    assert restored == run
+    assert {path: (restored.path / path).read_bytes() for path in contents} == contents
+    assert list_trash() == [second]
 
 
 def test_the_trash_is_listed_newest_first_without_other_files(home: Path) -> None:
@@ -68,14 +75,6 @@ def test_the_trash_is_listed_newest_first_without_other_files(home: Path) -> Non
     assert caught.value.hint == 'did you mean "plain-otter"?'
 
 
-def test_the_error_for_a_deleted_run_says_it_is_in_the_trash() -> None:
-    new_run("plain-ottar")
-    delete_run(new_run("plain-otter"))
-    with pytest.raises(UnknownRunError) as caught:
-        find_run("plain-otter")
-    assert caught.value.hint == "it is in the trash: `rnnlm-tui restore plain-otter` restores it"
-
-
 def test_a_run_renamed_by_another_process_is_reported_as_gone() -> None:
     run = new_run("plain-otter")
     rename_run(run, "brisk-heron")
@@ -88,21 +87,6 @@ def test_a_run_renamed_by_another_process_is_reported_as_gone() -> None:
         with pytest.raises(StorageError, match="plain-otter is gone: it was removed or moved"):
             late(run)
     assert [left.name for left in list_runs()] == ["brisk-heron"]
-    assert list_trash() == []
-
-
-def test_a_restored_run_is_unchanged() -> None:
-    run = new_run()
-    write_checkpoint(run, 4, write_model, None, {})
-    labels_file(run).write(RunLabels(("kept",), "a note", pinned=True))
-    before = {
-        path.relative_to(run.path): path.read_bytes()
-        for path in run.path.rglob("*")
-        if path.is_file()
-    }
-    restored = restore_run(delete_run(run))
-    assert restored == run
-    assert {path: (restored.path / path).read_bytes() for path in before} == before
     assert list_trash() == []
 
 
@@ -126,32 +110,19 @@ def test_a_parent_restored_under_another_name_is_still_found() -> None:
     assert run_named("parent") == restored
 
 
-def test_a_purge_frees_the_reported_bytes_and_keeps_other_runs() -> None:
-    kept, gone = delete_run(new_run("kept")), delete_run(new_run("gone"))
+def test_a_purge_frees_the_reported_bytes_of_runs_in_the_trash_alone() -> None:
+    run, kept, gone = new_run("run"), delete_run(new_run("kept")), delete_run(new_run("gone"))
+    (trash_dir() / ".tmp-plain-otter.0123456789.abcdef01").mkdir()  # of a killed purge
+    assert list_trash() == [gone, kept]
     assert purge([gone]) == gone.bytes
     assert list_trash() == [kept]
     assert [path.name for path in trash_dir().iterdir()] == [kept.path.name]
-    with pytest.raises(StorageError, match="no longer in the trash"):
-        purge([gone])
-
-
-def test_only_runs_in_the_trash_are_purged() -> None:
-    run = new_run()
-    trashed = delete_run(new_run("gone"))
-    trashed.path.rename(trashed.path.with_name("aside"))
-    trashed.path.symlink_to(run.path)
-    with pytest.raises(StorageError, match="no longer in the trash"):
-        purge([trashed])
+    kept.path.rename(kept.path.with_name("aside"))
+    kept.path.symlink_to(run.path)
+    for other in (gone, kept):
+        with pytest.raises(StorageError, match="no longer in the trash"):
+            purge([other])
     assert run.config_path.exists()
-
-
-def test_the_rest_of_a_killed_purge_is_swept_by_a_later_one() -> None:
-    left = trash_dir() / ".tmp-plain-otter.0123456789.abcdef01"
-    trashed = delete_run(new_run())
-    left.mkdir()
-    assert list_trash() == [trashed]
-    purge([trashed])
-    assert list(trash_dir().iterdir()) == []
 
 
 def test_a_deletion_waits_for_a_change_of_labels_and_sees_its_pin(run: RunDirectory) -> None:

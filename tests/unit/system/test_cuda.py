@@ -161,16 +161,16 @@ def test_exact_mode_needs_workspaces_of_one_size(setting: str, exact: bool) -> N
 def test_other_processes_on_a_gpu_are_named_with_their_users(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    card = plain_card(processes=[(THIS_PROCESS, 9 * GIB), (4711, 2 * GIB), (4712, 70 * GIB)])
+    card = plain_card(processes=[(THIS_PROCESS, 9 * GIB), (4194711, 2 * GIB), (4194712, 70 * GIB)])
     replay(monkeypatch, Recording((card,)))
 
     def process(pid: int) -> object:
-        if pid == 4711:
+        if pid == 4194711:
             raise psutil.NoSuchProcess(pid)
         return type("Process", (), {"username": lambda _self: "alex"})()
 
     monkeypatch.setattr(psutil, "Process", process)
-    words = "pid 4712 (alex) holds 70 GiB, pid 4711 holds 2.0 GiB"
+    words = "pid 4194712 (alex) holds 70 GiB, pid 4194711 holds 2.0 GiB"
     assert holder_words(card.uuid) == holder_words(card.uuid.removeprefix("GPU-")) == words
     assert holder_words("GPU-none") == ""
 

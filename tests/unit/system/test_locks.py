@@ -74,6 +74,7 @@ def test_a_second_worker_is_refused_with_the_pid_and_start_of_the_first(path: Pa
         RunLock(path).acquire(patience=0)
 
 
+@pytest.mark.fault("two workers on one run")
 def test_killing_the_holder_in_another_process_frees_the_lock(
     path: Path,
 ) -> None:
