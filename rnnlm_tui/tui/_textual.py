@@ -23,7 +23,7 @@ from textual._compositor import Compositor, CompositorUpdate
 from textual.cache import LRUCache
 from textual.css.stylesheet import Stylesheet
 from textual.events import Event, Key, Resize, ScreenResume, ScreenSuspend
-from textual.geometry import Size
+from textual.geometry import Offset, Size
 from textual.keys import _character_to_key
 from textual.strip import Strip
 
@@ -363,6 +363,15 @@ class ChangedCellsScreen(ScreenBase):
     def forget_terminal(self, _app: object = None) -> None:
         """Send the whole screen the next time: something else writes to the terminal, or has."""
         self._compositor.sent.forget()
+
+    def get_widget_and_offset_at(self, x: int, y: int) -> tuple[Widget | None, Offset | None]:
+        """Find nothing where a widget has just been removed: a press on it would end the app.
+
+        As on the second of two quick clicks on a notice.
+        """
+        widget, offset = super().get_widget_and_offset_at(x, y)
+        removed = widget is not None and widget is not self and widget.parent is None
+        return (None, None) if removed else (widget, offset)
 
     def on_mount(self) -> None:
         self.app.app_resume_signal.subscribe(self, self.forget_terminal, immediate=True)

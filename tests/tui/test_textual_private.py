@@ -17,9 +17,10 @@ import pytest
 from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.drivers.linux_driver import LinuxDriver
-from textual.events import Key
+from textual.events import Key, MouseDown
 from textual.geometry import Size
 from textual.widgets import Input
+from textual.widgets._toast import Toast
 
 import rnnlm_tui.tui
 from rnnlm_tui.tui import _textual
@@ -92,6 +93,20 @@ async def test_screens_are_found_drawn_elsewhere_and_send_only_changed_cells() -
         await until(pilot, lambda: app.current_mode == "train")
         found = {type(screen).__name__ for screen in _textual.all_screens(app)}
         assert found >= {"RunsScreen", "TrainScreen"}
+
+
+async def test_a_press_on_a_notice_that_was_just_removed_changes_nothing() -> None:
+    async with at_home(None) as (app, pilot):
+        app.show_notification("a notice")
+        await until(pilot, lambda: [*app.screen.query(Toast)])
+        toast = app.screen.query_one(Toast)
+        place, holder = toast.region.offset, toast.parent
+        toast._detach()  # its cells stay on the screen until it is drawn again
+        press = MouseDown(app.screen, *place, 0, 0, 1, False, False, False, *place)
+        app.screen._forward_event(press)
+        assert app.screen.get_widget_and_offset_at(*place) == (None, None)
+        assert holder is not None
+        toast._attach(holder)
 
 
 def test_a_crash_prints_the_apps_own_report(capsys: pytest.CaptureFixture[str]) -> None:
