@@ -93,8 +93,8 @@ def import_model(
 ) -> None:
     """Make a run of the book's state dict (.pth).
 
-    The run has one checkpoint, which can be sampled, scored and forked. Only tensors are read, in
-    a process with little memory: a file with code, wrong names or wrong shapes is refused.
+    The run has one checkpoint, which can be sampled, scored and forked. Only tensors are read: a
+    file with code, wrong names or wrong shapes is refused.
     """
     path = user_path(str(file))
     with _progress(f"importing {path.name}") as report:

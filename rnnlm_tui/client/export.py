@@ -52,8 +52,6 @@ from rnnlm_tui.system.locks import boot_id, host_name, put_staged, reading, stag
 
 EXPORT_SETTINGS = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 """One thread: a training run needs the other cores."""
-MEMORY_FACTOR, SPARE_MEMORY = 4, 512 * 2**20
-"""Reading a state dict may allocate this many times its size, and this much besides."""
 _MARKER_BYTES = 4 << 20
 
 Report = Callable[[TaskProgress], None]
@@ -202,8 +200,6 @@ def import_book(
             f"{file} is {'a folder' if file.is_dir() else 'missing'}, not a state dict",
             hint=f"name the file: {file / BOOK_NAME}" if (file / BOOK_NAME).is_file() else "",
         )
-    with storage_errors("read", file):
-        size = file.stat().st_size
     vocabulary = tokenizer or _tokenizer_beside(file)
     make_private_directory(runs_dir())
     with staging(runs_dir()) as place:
@@ -213,7 +209,6 @@ def import_book(
             file=str(file),
             tokenizer=vocabulary,
             target=str(files),
-            memory=MEMORY_FACTOR * size + SPARE_MEMORY,
         )
         done = run_child(
             "export", request, ImportDone, report, what="the import", settings=EXPORT_SETTINGS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from rnnlm_tui.schema.config import DataMode
 from rnnlm_tui.schema.protocol import Message
@@ -51,8 +51,6 @@ class ImportRequest(Message):
     """A folder with tokenizer.json, or the name of a tokenizer on the Hugging Face hub."""
     target: str
     """An empty folder for the files, in a folder as that of an export."""
-    memory: int = Field(gt=0)
-    """Bytes that the process may allocate."""
 
 
 class ExportDone(Message):

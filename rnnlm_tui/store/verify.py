@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import secrets
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,9 +18,6 @@ from rnnlm_tui.system.files import fsync_directory, storage_errors
 
 DAMAGED_PREFIX = "damaged-"
 """Prefix of the folder of a damaged checkpoint that was moved aside."""
-VERIFIED_SECONDS = 600.0
-"""After this time a checkpoint is read again before an older one is removed."""
-_Identities = tuple[tuple[str, int, int, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,45 +131,3 @@ def _is_there(address: str) -> bool:
         return bool(which) and checkpoint_path(run_named(name), which).is_dir()
     except RnnlmError:
         return False
-
-
-class RecentVerifications:
-    """Verifies checkpoints, but not twice within `VERIFIED_SECONDS` if no file was touched since.
-
-    A worker that saves often would otherwise read every checkpoint again with the next one, from
-    the memory that the disk's pages are kept in.
-    """
-
-    def __init__(self) -> None:
-        self._known: dict[Path, tuple[float, _Identities]] = {}
-
-    def add(self, path: Path) -> None:
-        """Every file of this checkpoint was just verified, or hashed while it was written."""
-        now = time.monotonic()
-        self._known = {
-            other: known
-            for other, known in self._known.items()
-            if now - known[0] < VERIFIED_SECONDS
-        }
-        self._known[path] = now, _identities(path)
-
-    def verify(self, path: Path) -> None:
-        """As `verify_checkpoint`."""
-        then, files = self._known.pop(path, (-math.inf, ()))
-        if time.monotonic() - then >= VERIFIED_SECONDS or files != _identities(path):
-            verify_checkpoint(path)
-            self.add(path)
-        else:
-            self._known[path] = then, files
-
-
-def _identities(path: Path) -> _Identities:
-    """Name, inode, size and times of each file; whatever writes to one changes the last. Empty if
-    they can't be seen."""
-    try:
-        found = [(file.name, file.stat()) for file in sorted(path.iterdir())]
-    except OSError:
-        return ()
-    return tuple(
-        (name, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for name, one in found
-    )

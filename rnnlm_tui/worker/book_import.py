@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import torch
 from pydantic import TypeAdapter, ValidationError
 
@@ -46,7 +43,7 @@ def import_state_dict(request: ImportRequest, report: Callable[[str], None]) -> 
     """
     report("loading")
     file, folder = Path(request.file), Path(request.target)
-    with storage_errors("read", file), limited_memory(request.memory):
+    with storage_errors("read", file):
         tensors = read_state_dict(file)
     report("writing")
     vocab_size, width = tensors["embedding.weight"].shape
@@ -141,22 +138,3 @@ def _tokenizer_config(path: Path) -> dict[str, object]:
             f"{path} is not a JSON object: {error.errors()[0]['msg']}",
             hint="use a folder with the tokenizer's own files",
         ) from error
-
-
-class limited_memory:  # noqa: N801 - a context manager, used like a function
-    """Let this process allocate at most so many more bytes inside the block, where the operating
-    system supports it."""
-
-    def __init__(self, more: int) -> None:
-        self._more = more
-
-    def __enter__(self) -> None:
-        self._before = resource.getrlimit(resource.RLIMIT_AS)
-        used = psutil.Process().memory_info().vms
-        soft, hard = self._before
-        wanted = used + self._more
-        if sys.platform == "linux" and (soft == resource.RLIM_INFINITY or wanted < soft):
-            resource.setrlimit(resource.RLIMIT_AS, (wanted, hard))
-
-    def __exit__(self, *_: object) -> None:
-        resource.setrlimit(resource.RLIMIT_AS, self._before)

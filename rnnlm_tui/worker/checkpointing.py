@@ -32,12 +32,12 @@ from rnnlm_tui.store.checkpoints import (
     write_snapshot,
 )
 from rnnlm_tui.store.labels import sound_labels
-from rnnlm_tui.store.manifest import read_manifest
+from rnnlm_tui.store.manifest import read_manifest, verify_checkpoint
 from rnnlm_tui.store.retention import kept_steps, spare_valid
 from rnnlm_tui.store.trash import purge_deleted
-from rnnlm_tui.store.verify import RecentVerifications, move_damaged_aside
+from rnnlm_tui.store.verify import move_damaged_aside
 from rnnlm_tui.system.disk import ROOM_FOR_ROWS, SPACE_FACTOR, require_space
-from rnnlm_tui.system.files import storage_errors
+from rnnlm_tui.system.files import Stamp, stamp, storage_errors
 from rnnlm_tui.worker.session import Session
 
 DATA_MODE_KEY = "rnnlm_data_mode"
@@ -93,7 +93,7 @@ class Checkpointer:
         self._retry_at = math.inf
         self._wait_until = -math.inf
         self._has_leftovers = False  # a removal failed halfway
-        self._verified = RecentVerifications()
+        self._intact = dict[int, object]()  # files that this attempt has written or verified
         self._copies = SnapshotCopies()
         self._copies_fit = True
         self._writing: Future[None] | None = None
@@ -332,13 +332,13 @@ class Checkpointer:
         with storage_errors("look into", path):
             size = sum(file.stat().st_size for file in path.iterdir())
         self._parent = path.name
-        self._verified.add(path)
+        self._intact[moment.step] = _files(path)
         name = str(path.relative_to(self._run.path))
         self._attempt.event("checkpoint", moment.step, f"{name}, {counted(size, 'byte')}")
         self._known.pop(moment.step, None)  # it may have been written again
         self._note_best(moment.step)
         try:
-            self._prune(written=moment.step)
+            self._prune()
         except StorageError as error:  # the new one is saved; old ones are removed with the next
             self._has_leftovers = True
             self._attempt.note(
@@ -410,8 +410,8 @@ class Checkpointer:
                 "best", step, f"validation perplexity {perplexity(best.validation_loss):,.2f}"
             )
 
-    def _prune(self, written: int) -> None:
-        """Remove what retention doesn't keep; `written` was just hashed and needs no check."""
+    def _prune(self) -> None:
+        """Remove what retention doesn't keep."""
         if self._has_leftovers:
             sweep_temporary(self._run)
             self._has_leftovers = False
@@ -425,26 +425,31 @@ class Checkpointer:
         doomed = [row.step for row in rows if row.step not in kept]
         if not doomed:
             return
-        for step in spare_valid(
-            doomed, kept, lambda step: step == written or self._is_intact(step)
-        ):
+        for step in spare_valid(doomed, kept, self._is_intact):
             remove_checkpoint(self._run, step)  # not if it was just pinned, or is being read
 
     def _is_intact(self, step: int) -> bool:
-        """Whether every byte of a checkpoint is as written; a damaged one is moved aside and
-        reported."""
+        """Whether a checkpoint is valid; it is read again only if a file was touched. A damaged one
+        is moved aside and reported."""
         path = self._run.checkpoints_path / f"step-{step:09d}"
+        files = _files(path)
         try:
-            self._verified.verify(path)
+            if self._intact.get(step) != files:
+                verify_checkpoint(path)
         except NewerCheckpointError:
-            return True
+            pass
         except CheckpointError as error:
             if path.exists():
                 aside = move_damaged_aside(path)
                 problem = f"the checkpoint of step {step:,} is damaged: {error.message}"
                 self._attempt.note(step, f"{problem}; moved to {aside.relative_to(self._run.path)}")
             return False
+        self._intact[step] = files
         return True
+
+
+def _files(folder: Path) -> list[tuple[str, Stamp]]:
+    return sorted((path.name, stamp(path)) for path in folder.glob("*"))
 
 
 def in_a_thread(work: Callable[[], None]) -> Future[None]:

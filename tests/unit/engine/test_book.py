@@ -19,7 +19,6 @@ from rnnlm_tui.engine.book import (
 )
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.errors import CheckpointError, InputError
-from rnnlm_tui.worker.book_import import limited_memory
 from tests.integration.book_reference import PlainModel, as_engine_weights
 from tests.unit.engine.builders import built_model
 
@@ -193,9 +192,3 @@ def test_a_compressed_zip_that_unpacks_to_more_than_its_size_is_refused(tmp_path
             target.writestr(entry.filename, source.read(entry))
     with pytest.raises(CheckpointError, match="is larger than the file"):
         read_state_dict(bomb)
-
-
-def test_memory_is_limited_inside_the_block_only() -> None:
-    with limited_memory(2**20), pytest.raises(RuntimeError, match="memory"):
-        torch.empty(2**30)
-    assert torch.empty(2**26).numel() == 2**26

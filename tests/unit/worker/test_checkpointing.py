@@ -23,7 +23,7 @@ from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import CheckpointConfig, RunConfig
 from rnnlm_tui.schema.metrics import EvaluationRow
 from rnnlm_tui.store.checkpoints import checkpoint_folders, checkpoint_rows, list_checkpoints
-from rnnlm_tui.store.manifest import MANIFEST_NAME, read_manifest, verify_checkpoint
+from rnnlm_tui.store.manifest import MANIFEST_NAME, Manifest, read_manifest, verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.files import write_whole
@@ -63,6 +63,26 @@ def test_a_loss_measured_after_the_save_keeps_its_checkpoint(
         assert checkpointer.best == 1
     assert [entry.step for entry in list_checkpoints(run)] == [1, 4, 5]
     assert [event[:2] for event in noted(run) if event[0] == "best"] == [("best", 1)]
+
+
+def test_a_checkpoint_is_read_again_before_a_removal_only_if_a_file_of_it_was_touched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, trainer, read, folder = new_run(), trainer_of("stream"), list[str](), tmp_path
+
+    def counted(path: Path) -> Manifest:
+        read.append(path.name)
+        return verify_checkpoint(path)
+
+    monkeypatch.setattr(checkpointing, "verify_checkpoint", counted)
+    with checkpointer_of(run, trainer, tmp_path) as checkpointer:
+        for step in range(1, 6):
+            trainer.train_step()
+            if step == 5:
+                shutil.copyfile(folder / "config.json", folder / "added.json")
+            folder = run.path / checkpointer.save(None)
+            assert read == ([] if step < 5 else ["step-000000004"])
+    assert [entry.step for entry in list_checkpoints(run)] == [3, 5]
 
 
 class Gate:
