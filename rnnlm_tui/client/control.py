@@ -232,23 +232,19 @@ def send(
     run: RunDirectory,
     verb: Verb,
     *,
-    timeout: float | None = None,
     changes: Mapping[str, JsonValue] | None = None,
     after: StopMark | None = None,
-    prompt: str | None = None,
 ) -> CommandResult:
     """Send a command and wait for its answer. `stop` is answered once its checkpoint is saved and
     the lock is free.
 
     Args:
-        timeout: seconds to wait for the answer; None: depends on the verb.
         changes: new values for `set`, by dotted path; `client.steering` checks them first.
         after: for `stop_after`; None cancels a planned stop.
-        prompt: the text for `sample`.
 
     Raises:
         RunStateError: the run isn't running, or the worker rejected the command.
-        InputError: a value or the prompt is invalid.
+        InputError: the values are too long.
         WorkerError: no answer in time, or the worker died.
     """
     command = Command(
@@ -256,14 +252,12 @@ def send(
         verb=verb,
         changes=None if changes is None else dict(changes),
         after=after,
-        prompt=prompt,
         who=asker(),
     )
     line = encode_line(command)
     if len(line) > MAX_REQUEST_BYTES:
-        what = "prompt is" if verb == "sample" else "values are"
-        raise InputError(f"the {what} longer than {MAX_REQUEST_BYTES:,} bytes")
-    seconds = ANSWER_SECONDS.get(verb, ANSWER_SECONDS_OTHERWISE) if timeout is None else timeout
+        raise InputError(f"the values are longer than {MAX_REQUEST_BYTES:,} bytes")
+    seconds = ANSWER_SECONDS.get(verb, ANSWER_SECONDS_OTHERWISE)
     with _connect(run, verb) as connection:
         result = _ask(connection, line, run, verb, seconds)
     if result.problems:

@@ -40,7 +40,7 @@ from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.corpora import find_corpus, list_corpora
 from rnnlm_tui.store.paths import corpora_dir
-from rnnlm_tui.system.files import storage_errors
+from rnnlm_tui.system.files import storage_errors, text_of
 from rnnlm_tui.system.locks import folder_lock, staging
 
 _SHOWN_RUNS = 8
@@ -187,7 +187,7 @@ def _unfinished() -> list[StoredCorpus]:
         StoredCorpus(
             path,
             path.name.removeprefix(UNFINISHED_PREFIX),
-            _unfinished_source(path),
+            text_of(path / UNFINISHED_NAME),
             _size(path),
             None,
             preparing=is_held(path),
@@ -195,13 +195,6 @@ def _unfinished() -> list[StoredCorpus]:
         for path in folders
         if path.is_dir()
     ]
-
-
-def _unfinished_source(folder: Path) -> str:
-    try:
-        return (folder / UNFINISHED_NAME).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def _size(folder: Path) -> int:

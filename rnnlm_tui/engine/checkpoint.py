@@ -114,7 +114,7 @@ def load_model(directory: Path, device: torch.device | str = "cpu") -> Recurrent
     Raises:
         CheckpointError: a file is missing, unreadable or doesn't match.
     """
-    config = _read_json(directory, "config.json")
+    config = read_json(directory, "config.json")
     if config.get("model_type") != MODEL_TYPE:
         raise CheckpointError(
             f'{directory / "config.json"} describes a model of type "{config.get("model_type")}",'
@@ -197,7 +197,7 @@ def load_training_state(directory: Path, trainer: Trainer) -> None:
     Raises:
         CheckpointError: a file is missing or damaged, or belongs to another model or other data.
     """
-    values = _read_json(directory, "training_state.json")
+    values = read_json(directory, "training_state.json")
     tensors = _read_tensors(directory, STATE_NAME)
     load_weights(directory, trainer.model)
     try:
@@ -219,7 +219,12 @@ def _write_json(path: Path, values: Mapping[str, object]) -> None:
     path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _read_json(directory: Path, name: str) -> dict[str, object]:
+def read_json(directory: Path, name: str) -> dict[str, object]:
+    """A JSON file of a checkpoint.
+
+    Raises:
+        CheckpointError: it can't be read, or holds no object.
+    """
     _refuse_pickles(directory, name)
     try:
         values = json.loads((directory / name).read_text(encoding="utf-8"))

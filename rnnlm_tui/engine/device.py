@@ -295,14 +295,6 @@ def check_precision(precision: str, device: torch.device) -> None:
     raise unsupported_precision(precision, describe(device))
 
 
-def release_cache(device: torch.device) -> None:
-    """Return the memory that torch keeps for later tensors, so that other shapes have room."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-    elif device.type == "mps":
-        torch.mps.empty_cache()
-
-
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that a device or the machine is out of memory."""
     text = str(error).lower()

@@ -17,9 +17,7 @@ import torch
 from rnnlm_tui.engine.batches import Batch, evaluation_shape
 from rnnlm_tui.engine.device import (
     errors_explained,
-    is_out_of_memory,
     random_state,
-    release_cache,
     set_random_state,
     wait,
 )
@@ -115,24 +113,6 @@ def rehearse_evaluation(trainer: Trainer) -> None:
 def largest_step(trainer: Trainer) -> tuple[int, int]:
     """(B, T) of the largest batch of a step."""
     return trainer.batches.batch(trainer.epoch, 0).inputs_BT.shape[0], trainer.batches.longest
-
-
-def fitting_rows(trainer: Trainer) -> int | None:
-    """The first of half, a quarter ... of the largest batch's rows that fits in memory; None: not
-    even one row."""
-    rows, length = largest_step(trainer)
-    while rows > 1:
-        rows //= 2
-        # The failed step's blocks have other sizes, and other processes may have taken the rest.
-        release_cache(trainer.device)
-        try:
-            _step(trainer, rows, length)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-        else:
-            return rows
-    return None
 
 
 def _step(trainer: Trainer, rows: int, length: int) -> float:

@@ -64,11 +64,6 @@ class Command(Message):
     who: str = Field(
         default="", max_length=100, description="The user and terminal that ask, for the journal."
     )
-    prompt: str | None = Field(
-        default=None,
-        max_length=20_000,
-        description="sample: the prompt; default: the configured prompts.",
-    )
 
 
 class Setting(Message):
@@ -112,7 +107,7 @@ class CommandResult(Message):
     Relative to the run directory.
     """
     text: str = ""
-    """sample: the continuation; evaluate: the results; stop_after: when it stops, as text."""
+    """sample: the continuations; evaluate: the results; stop_after: when it stops, as text."""
     change: SettingsChange | None = None
     """set, undo: what was changed."""
     problems: tuple[Problem, ...] = ()

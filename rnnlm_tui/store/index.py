@@ -50,6 +50,7 @@ from rnnlm_tui.system.files import (
     make_own_directory,
     make_private_directory,
     open_private,
+    stamp,
     storage_errors,
 )
 
@@ -155,7 +156,7 @@ class RunIndex:
         self.run = run
         self._path = index_path(run)
         self._connection: sqlite3.Connection | None = None
-        self._inode: tuple[int, int] | None = None
+        self._inode = 0
         self._in_memory = self._remade = self._caught_up = False
         self.logs: dict[int, Reached] = {}
         """How far each log has been read, by attempt."""
@@ -243,7 +244,7 @@ class RunIndex:
         self.close()
         if damaged and not self._remade:
             self._remade = True
-            if _identity(self._path) == self._inode:  # else another process made it again
+            if stamp(self._path)[2] == self._inode:  # else another process made it again
                 _remove(self._path)
         else:
             self._use_memory()
@@ -256,7 +257,7 @@ class RunIndex:
         """Open the file, again if it was deleted or replaced."""
         path = self._path
         if self._connection is not None:
-            if self._in_memory or _identity(path) == self._inode:
+            if self._in_memory or stamp(path)[2] == self._inode:
                 return
             self.close()
         if not self._in_memory and not path.exists():
@@ -269,7 +270,7 @@ class RunIndex:
                 self._in_memory = True
             else:
                 _remove_unused(path.parent)
-        self._inode = _identity(path)
+        self._inode = stamp(path)[2]
         connection = sqlite3.connect(
             ":memory:" if self._in_memory else path,
             timeout=0,
@@ -321,12 +322,12 @@ class RunIndex:
             known = self.logs.get(attempt, Reached(attempt))
             with storage_errors("read", path), path.open("rb") as file:
                 found = os.fstat(file.fileno())
-                stamp = (found.st_ino, found.st_size, found.st_mtime_ns)
-                if stamp != (known.inode, known.size, known.changed):
+                at = (found.st_ino, found.st_size, found.st_mtime_ns)
+                if at != (known.inode, known.size, known.changed):
                     before = _checksum(file, known.offset)
                     if found.st_size < known.offset or before != known.before:
                         self._forget(attempt)
-                    while not self._read_block(file, attempt, stamp):
+                    while not self._read_block(file, attempt, at):
                         if report is not None:
                             report(done + file.tell(), total)
             done += found.st_size
@@ -352,7 +353,7 @@ class RunIndex:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
 
-    def _read_block(self, file: BinaryIO, attempt: int, stamp: tuple[int, int, int]) -> bool:
+    def _read_block(self, file: BinaryIO, attempt: int, at: tuple[int, int, int]) -> bool:
         """Read and commit the next block of a log; returns whether that was the last one."""
         with self._writing() as connection:
             self._look()  # another process may have read on meanwhile
@@ -370,7 +371,7 @@ class RunIndex:
             block.store(connection)
             known.offset += len(content) if skipping else end
             known.before, known.skipping = _checksum(file, known.offset), int(skipping)
-            known.inode, known.size, known.changed = stamp if at_end else (0, 0, 0)
+            known.inode, known.size, known.changed = at if at_end else (0, 0, 0)
             connection.execute(f"INSERT OR REPLACE INTO logs VALUES ({_marks(11)})", astuple(known))
             if end and attempt < max(self.logs, default=0):
                 # readers know later rows
@@ -605,14 +606,6 @@ def _checksum(file: BinaryIO, offset: int) -> int:
 
 def _marks(count: int) -> str:
     return ", ".join("?" * count)
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
 
 
 def _code(error: sqlite3.Error) -> int:

@@ -26,6 +26,7 @@ from rnnlm_tui.system.files import (
     open_private,
     remove,
     storage_errors,
+    text_of,
 )
 
 PATIENCE_SECONDS = 2.0
@@ -52,12 +53,11 @@ def host_name() -> str:
 def boot_id() -> str:
     """Identify this boot of the machine. Only recorded with each attempt: a reboot frees every
     lock."""
-    try:
-        return _BOOT_ID.read_text(encoding="ascii").strip()
-    except OSError:
-        import psutil  # imported late: only macOS and others without a boot id need it
+    if found := text_of(_BOOT_ID).strip():
+        return found
+    import psutil  # imported late: only macOS and others without a boot id need it
 
-        return f"booted-{psutil.boot_time():.0f}"
+    return f"booted-{psutil.boot_time():.0f}"
 
 
 @dataclass(frozen=True, slots=True)

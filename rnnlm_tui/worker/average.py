@@ -7,7 +7,6 @@ keeps or removes it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,12 +52,13 @@ def check_alike(parts: Sequence[AveragePart]) -> None:
         InputError: two parts differ; names both.
         CheckpointError: a part's config.json or tokenizer can't be read.
     """
+    from rnnlm_tui.engine.checkpoint import read_json
     from rnnlm_tui.worker.parent import vocabulary
 
     first = parts[0]
-    shape, tokens = _values(Path(first.path), "config.json"), vocabulary(Path(first.path))
+    shape, tokens = read_json(Path(first.path), "config.json"), vocabulary(Path(first.path))
     for part in parts[1:]:
-        other = _values(Path(part.path), "config.json")
+        other = read_json(Path(part.path), "config.json")
         different = [
             f"{key} {shape.get(key)} and {other.get(key)}"
             for key in SHAPE_KEYS
@@ -115,7 +115,7 @@ def average(request: AverageRequest, report: ReportProgress) -> AverageDone:
         RnnlmError: a part is damaged or of another kind, the run's text has changed or can't be
             prepared, the device is missing, or the disk is full.
     """
-    from rnnlm_tui.engine.checkpoint import load_model, write_model
+    from rnnlm_tui.engine.checkpoint import load_model, read_json, write_model
     from rnnlm_tui.worker.build import set_up_torch
     from rnnlm_tui.worker.resuming import prepare_text
 
@@ -153,7 +153,7 @@ def average(request: AverageRequest, report: ReportProgress) -> AverageDone:
         Path(request.folder),
         manifest.step,
         lambda folder: write_model(
-            folder, model, newest, generation=_values(newest, "generation_config.json")
+            folder, model, newest, generation=read_json(newest, "generation_config.json")
         ),
         facts,
     )
@@ -169,25 +169,8 @@ def _loss(
     model: RecurrentLanguageModel, config: RunConfig, corpus: PreparedCorpus
 ) -> tuple[float, int]:
     """Loss on the whole validation set in nats per token, and its number of tokens."""
-    from rnnlm_tui.engine.batches import evaluation_batches
     from rnnlm_tui.engine.evaluate import evaluate
+    from rnnlm_tui.worker.build import split_batches
 
-    batches = evaluation_batches(
-        corpus.tokens("validation"),
-        corpus.offsets("validation"),
-        data_mode=config.training.data_mode,
-        context_length=config.training.context_length,
-        pad_id=corpus.pad_id,
-    )
-    score = evaluate(model, batches)
+    score = evaluate(model, split_batches(config, corpus, "validation"))
     return score.loss, score.tokens
-
-
-def _values(folder: Path, name: str) -> dict[str, object]:
-    """A JSON file of a checkpoint."""
-    path = folder / name
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} can't be read: {error}") from error
-    return values if isinstance(values, dict) else {}

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 
 from rnnlm_tui.corpus.corpus import PreparedCorpus
-from rnnlm_tui.engine.batches import Batches, SentenceBatches, StreamBatches
+from rnnlm_tui.engine.batches import (
+    Batch,
+    Batches,
+    SentenceBatches,
+    StreamBatches,
+    evaluation_batches,
+)
 from rnnlm_tui.engine.device import check_workspace, set_exactness, set_threads, use_device
 from rnnlm_tui.engine.model import ModelShape, RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.corpora import Split
 from rnnlm_tui.schema.estimates import Schedule, planned_warmup, total_steps
 
 
@@ -52,6 +61,20 @@ def build_batches(config: RunConfig, corpus: PreparedCorpus) -> Batches:
         corpus.pad_id,
         shuffle=training.shuffle,
         seed=training.seed,
+    )
+
+
+def split_batches(
+    config: RunConfig, corpus: PreparedCorpus, split: Split, most: int = 0
+) -> Iterator[Batch]:
+    """Evaluation batches of a split, or of its first `most` sentences (0: all)."""
+    return evaluation_batches(
+        corpus.tokens(split),
+        corpus.offsets(split),
+        data_mode=config.training.data_mode,
+        context_length=config.training.context_length,
+        pad_id=corpus.pad_id,
+        max_sentences=most,
     )
 
 

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import TypeVar
 
 from rnnlm_tui.corpus.codec import TextCodec
-from rnnlm_tui.engine.batches import evaluation_batches, evaluation_shape
+from rnnlm_tui.engine.batches import evaluation_shape
 from rnnlm_tui.engine.device import errors_explained, explained_aside, is_lost
 from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.errors import DeviceError, RnnlmError, StorageError
@@ -26,6 +26,7 @@ from rnnlm_tui.schema.metrics import (
 )
 from rnnlm_tui.schema.presets import fitting_prompts
 from rnnlm_tui.store.checkpoints import best_step
+from rnnlm_tui.worker.build import split_batches
 from rnnlm_tui.worker.checkpointing import Checkpointer
 from rnnlm_tui.worker.commands import StopRequested
 from rnnlm_tui.worker.generation import continue_prompt
@@ -188,14 +189,7 @@ class Evaluator:
 
     def _measure(self, split: Split, max_sentences: int) -> EvaluationRow:
         corpus, training = self._corpus, self._config.training
-        batches = evaluation_batches(
-            corpus.tokens(split),
-            corpus.offsets(split),
-            data_mode=training.data_mode,
-            context_length=training.context_length,
-            pad_id=corpus.pad_id,
-            max_sentences=max_sentences,
-        )
+        batches = split_batches(self._config, corpus, split, max_sentences)
         shape = evaluation_shape(training.data_mode, training.context_length - 1)
         with errors_explained("an evaluation", shape):
             score = evaluate(

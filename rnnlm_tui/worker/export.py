@@ -78,17 +78,17 @@ def export(request: ExportRequest, report: Callable[[str], None]) -> ExportDone:
 
 
 def _write_hf(source: ExportedCheckpoint, tokenizer: AutoTokenizerFiles, folder: Path) -> None:
+    from rnnlm_tui.engine.checkpoint import GENERATION_NAME, read_json
     from rnnlm_tui.engine.huggingface import write_transformers_files
 
     tokenizer.write(folder)
-    settings = json.loads((source.path / "generation_config.json").read_text(encoding="utf-8"))
     write_transformers_files(
         folder,
         source.path,
         start_id=tokenizer.start_id,
         excluded=source.excluded,
         pad_id=source.codec.pad_id,
-        generation=settings,
+        generation=read_json(source.path, GENERATION_NAME),
     )
 
 

@@ -150,7 +150,7 @@ class TrainingRun:
             case "evaluate":
                 return {"text": self.evaluate()}
             case "sample":
-                return {"text": self.sample(command.prompt)}
+                return {"text": self.sample()}
             case "stop_after":
                 return {"text": self.stop_after(command.after)}
             case "set":
@@ -279,15 +279,11 @@ class TrainingRun:
         self._mark_reached = self._mark_reached or self._stop_mark == "evaluation"
         return losses
 
-    def sample(self, prompt: str | None) -> str:
-        """Continue `prompt`, or the configured prompts, one a line."""
+    def sample(self) -> str:
+        """Continue the configured prompts, one a line."""
         self._metrics.flush()
         try:
             with self._attempt.activity("sampling"):
-                if prompt is not None:
-                    row = self._evaluator.continue_prompt(prompt)
-                    self._event("sample", f"{counted(row.tokens, 'token')} after a prompt")
-                    return row.text
                 rows = self._evaluator.continue_prompts()
         except StopRequested:
             raise RunStateError("sampling interrupted by stop") from None

@@ -5,13 +5,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from traceback import clear_frames
 
 import torch
 
 from rnnlm_tui.engine.device import NO_PRIMITIVE, is_out_of_memory, uuid_of
 from rnnlm_tui.engine.memory import (
-    fitting_rows,
     free_main_memory,
     held_bytes,
     rehearse_evaluation,
@@ -115,19 +113,15 @@ class MemoryBudget:
             enter: called with the phase that begins.
 
         Raises:
-            DeviceError: out of memory, with the shapes and a batch size that was tried and fits.
+            DeviceError: out of memory, with the shapes and a batch size that should fit.
         """
         enter("rehearsing")
         try:
             seconds = rehearse_step(trainer)
         except DeviceError as error:
-            # The frames keep the failed step's tensors alive.
-            clear_frames(error.__cause__.__traceback__ if error.__cause__ else None)
-            batch = fitting_rows(trainer)
-            if batch is None and str(error.__cause__) == NO_PRIMITIVE:
-                # Fails at any size, so memory isn't the cause.
-                raise RuntimeError(NO_PRIMITIVE) from error
-            raise self._in_full(error, trainer.step, batch, "was tried and fits") from error
+            if str(error.__cause__) == NO_PRIMITIVE and self.needed <= self.available():
+                raise RuntimeError(NO_PRIMITIVE) from error  # memory isn't the cause
+            raise self.explained(error, trainer.step) from error
         enter("evaluating")
         try:
             rehearse_evaluation(trainer)
@@ -146,13 +140,10 @@ class MemoryBudget:
             return error
         # The full batch worked before, whatever the estimate says.
         half = self._config.training.batch_size // 2
-        batch = min(self._fitting_batch() or half, half) or None
-        return self._in_full(error, step, batch, "should fit")
+        return self._in_full(error, step, min(self._fitting_batch() or half, half) or None)
 
-    def _in_full(
-        self, error: DeviceError, step: int, batch: int | None, fits: str = ""
-    ) -> DeviceError:
-        hint = _remedy(batch, fits)
+    def _in_full(self, error: DeviceError, step: int, batch: int | None) -> DeviceError:
+        hint = _remedy(batch)
         if step:
             change = "" if batch is None else f" --set training.batch_size={batch}"
             hint = (
@@ -191,7 +182,7 @@ class MemoryBudget:
         )
 
 
-def _remedy(batch: int | None, fits: str = "should fit") -> str:
+def _remedy(batch: int | None) -> str:
     if batch is None:
         return "a smaller model.hidden_size, model.num_layers or tokenizer.vocab_size needs less"
-    return f"training.batch_size = {batch:,} {fits}"
+    return f"training.batch_size = {batch:,} should fit"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import torch
 
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
-from rnnlm_tui.engine.checkpoint import GENERATION_NAME, load_model
+from rnnlm_tui.engine.checkpoint import GENERATION_NAME, load_model, read_json
 from rnnlm_tui.engine.device import use_device
 from rnnlm_tui.engine.generation import lay_out_weights
 from rnnlm_tui.engine.model import RecurrentLanguageModel
@@ -21,14 +20,14 @@ from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.store.manifest import MANIFEST_NAME, verify_checkpoint
 from rnnlm_tui.store.paths import SNAPSHOTS_NAME
 from rnnlm_tui.store.states import state_shape
+from rnnlm_tui.system.files import Stamp, stamp
 from rnnlm_tui.worker.checkpointing import CONTEXT_LENGTH_KEY, DATA_MODE_KEY
 
 KEPT_MODELS = 4
 """Checkpoints that stay loaded: as many as can be compared side by side."""
 
-ModelKey = tuple[str, int]
-"""Path of a checkpoint and when its manifest was written: two checkpoints may have the same path in
-turn."""
+ModelKey = tuple[str, Stamp]
+"""Path of a checkpoint and its manifest's stamp: two checkpoints may have the same path in turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +95,9 @@ class ModelCache:
             DeviceError: this machine has no such device.
         """
         path = Path(checkpoint)
-        key = (checkpoint, written_at(path / MANIFEST_NAME))
+        key = (checkpoint, stamp(path / MANIFEST_NAME))
         is_snapshot = path.parent.name == SNAPSHOTS_NAME
-        if is_snapshot and not key[1]:
+        if is_snapshot and key[1] == stamp(""):
             key = next((other for other in self._loaded if other[0] == checkpoint), key)
             if key not in self._loaded:
                 raise CheckpointError(
@@ -138,22 +137,10 @@ class ModelCache:
             torch.cuda.empty_cache()
 
 
-def written_at(path: Path) -> int:
-    """Distinguishes two files that had the same name in turn; 0 if it is missing."""
-    try:
-        return path.stat().st_mtime_ns
-    except OSError:
-        return 0
-
-
 def read_data_mode(path: Path) -> tuple[DataMode, int | None]:
     """The data mode and, for sentences, their longest length."""
-    file = path / GENERATION_NAME
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{file} can't be read: {error}") from error
-    if not isinstance(values, dict) or values.get(DATA_MODE_KEY, "stream") != "sentences":
+    values = read_json(path, GENERATION_NAME)
+    if values.get(DATA_MODE_KEY, "stream") != "sentences":
         return "stream", None
     length = values.get(CONTEXT_LENGTH_KEY)
     return "sentences", length if isinstance(length, int) and length > 0 else None

@@ -78,19 +78,23 @@ def measure(
     """
     import torch
 
-    from rnnlm_tui.engine.batches import evaluation_batches
     from rnnlm_tui.engine.device import describe, wait
     from rnnlm_tui.engine.evaluate import evaluate
     from rnnlm_tui.engine.memory import held_bytes, peak_bytes, reset_peak
-    from rnnlm_tui.worker.build import build_batches, build_model, build_trainer, set_up_torch
+    from rnnlm_tui.worker.build import (
+        build_batches,
+        build_model,
+        build_trainer,
+        set_up_torch,
+        split_batches,
+    )
 
-    training = config.training
     device = set_up_torch(config)
     reset_peak(device)
     process = held_bytes(device)
     model = build_model(config, corpus).to(device)
     trainer = build_trainer(config, model, build_batches(config, corpus))
-    torch.manual_seed(training.seed)
+    torch.manual_seed(config.training.seed)
     for done in range(warm_up):
         report("warm-up", done, warm_up)
         float(trainer.train_step().loss)
@@ -102,15 +106,8 @@ def measure(
     wait(device)
     seconds, work = time.perf_counter() - began, time.process_time() - worked
     tokens = trainer.tokens_seen - tokens
-    validation = evaluation_batches(
-        corpus.tokens("validation"),
-        corpus.offsets("validation"),
-        data_mode=training.data_mode,
-        context_length=training.context_length,
-        pad_id=corpus.pad_id,
-        max_sentences=config.evaluation.max_sentences,
-    )
-    evaluate(model, islice(iter(validation), EVALUATED_BATCHES))
+    validation = split_batches(config, corpus, "validation", config.evaluation.max_sentences)
+    evaluate(model, islice(validation, EVALUATED_BATCHES))
     report("steps", steps, steps)
     return Calibration(
         host=host_name(),

@@ -21,7 +21,8 @@ from rnnlm_tui.schema.sampling import (
     SampleRequest,
     StatesRequest,
 )
-from rnnlm_tui.worker.models import LoadedModel, ModelKey, written_at
+from rnnlm_tui.system.files import Stamp, stamp
+from rnnlm_tui.worker.models import LoadedModel, ModelKey
 from rnnlm_tui.worker.states import load_state
 
 KEPT_STATES, KEPT_TRACES = 32, 8
@@ -40,8 +41,8 @@ TextRequest = (
     | ReachRequest
     | KeepStateRequest
 )
-_StateKey = tuple[str, int]
-"""A kept state's path and when it was written."""
+_StateKey = tuple[str, Stamp]
+"""A kept state's path and its stamp."""
 _TextKey = tuple[ModelKey, _StateKey, tuple[int, ...]]
 
 
@@ -139,10 +140,10 @@ class TextReader:
             TokenizerError: the prompt is empty, and there is nothing else to start from.
             StorageError: the state's file can't be read.
         """
-        start, key = None, ("", 0)
+        start, key = None, ("", stamp(""))
         if request.state:
             path = Path(request.state)
-            start, key = load_state(path, loaded), (request.state, written_at(path))
+            start, key = load_state(path, loaded), (request.state, stamp(path))
         check_ids(loaded.model, request.ids)
         prompt_ids = own = loaded.codec.continuation_ids(request.prompt)
         if start is None:

@@ -61,7 +61,7 @@ def main() -> None:
                     ok=not refused,
                     error="the disk is full" if refused else "",
                     hint="free some",
-                    text=command.prompt or "",
+                    text="We must\nfight",
                 )
             )
         server.retire()

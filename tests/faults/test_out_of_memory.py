@@ -108,7 +108,7 @@ def test_a_step_that_memory_cannot_hold_is_refused_before_the_first_with_a_batch
         r" estimated, [\d.]+ GiB available\)",
         message,
     )
-    fits = re.search(r"training.batch_size = ([\d,]+) was tried and fits", hint)
+    fits = re.search(r"training.batch_size = ([\d,]+) should fit", hint)
     assert fits is not None, hint
     # reported before it was tried
     assert any("needs an estimated" in words for _, words in notes(run))

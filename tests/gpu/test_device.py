@@ -13,7 +13,6 @@ from torch import nn
 from rnnlm_tui.engine.device import (
     is_lost,
     is_out_of_memory,
-    release_cache,
     use_device,
     uuid_of,
 )
@@ -62,12 +61,12 @@ def test_out_of_memory_is_recognized_and_the_cache_returned() -> None:
     assert not is_lost(caught.value)
     del caught
     gc.collect()  # what earlier tests left would be freed at any moment
-    release_cache(DEVICE)
+    torch.cuda.empty_cache()
     before = torch.cuda.memory_reserved(DEVICE)
     held = torch.empty(2**28, dtype=torch.uint8, device=DEVICE)
     del held
     assert torch.cuda.memory_reserved(DEVICE) >= before + 2**28
-    release_cache(DEVICE)
+    torch.cuda.empty_cache()
     assert torch.cuda.memory_reserved(DEVICE) == before
 
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.device import (
-    release_cache,
     set_threads,
     use_device,
     wait,
@@ -149,7 +148,7 @@ def test_memory_is_the_estimated_one(
     }
     config = parse_config(merge(shape.config, changes))
     gc.collect()  # what earlier tests left
-    release_cache(DEVICE)
+    torch.cuda.empty_cache()
     reset_peak(DEVICE)
     trainer = trainer_of(tmp_path, config, shape.vocab_size)
     for _ in range(WARM_UPS):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rnnlm_tui.client import control
 from rnnlm_tui.client.control import launch, resume, send
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import InputError, RunStateError, WorkerError
@@ -26,7 +27,7 @@ def ended(run: RunDirectory, kind: EventKind, host: str | None = None) -> None:
 def test_send_returns_the_answer(run: RunDirectory) -> None:
     launch(run)
     assert send(run, "status").status == "running"
-    assert send(run, "sample", prompt="We must\nfight").text == "We must\nfight"
+    assert send(run, "sample").text == "We must\nfight"
 
 
 def test_a_rejected_command_is_an_error_with_its_hint(run: RunDirectory) -> None:
@@ -42,10 +43,13 @@ def test_a_worker_that_dies_during_a_command_is_reported(run: RunDirectory) -> N
         send(run, "evaluate")
 
 
-def test_waiting_for_an_answer_times_out(run: RunDirectory) -> None:
+def test_waiting_for_an_answer_times_out(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "ANSWER_SECONDS_OTHERWISE", 0.2)
     launch(run)
     with pytest.raises(WorkerError, match=r"did not answer snapshot within 0 s"):
-        send(run, "snapshot", timeout=0.2)
+        send(run, "snapshot")
 
 
 @pytest.mark.parametrize(
@@ -68,9 +72,9 @@ def test_a_run_without_a_worker_is_reported_with_its_status(
     assert caught.value.hint == hint
 
 
-def test_a_prompt_too_long_for_a_line_is_refused(run: RunDirectory) -> None:
+def test_values_too_long_for_a_line_are_refused(run: RunDirectory) -> None:
     with pytest.raises(InputError, match="longer than 65,536 bytes"):
-        send(run, "sample", prompt="\x01" * 20_000)
+        send(run, "set", changes={"evaluation.prompts": ["\x01" * 20_000]})
 
 
 def test_a_run_is_resumed_by_a_command_or_a_new_attempt(run: RunDirectory) -> None:

@@ -72,7 +72,7 @@ def ask(commands: CommandHandler, verb: Verb, **arguments: object) -> CommandRes
 def test_a_command_is_recorded_before_it_is_answered(journal: Journal) -> None:
     commands = CommandHandler(Run(), journal)
     recorded: list[int] = []
-    command = Command(id="a", verb="sample", prompt="We")
+    command = Command(id="a", verb="sample")
     commands.handle(PendingCommand(command, lambda result: recorded.append(len(journal.rows))))
     assert recorded == [1]
     assert journal.rows[0][1].text == "and so on"
