@@ -40,7 +40,7 @@ from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.corpora import find_corpus, list_corpora
 from rnnlm_tui.store.paths import corpora_dir
-from rnnlm_tui.system.files import storage_errors, text_of
+from rnnlm_tui.system.files import folder_bytes, storage_errors, text_of
 from rnnlm_tui.system.locks import folder_lock, staging
 
 _SHOWN_RUNS = 8
@@ -91,7 +91,7 @@ def stored_corpora() -> list[StoredCorpus]:
                 path,
                 manifest.folder,
                 manifest.corpus.source,
-                _size(path),
+                folder_bytes(path),
                 manifest,
                 tuple(user.run for user in mine),
                 tuple(user.run for user in mine if user.status in _NEEDING),
@@ -188,20 +188,13 @@ def _unfinished() -> list[StoredCorpus]:
             path,
             path.name.removeprefix(UNFINISHED_PREFIX),
             text_of(path / UNFINISHED_NAME),
-            _size(path),
+            folder_bytes(path),
             None,
             preparing=is_held(path),
         )
         for path in folders
         if path.is_dir()
     ]
-
-
-def _size(folder: Path) -> int:
-    try:
-        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    except OSError:
-        return 0  # the folder was removed meanwhile
 
 
 @dataclass(frozen=True, slots=True)

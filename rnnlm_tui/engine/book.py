@@ -10,6 +10,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -86,6 +87,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             " isn't, or it is cut off",
             hint="copy or download it again; a plain pickle can run code and is never opened",
         )
+    # what isn't valid is refused by torch
+    with suppress(zipfile.BadZipFile, NotImplementedError, ValueError), zipfile.ZipFile(path) as it:
+        if sum(part.file_size for part in it.infolist()) > path.stat().st_size:
+            raise CheckpointError(f"{path} is damaged: what it unpacks to is larger than the file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -8,7 +8,6 @@ the run's disk has no space for the next checkpoint.
 from __future__ import annotations
 
 import math
-import os
 import re
 import secrets
 import shutil
@@ -31,6 +30,7 @@ from rnnlm_tui.store.retention import why_kept
 from rnnlm_tui.store.runs import DELETION, lock_run, move_in_place, shown_name, trashed_paths
 from rnnlm_tui.system.files import (
     TEMPORARY_PREFIX,
+    folder_bytes,
     folders_named,
     fsync_directory,
     make_private_directory,
@@ -96,7 +96,7 @@ def list_trash(run: RunDirectory | None = None) -> list[Trashed]:
     else:
         place = trash_path(run)
         folders = [] if place.is_symlink() else folders_named(place, _CHECKPOINT)
-    found = [Trashed(path, _bytes(path), run) for path in folders]
+    found = [Trashed(path, folder_bytes(path), run) for path in folders]
     return sorted(found, key=lambda one: (-one.deleted, one.group, one.path.name))
 
 
@@ -145,7 +145,7 @@ def delete_run(run: RunDirectory) -> Trashed:
             run.path.rename(target)
             fsync_directory(runs_dir())
             fsync_directory(trash_dir())
-        return Trashed(target, _bytes(target))
+        return Trashed(target, folder_bytes(target))
 
 
 def delete_checkpoints(
@@ -264,7 +264,7 @@ def _delete(run: RunDirectory, step: int, deletion: str) -> Trashed:
         source.rename(target)
         fsync_directory(source.parent)
         fsync_directory(target.parent)
-    return Trashed(target, _bytes(target), run)
+    return Trashed(target, folder_bytes(target), run)
 
 
 def _purge(trashed: Trashed) -> int:
@@ -295,13 +295,3 @@ def _check_there(trashed: Trashed) -> None:
             f"{trashed.name} is no longer in the trash: {path}",
             hint=f"`rnnlm-tui {words}` lists what is",
         )
-
-
-def _bytes(folder: Path) -> int:
-    """Size of all files in a folder tree; unreadable ones are skipped."""
-    size = 0
-    for parent, _, files in os.walk(folder):
-        for name in files:
-            with suppress(OSError):
-                size += os.lstat(os.path.join(parent, name)).st_size  # noqa: PTH118 (thousands of files: a Path for each would cost more than lstat)
-    return size

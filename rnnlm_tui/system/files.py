@@ -234,6 +234,16 @@ def entries_named(place: Path, name: re.Pattern[str]) -> list[os.DirEntry[str]]:
             return []
 
 
+def folder_bytes(folder: Path) -> int:
+    """Size of all files in a folder tree; unreadable ones are skipped."""
+    size = 0
+    for parent, _, files in os.walk(folder):
+        for name in files:
+            with suppress(OSError):
+                size += os.lstat(os.path.join(parent, name)).st_size  # noqa: PTH118 (thousands of files: a Path for each would cost more than lstat)
+    return size
+
+
 def remove(path: Path) -> None:
     """Remove a file or link, or a folder with all its files; nothing happens if it is gone.
 

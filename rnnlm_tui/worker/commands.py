@@ -198,8 +198,7 @@ class StopRequested(Exception):  # noqa: N818 - not an error: it was requested
 class Inbox:
     """A queue that the control and signal threads fill and the training thread empties."""
 
-    def __init__(self, *, forget_seconds: float = FORGET_SECONDS) -> None:
-        self._forget_seconds = forget_seconds
+    def __init__(self) -> None:
         self._queue: SimpleQueue[PendingCommand] = SimpleQueue()
         self._signals: socket.socket | None = None  # kept open: the interpreter writes into it
         self._exits_until = -math.inf  # monotonic time; until then a stop signal exits at once
@@ -301,7 +300,7 @@ class Inbox:
         """If a full disk refused the stop, training may go on for days: a much later signal is a
         first one again."""
         if not result.ok:
-            self._exits_until = time.monotonic() + self._forget_seconds
+            self._exits_until = time.monotonic() + FORGET_SECONDS
 
 
 def _left_to_the_thread(_number: int, _frame: FrameType | None) -> None:

@@ -20,10 +20,9 @@ from torch import Tensor
 
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.engine.book import plain_logits, read_state_dict
-from rnnlm_tui.engine.checkpoint import load_model
 from rnnlm_tui.engine.generation import Generation, read_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
-from rnnlm_tui.errors import CheckpointError, WorkerError
+from rnnlm_tui.errors import WorkerError
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.exports import (
     BOOK_NAME,
@@ -33,10 +32,10 @@ from rnnlm_tui.schema.exports import (
     ExportFormat,
     ExportRequest,
 )
-from rnnlm_tui.store.manifest import Manifest, verify_checkpoint
+from rnnlm_tui.store.manifest import Manifest
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.processes import dependent_environment
-from rnnlm_tui.worker.models import read_data_mode
+from rnnlm_tui.worker.models import load_verified, read_data_mode
 
 CHECKER = Path(__file__).with_name("check_transformers.py")
 
@@ -78,13 +77,7 @@ def load_source(request: ExportRequest) -> ExportedCheckpoint:
         CheckpointError: it is damaged, missing or of the wrong kind.
     """
     path, run = Path(request.checkpoint), RunDirectory(Path(request.run))
-    manifest = verify_checkpoint(path)
-    model, codec = load_model(path), TextCodec(path)
-    if codec.vocab_size != model.vocab_size:
-        raise CheckpointError(
-            f"{path} has a tokenizer with {codec.vocab_size:,} types for a model with"
-            f" {model.vocab_size:,}"
-        )
+    manifest, model, codec = load_verified(path)
     after_end = read_data_mode(path)[0] == "stream"
     excluded = codec.excluded_ids(run.read_config().sampling.unknown)
     drawn = torch.Generator().manual_seed(1)  # any tokens do for a comparison

@@ -17,7 +17,7 @@ from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.errors import CheckpointError, DeviceError
 from rnnlm_tui.schema.config import DataMode
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.store.manifest import MANIFEST_NAME, verify_checkpoint
+from rnnlm_tui.store.manifest import MANIFEST_NAME, Manifest, verify_checkpoint
 from rnnlm_tui.store.paths import SNAPSHOTS_NAME
 from rnnlm_tui.store.states import state_shape
 from rnnlm_tui.system.files import Stamp, stamp
@@ -107,15 +107,9 @@ class ModelCache:
         if key in self._loaded:
             self._loaded.move_to_end(key)
             return self._loaded[key]
-        manifest = verify_checkpoint(path)
         while len(self._loaded) >= KEPT_MODELS:
             self._loaded.popitem(last=False)
-        model, codec = load_model(path, self.device), TextCodec(path)
-        if codec.vocab_size != model.vocab_size:
-            raise CheckpointError(
-                f"{path} has a tokenizer with {counted(codec.vocab_size, 'type')} for a"
-                f" model with {model.vocab_size:,}"
-            )
+        manifest, model, codec = load_verified(path, self.device)
         lay_out_weights(model)
         data_mode, context_length = read_data_mode(path)
         loaded = LoadedModel(
@@ -135,6 +129,24 @@ class ModelCache:
         self._loaded.clear()
         if self._device is not None and self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def load_verified(
+    path: Path, device: torch.device | str = "cpu"
+) -> tuple[Manifest, RecurrentLanguageModel, TextCodec]:
+    """Verify a checkpoint, and load it.
+
+    Raises:
+        CheckpointError: it is damaged, missing or of the wrong kind.
+    """
+    manifest = verify_checkpoint(path)
+    model, codec = load_model(path, device), TextCodec(path)
+    if codec.vocab_size != model.vocab_size:
+        raise CheckpointError(
+            f"{path} has a tokenizer with {counted(codec.vocab_size, 'type')} for a model with"
+            f" {model.vocab_size:,}"
+        )
+    return manifest, model, codec
 
 
 def read_data_mode(path: Path) -> tuple[DataMode, int | None]:

@@ -27,8 +27,9 @@ def ended(code: str, *arguments: object) -> tuple[int, list[str]]:
 REFUSED = """
 import os, signal, sys
 from rnnlm_tui.schema.protocol import CommandResult
-from rnnlm_tui.worker.commands import Inbox
-inbox = Inbox(**({} if sys.argv[1] == "soon" else {"forget_seconds": 0.0}))
+from rnnlm_tui.worker import commands
+commands.FORGET_SECONDS *= sys.argv[1] == "soon"
+inbox = commands.Inbox()
 inbox.listen_to_signals()
 for ok in (False, True):
     os.kill(os.getpid(), signal.SIGTERM)

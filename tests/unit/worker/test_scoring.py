@@ -89,7 +89,7 @@ def loaded_for(
         pad_id=corpus.pad_id,
     )
     return LoadedModel(
-        key=(str(corpus.path), 0),
+        key=(str(corpus.path), (0, 0, 0)),
         model=model.eval(),
         codec=TextCodec(corpus.path),
         step=1,
