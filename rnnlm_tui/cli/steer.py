@@ -9,7 +9,7 @@ from rnnlm_tui import client
 from rnnlm_tui.cli.options import JsonOption, RunArgument, arg, check_exclusive, opt
 from rnnlm_tui.cli.output import act_on_each, line, note, print_json, table
 from rnnlm_tui.cli.summaries import STOPS
-from rnnlm_tui.errors import ConfigError, InputError, Problem
+from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import counted, scientific
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.store.runs import find_run
@@ -26,8 +26,6 @@ FIGURES = ("status", "step", "max_steps", "stop_after", "requests")
 """The figures of a run's summary that JSON has beside its settings."""
 CHANGE = ("number", "step", "time", "who", "undoes", "settings")
 """The fields of a change in JSON."""
-CLEARABLE = "training.max_steps"
-"""The only key whose value may be cleared: then the epochs decide."""
 
 
 def complete_settable() -> list[str]:
@@ -162,30 +160,16 @@ def _list(run: RunDirectory, *, json: bool) -> None:
 
 
 def parse_settings(assignments: list[str]) -> dict[str, JsonValue]:
-    """Parse changes for a run that trains; an empty value clears `training.max_steps`.
+    """Parse changes for a run that trains.
 
     Raises:
-        ConfigError: every assignment that is malformed, has no value, or is to a fixed field.
+        ConfigError: every assignment to a fixed or unknown field, or every malformed one.
     """
     from rnnlm_tui.schema.steering import check_keys
-    from rnnlm_tui.schema.validation import parse_value
+    from rnnlm_tui.schema.validation import parse_assignments
 
-    changes: dict[str, JsonValue] = {}
-    problems: list[Problem] = []
-    for assignment in assignments:
-        path, equals, text = (part.strip() for part in assignment.partition("="))
-        if not equals or (not text and path != CLEARABLE):
-            problems.append(Problem(path, "has no value", "write it as key=value"))
-            continue
-        try:
-            check_keys([path])
-        except ConfigError as error:
-            problems += error.problems
-        else:
-            changes[path] = cast("JsonValue", parse_value(path, text))
-    if problems:
-        raise ConfigError(problems)
-    return changes
+    check_keys(assignment.partition("=")[0].strip() for assignment in assignments)
+    return cast("dict[str, JsonValue]", parse_assignments(assignments))
 
 
 def plan_stops(names: list[str], mark: StopMark | None, *, json: bool) -> None:

@@ -67,7 +67,7 @@ def test_a_frame_has_the_dashboards_figures_and_fits_its_width() -> None:
         (curve,) = [line for line in lines if line.startswith(" curve")]
         assert curve[-1].isdigit(), "it ends with the last value"
     text = "\n".join(frame_lines(now, Eta(24.0, 3.0), 119))
-    figures = ["plain-otter  ● running", "3,751 / 4,754", "24 s left ±3", "3,700: The state"]
+    figures = ["plain-otter ● running", "3,751 / 4,754", "24 s left ±3", "3,700: The state"]
     for figure in (*figures, "tok/s", "val ppl", "machine", "GPU", "sample"):
         assert figure in text
 
@@ -162,9 +162,9 @@ def test_one_frame_of_a_finished_run_and_of_a_draft(verb: Verbs) -> None:
     trained_run()
     create_run(RunConfig(), "plain-otter")
     out = verb("show brisk --once").out
-    assert "brisk-heron  ✓ finished" in out
+    assert "brisk-heron ✓ finished" in out
     assert "saved   best 2, last 3, 2 kept" in out
-    assert "plain-otter  o draft" in verb("show plain --once --ascii").out
+    assert "plain-otter o draft" in verb("show plain --once --ascii").out
     assert verb.json("show brisk --once")["run"] == "brisk-heron"
     assert verb.json("show brisk --watch")["status"] == "finished"
 
