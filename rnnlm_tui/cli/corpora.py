@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnnlm_tui.cli.options import JsonOption, YesOption, arg, check_exclusive, opt
-from rnnlm_tui.cli.output import line, note, print_json, table
+from rnnlm_tui.cli.output import line, print_json, table
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import disk, first_of
 
@@ -97,7 +97,7 @@ def corpus_remove(
     A corpus that a run needs (one that trains or can be resumed) is not removed. Your text files
     are not touched: a new run prepares the corpus again.
     """
-    from rnnlm_tui.cli.manage import confirmed
+    from rnnlm_tui.cli.manage import check_agreed
     from rnnlm_tui.client.corpora import (
         check_unneeded,
         choose_corpora,
@@ -115,11 +115,8 @@ def corpus_remove(
     )
     check_unneeded(found)
     if found and not dry_run:
-        if not yes and not confirmed(
-            f"remove {_named(found)}, {disk(sum(one.bytes for one in found))}?", "corpus remove"
-        ):
-            note("nothing was removed")
-            raise typer.Exit(1)
+        question = f"remove {_named(found)}, {disk(sum(one.bytes for one in found))}?"
+        check_agreed(question, "corpus remove", yes=yes, otherwise="nothing was removed")
         found = remove_corpora(found)
     size = sum(one.bytes for one in found)
     if json:
