@@ -23,7 +23,6 @@ from rnnlm_tui.client.checkpoints import (
 )
 from rnnlm_tui.errors import RunStateError
 from rnnlm_tui.schema.formatting import age, change, counted, disk, figure, short
-from rnnlm_tui.store.runs import find_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,22 +53,18 @@ def checkpoints(
 
     Marked are the best, the last, pinned and damaged ones; `verify` reads all of their bytes.
     """
-    directory = find_run(run)
-    items = list_run(directory)
+    items = list_run(run)
     if sort:
         key, descending = checkpoint_key(sort)
         items = list(sorted_checkpoints(items, key, backwards=descending == rises(key)))
     if reverse:
         items.reverse()
     if json:
-        print_json([_as_json(item, directory) for item in items])
+        print_json([_as_json(item, run) for item in items])
     elif items:
         write_table(items)
     else:
-        line(
-            f"{directory.name} has no checkpoints yet: `rnnlm-tui checkpoint {directory.name}`"
-            " saves one now"
-        )
+        line(f"{run.name} has no checkpoints yet: `rnnlm-tui checkpoint {run.name}` saves one now")
 
 
 HEADS = ("step", "epoch", "tokens", "val ppl", "Δ best", "train", "size", "age", "mark", "note")
@@ -128,25 +123,24 @@ def prune(
     The best, the pinned and the newest two valid ones are always kept. Deleted checkpoints go to
     the run's trash for a week: `restore` returns them.
     """
-    directory = find_run(run)
-    plan = store.retention.plan_prune(directory, keep_last, keep_every)
+    plan = store.retention.plan_prune(run, keep_last, keep_every)
     goes = [entry.step for entry in plan.goes]
     count = counted(len(goes), "checkpoint")
     if not json:
-        items = [item for item in list_run(directory) if item.row.step in goes]
+        items = [item for item in list_run(run) if item.row.step in goes]
         if items:
             write_table(items)
         kept = "; ".join(f"{step:,} ({why})" for step, why in sorted(plan.kept.items()))
         line(f"deletes {count}, {disk(plan.bytes)}; keeps {kept}" if goes else "nothing to delete")
-    question = f"delete {count} of {directory.name}, {disk(plan.bytes)}?"
+    question = f"delete {count} of {run.name}, {disk(plan.bytes)}?"
     check_agreed(question, "prune deletes checkpoints", yes=yes or dry_run or not goes)
-    done, spared = ([], {}) if dry_run else store.trash.delete_checkpoints(directory, goes)
+    done, spared = ([], {}) if dry_run else store.trash.delete_checkpoints(run, goes)
     count, size = counted(len(done), "checkpoint"), disk(sum(one.bytes for one in done))
     freed = store.trash.purge(done) if purge else 0
     if json:
         print_json(
             {
-                "run": directory.name,
+                "run": run.name,
                 "deletes": goes,
                 "bytes": plan.bytes,
                 "keeps": dict(sorted({**plan.kept, **spared}.items())),
@@ -159,10 +153,10 @@ def prune(
     elif done:
         line(
             f"{count} moved to the trash for {store.trash.KEPT_DAYS} days: `rnnlm-tui restore"
-            f" {directory.name}@all` restores them, `rnnlm-tui purge {directory.name}@all` frees"
+            f" {run.name}@all` restores them, `rnnlm-tui purge {run.name}@all` frees"
             f" {size} now"
         )
     for step, why in spared.items():
-        output.note(f"{directory.name}@{step} was not deleted: {why}")
+        output.note(f"{run.name}@{step} was not deleted: {why}")
     if spared:
         raise typer.Exit(RunStateError.exit_code)

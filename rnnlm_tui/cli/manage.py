@@ -27,7 +27,7 @@ from rnnlm_tui.store.labels import (
     note_checkpoint,
     pin_checkpoint,
 )
-from rnnlm_tui.store.runs import find_run, rename_run
+from rnnlm_tui.store.runs import rename_run
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -77,20 +77,20 @@ def tag(
 
     Without tags, print the current ones.
     """
-    directory, words = find_run(run), tags or ()
-    before = labels = usable_labels(directory)
+    words = tags or ()
+    before = labels = usable_labels(run)
     if words:
         labels = change_labels(
-            directory, lambda found: replace(found, tags=edited_tags(words, found.tags))
+            run, lambda found: replace(found, tags=edited_tags(words, found.tags))
         )
     if json:
         changed = labels.tags != before.tags
-        print_json({"run": directory.name, "tags": labels.tags, "changed": changed})
+        print_json({"run": run.name, "tags": labels.tags, "changed": changed})
         return
     removed = {word[1:] for word in words if word.startswith("-") and word != "-"}
     unknown = removed - {*before.tags, *(word.removeprefix("+") for word in words)}
     line(
-        f"{directory.name} has {'the tags ' + ' '.join(labels.tags) if labels.tags else 'no tags'}"
+        f"{run.name} has {'the tags ' + ' '.join(labels.tags) if labels.tags else 'no tags'}"
         + (f"; no such tag: {', '.join(sorted(unknown))}" if unknown else "")
     )
 
@@ -131,15 +131,14 @@ def rename(
     json: JsonOption = False,
 ) -> None:
     """Rename a run that isn't running."""
-    before = find_run(run)
-    usable_labels(before)
-    renamed = rename_run(before, name)
+    usable_labels(run)
+    renamed = rename_run(run, name)
     if json:
-        print_json({"run": renamed.name, "before": before.name, "path": renamed.path})
-    elif renamed == before:
-        line(f"already named {before.name}")
+        print_json({"run": renamed.name, "before": run.name, "path": renamed.path})
+    elif renamed == run:
+        line(f"already named {run.name}")
     else:
-        line(f"{before.name} renamed to {renamed.name}")
+        line(f"{run.name} renamed to {renamed.name}")
 
 
 def pin(addresses: AddressesArgument, json: JsonOption = False) -> None:

@@ -45,7 +45,6 @@ from rnnlm_tui.cli.summaries import (
 )
 from rnnlm_tui.schema.filters import best_perplexity, key_names
 from rnnlm_tui.schema.formatting import NOTHING, change, counted
-from rnnlm_tui.store.runs import find_run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,7 +57,7 @@ if TYPE_CHECKING:
 
 def open_run(run: RunArgument, screen: ScreenOptions = ScreenOptions()) -> None:
     """Open the app on a run."""
-    open_app(find_run(run), **asdict(screen))
+    open_app(run, **asdict(screen))
 
 
 def runs(
@@ -136,7 +135,6 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Show a run's figures, once or live."""
-    directory = find_run(run)
     check_exclusive(watch=watch, once=once)
     check_fps(fps)
     ascii_only = not has_block_characters() if ascii_only is None else ascii_only
@@ -144,17 +142,15 @@ def show(
         from rnnlm_tui.cli.watch import follow_run, watch_run
 
         raise typer.Exit(
-            follow_run(directory, json=True)
-            if json
-            else watch_run(directory, fps=fps, ascii_only=ascii_only)
+            follow_run(run, json=True) if json else watch_run(run, fps=fps, ascii_only=ascii_only)
         )
     if once and not json:
         from rnnlm_tui.cli.watch import print_frame
 
-        print_frame(directory, ascii_only=ascii_only)
+        print_frame(run, ascii_only=ascii_only)
         return
-    with reading_log(directory) as report:
-        summary = client.monitor.summarize(directory, report)
+    with reading_log(run) as report:
+        summary = client.monitor.summarize(run, report)
     if json:
         print_json(summary)
     else:
@@ -250,7 +246,7 @@ def compare(
     json: JsonOption = False,
 ) -> None:
     """Compare runs: settings that differ, final and best metrics."""
-    comparison = client.comparison.compare_runs([find_run(run) for run in runs])
+    comparison = client.comparison.compare_runs(runs)
     if json:
         print_json(_as_json(comparison))
         return

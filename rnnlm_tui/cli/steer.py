@@ -12,7 +12,6 @@ from rnnlm_tui.cli.summaries import STOPS
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import counted, scientific
 from rnnlm_tui.schema.status import LIVING
-from rnnlm_tui.store.runs import find_run
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -54,31 +53,30 @@ def change(
     checkpoint is saved before each change. Later attempts keep the changed values.
     """
     check_exclusive(undo=undo, KEY=bool(assignments))
-    directory = find_run(run)
     if undo:
-        result = client.control.send(directory, "undo")
+        result = client.control.send(run, "undo")
     elif assignments:
-        result = client.steering.steer(directory, parse_settings(assignments))
+        result = client.steering.steer(run, parse_settings(assignments))
     else:
-        _list(directory, json=json)
+        _list(run, json=json)
         return
     change = result.change
     if change is None:
         raise InputError("the worker changed nothing", hint="it may run another version")
     if json:
-        answer = {"run": directory.name, **change.model_dump(mode="json")}
+        answer = {"run": run.name, **change.model_dump(mode="json")}
         print_json({**answer, "checkpoint": result.checkpoint})
         return
-    first, state = change.step + 1, client.steering.read_steering(directory)
+    first, state = change.step + 1, client.steering.read_steering(run)
     for one in change.settings:
-        what = f"{directory.name}: {_setting_text(one)} from step {first:,}"
+        what = f"{run.name}: {_setting_text(one)} from step {first:,}"
         line(f"{what}{_consequence(state, one, first)}")
-    kept = kept_words(directory, change.step)
+    kept = kept_words(run, change.step)
     saved = f"saved before in {result.checkpoint}{kept}; " if result.checkpoint else ""
     if change.undoes:
         note(f"{saved}change {change.undoes} is undone")
     else:
-        note(f"{saved}`rnnlm-tui set {directory.name} --undo` undoes it")
+        note(f"{saved}`rnnlm-tui set {run.name} --undo` undoes it")
 
 
 def kept_words(run: RunDirectory, step: int) -> str:
@@ -172,7 +170,7 @@ def parse_settings(assignments: list[str]) -> dict[str, JsonValue]:
     return cast("dict[str, JsonValue]", parse_assignments(assignments))
 
 
-def plan_stops(names: list[str], mark: StopMark | None, *, json: bool) -> None:
+def plan_stops(runs: list[RunDirectory], mark: StopMark | None, *, json: bool) -> None:
     """Stop each run after this epoch or the next evaluation; None cancels that."""
 
     def act(run: RunDirectory) -> tuple[object, str]:
@@ -180,4 +178,4 @@ def plan_stops(names: list[str], mark: StopMark | None, *, json: bool) -> None:
         value = {"run": run.name, "stop_after": mark, "step": result.step, "text": result.text}
         return value, f"{run.name} {result.text}"
 
-    act_on_each([find_run(name) for name in names], act, json=json)
+    act_on_each(runs, act, json=json)
