@@ -60,7 +60,7 @@ VERBS: tuple[Verb, ...] = tuple(
             ("follow", "train", "Print a run's progress until it ends; Ctrl-C detaches."),
             ("metrics", "metrics", "Print metrics, or export them as files."),
             ("checkpoints", "checkpoints", "List a run's checkpoints, newest first."),
-            ("verify", "verify", "Check a run's checkpoints, byte by byte, and its logs."),
+            ("verify", "checkpoints", "Check a run's checkpoints, byte by byte, and its logs."),
         ),
         "Train": (
             ("train", "train", "Start a training run."),
@@ -91,7 +91,11 @@ VERBS: tuple[Verb, ...] = tuple(
             ("purge", "trash", "Permanently remove deleted runs or checkpoints; asks first."),
             ("average", "average", "Average the weights of checkpoints, and keep the result."),
             ("archive", "archive", "Copy a whole run into one file."),
-            ("unarchive", "archive", "Make a run of an archive, after checking all of it."),
+            (
+                "unarchive",
+                "archive",
+                "Make a run of an archive, after checking all of it.",
+            ),
             ("export", "export", "Write a checkpoint for transformers, ONNX or the book."),
             ("import", "export.import_model", "Make a run of the book's state dict (.pth)."),
         ),

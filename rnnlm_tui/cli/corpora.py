@@ -22,13 +22,11 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def complete_corpus(incomplete: str) -> list[str]:
-    """Complete the folder of a prepared corpus for the shell."""
+def complete_corpus() -> list[str]:
+    """List the folders of prepared corpora, for the shell."""
     from rnnlm_tui.store.corpora import list_corpora
 
-    return [
-        manifest.folder for manifest in list_corpora() if manifest.folder.startswith(incomplete)
-    ]
+    return [manifest.folder for manifest in list_corpora()]
 
 
 def corpus(context: typer.Context, json: JsonOption = False) -> None:
@@ -175,38 +173,28 @@ def _where(item: dict[str, object]) -> str:
     return f" ({disk(size)}{when})"
 
 
-def _news() -> dict[str, object]:
+_TITLES = {
+    "presidents": "57 spoken State of the Union addresses since 1961",
+    "elman": "generated number-agreement sentences with known entropy",
+    "news": "22 million news sentences, as used by the book",
+}
+
+
+def _built_in() -> list[dict[str, object]]:
     from rnnlm_tui.corpus.news import news_files, news_record
     from rnnlm_tui.store.paths import corpora_dir
 
     files, record = news_files(corpora_dir()), news_record(corpora_dir())
-    return {
-        "source": "news",
-        "title": "22 million news sentences, as used by the book",
+    news = {
         "available": files is not None,
         "needs": "" if files else "a network connection: the first run downloads it",
         "bytes": sum(path.stat().st_size for path in files) if files else None,
-        "fetched": None if record is None else record.fetched,
-        "url": None if record is None else record.url,
-        "sha256": None if record is None else record.sha256,
+        **{name: getattr(record, name, None) for name in ("fetched", "url", "sha256")},
     }
-
-
-def _built_in() -> list[dict[str, object]]:
+    here = {"available": True, "needs": ""}
     return [
-        {
-            "source": "presidents",
-            "title": "57 spoken State of the Union addresses since 1961",
-            "available": True,
-            "needs": "",
-        },
-        {
-            "source": "elman",
-            "title": "generated number-agreement sentences with known entropy",
-            "available": True,
-            "needs": "",
-        },
-        _news(),
+        {"source": source, "title": title, **(news if source == "news" else here)}
+        for source, title in _TITLES.items()
     ]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Callable, Iterable, MutableMapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -72,9 +73,10 @@ def weights_label(run: str, path: str) -> str:
     return f"{run}@{weights_name(path)}"
 
 
-def sampler_for(path: str, device: str) -> SamplerClient:
-    """Return a client for a folder of weights; with those of a running run that takes all cores,
-    its training goes first."""
+@asynccontextmanager
+async def sampler_for(path: str, device: str) -> AsyncIterator[SamplerClient]:
+    """Start a sampler for a folder of weights, and close it at the end; with those of a running run
+    that takes all cores, its training goes first."""
     from rnnlm_tui.cli.output import note
     from rnnlm_tui.system.machine import planned_device, usable_cores
 
@@ -86,7 +88,11 @@ def sampler_for(path: str, device: str) -> SamplerClient:
         yields = threads >= cores
     if warning := client.gpus.unused_gpu_warning(device, "computes"):
         note(f"warning: {warning}")
-    return client.sampler.SamplerClient(device=device, yields="always" if yields else "never")
+    sampler = client.sampler.SamplerClient(device=device, yields="always" if yields else "never")
+    try:
+        yield sampler
+    finally:
+        await sampler.close()
 
 
 def complete_run() -> list[str]:

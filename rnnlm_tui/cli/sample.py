@@ -300,13 +300,12 @@ def sample_requests(
 
 async def _generate_all(requests: Sequence[SampleRequest], report: Report, device: str) -> None:
     """Generate the samples batch after batch with one sampler, which loads the model once."""
-    client = sampler_for(requests[0].checkpoint, device)
-    try:
-        for request in requests:
-            await report.generate(client, request)
-    finally:
-        report.end_line()
-        await client.close()
+    async with sampler_for(requests[0].checkpoint, device) as sampler:
+        try:
+            for request in requests:
+                await report.generate(sampler, request)
+        finally:
+            report.end_line()
 
 
 class Report:
