@@ -125,8 +125,6 @@ VERBS: tuple[Verb, ...] = tuple(
     for row in rows
 )
 
-SIGNED_WORDS: frozenset[str] = frozenset({"tag", "note"})
-"""Verbs that take words starting with a minus."""
 FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(verb.family for verb in VERBS))
 
 
@@ -159,10 +157,6 @@ GUARANTEES: tuple[tuple[str, str], ...] = (
     ),
 )
 """Each guarantee by its name, in the order of the README."""
-
-VERBS_WITH_GUARANTEES = ("train", "resume")
-"""The verbs whose own help lists the guarantees too."""
-
 
 HELP = """Train, watch and sample recurrent language models in one terminal.
 
@@ -236,12 +230,7 @@ def command_of(verb: Verb) -> TyperCommand:
     """Build the typer command of a verb."""
     function = verb.load()
     holder = typer.Typer(rich_markup_mode=None, add_completion=False)
-    kind = TyperCommand
-    if verb.name in VERBS_WITH_GUARANTEES:
-        kind = CommandWithGuarantees
-    elif verb.name in SIGNED_WORDS:
-        kind = SignedWordsCommand
-    name = verb.name.rpartition(" ")[2]
+    name, kind = verb.name.rpartition(" ")[2], _KINDS.get(verb.name, TyperCommand)
     register = holder.command(name, cls=kind, help=function.__doc__, context_settings=SETTINGS)
     register(with_options(function))
     command = cast(TyperCommand, typer.main.get_command(holder))
@@ -302,6 +291,13 @@ class SignedWordsCommand(TyperCommand):
             known = [word for word in args if word in options or word.startswith("--")]
             args = [*known, "--", *(word for word in args if word not in known)]
         return super().parse_args(ctx, args)
+
+
+_KINDS: dict[str, type[TyperCommand]] = {
+    **dict.fromkeys(("train", "resume"), CommandWithGuarantees),
+    **dict.fromkeys(("tag", "note"), SignedWordsCommand),
+}
+"""Verbs whose command isn't plain."""
 
 
 class VerbGroup(TyperGroup):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnnlm_tui.cli.options import JsonOption, YesOption, arg, check_exclusive, opt
-from rnnlm_tui.cli.output import line, print_json, table
+from rnnlm_tui.cli.output import answer, line, print_json, table
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import disk, first_of
 
@@ -116,21 +116,17 @@ def corpus_remove(
         question = f"remove {_named(found)}, {disk(sum(one.bytes for one in found))}?"
         check_agreed(question, "corpus remove", yes=yes, otherwise="nothing was removed")
         found = remove_corpora(found)
-    size = sum(one.bytes for one in found)
-    if json:
-        removed = [
-            {"folder": one.name, "source": one.source, "bytes": one.bytes, "path": str(one.path)}
-            for one in found
-        ]
-        print_json(
-            {"would_remove" if dry_run else "removed": removed, "freed": 0 if dry_run else size}
-        )
-    elif not found:
-        line("no unused prepared corpora")
-    elif dry_run:
-        line(f"would remove {_named(found)}, {disk(size)}")
-    else:
-        line(f"removed {_named(found)}, {disk(size)} freed")
+    size, done = sum(one.bytes for one in found), "would remove" if dry_run else "removed"
+    items = [
+        {"folder": one.name, "source": one.source, "bytes": one.bytes, "path": str(one.path)}
+        for one in found
+    ]
+    words = f"{done} {_named(found)}, {disk(size)}{'' if dry_run else ' freed'}" if found else ""
+    answer(
+        {done.replace(" ", "_"): items, "freed": 0 if dry_run else size},
+        words or "no unused prepared corpora",
+        json=json,
+    )
 
 
 def _named(corpora: list[StoredCorpus]) -> str:

@@ -16,7 +16,7 @@ from rnnlm_tui.cli.options import (
     complete_address,
     split_address,
 )
-from rnnlm_tui.cli.output import act_on_each, encodable, line, print_json
+from rnnlm_tui.cli.output import act_on_each, answer, encodable
 from rnnlm_tui.errors import InputError, UnknownCheckpointError
 from rnnlm_tui.schema.formatting import safe
 from rnnlm_tui.store.addresses import checkpoint_step
@@ -83,15 +83,13 @@ def tag(
         labels = change_labels(
             run, lambda found: replace(found, tags=edited_tags(words, found.tags))
         )
-    if json:
-        changed = labels.tags != before.tags
-        print_json({"run": run.name, "tags": labels.tags, "changed": changed})
-        return
     removed = {word[1:] for word in words if word.startswith("-") and word != "-"}
     unknown = removed - {*before.tags, *(word.removeprefix("+") for word in words)}
-    line(
+    answer(
+        {"run": run.name, "tags": labels.tags, "changed": labels.tags != before.tags},
         f"{run.name} has {'the tags ' + ' '.join(labels.tags) if labels.tags else 'no tags'}"
-        + (f"; no such tag: {', '.join(sorted(unknown))}" if unknown else "")
+        + (f"; no such tag: {', '.join(sorted(unknown))}" if unknown else ""),
+        json=json,
     )
 
 
@@ -116,13 +114,10 @@ def note(
         found.note if step is None else found.notes.get(step, "") for found in (before, labels)
     )
     address = directory.name if step is None else f"{directory.name}@{step}"
-    if json:
-        at = {} if step is None else {"step": step}
-        print_json({"run": directory.name, **at, "note": new, "changed": new != old})
-    elif new:
-        line(f"{address}: {new}" if text else new)
-    else:
-        line(f"{address} has no note")
+    at = {} if step is None else {"step": step}
+    value = {"run": directory.name, **at, "note": new, "changed": new != old}
+    told = f"{address}: {new}" if text else new
+    answer(value, told if new else f"{address} has no note", json=json)
 
 
 def rename(
@@ -133,12 +128,9 @@ def rename(
     """Rename a run that isn't running."""
     usable_labels(run)
     renamed = rename_run(run, name)
-    if json:
-        print_json({"run": renamed.name, "before": run.name, "path": renamed.path})
-    elif renamed == run:
-        line(f"already named {run.name}")
-    else:
-        line(f"{run.name} renamed to {renamed.name}")
+    value = {"run": renamed.name, "before": run.name, "path": renamed.path}
+    same = f"already named {run.name}"
+    answer(value, same if renamed == run else f"{run.name} renamed to {renamed.name}", json=json)
 
 
 def pin(addresses: AddressesArgument, json: JsonOption = False) -> None:

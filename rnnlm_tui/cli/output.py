@@ -376,6 +376,14 @@ def facts(
         print(f"{painted(label, 'dim')}{' ' * (width - cells(label))}  {text}", flush=True)
 
 
+def answer(value: object, text: str, *, json: bool) -> None:
+    """Print a result as JSON, or as a sentence."""
+    if json:
+        print_json(value)
+    else:
+        line(text)
+
+
 def act_on_each(
     items: Iterable[ItemT], act: Callable[[ItemT], tuple[object, str]], *, json: bool
 ) -> None:

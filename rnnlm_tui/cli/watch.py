@@ -329,8 +329,7 @@ class FramePrinter(Printer):
 
 def _size(stream: TextIO) -> tuple[int, int]:
     """Return the terminal's columns, less one, and rows; large defaults without a terminal."""
-    try:
-        size = os.get_terminal_size(stream.fileno())
-    except (OSError, ValueError):
+    width = columns(stream) or 1
+    if width == 1:
         return FULL_WIDTH, 1_000
-    return (size.columns - 1, size.lines) if size.columns > 1 else (FULL_WIDTH, 1_000)
+    return width - 1, os.get_terminal_size(stream.fileno()).lines
