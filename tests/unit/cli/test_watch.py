@@ -26,8 +26,6 @@ from tests.tui.demo_run import HOUR, NOW, demo_run, readings, seen
 from tests.unit.cli.calls import Verbs
 from tests.unit.cli.test_runs import trained_run
 
-JOINED = ("❤\ufe0f", "👩\u200d👩\u200d👧", "👍🏽")
-
 
 class Terminal(io.StringIO):
     """A screen that interprets the few codes that frames use."""
@@ -121,8 +119,8 @@ def test_a_gpu_is_described_as_far_as_its_driver_reports_it(machine: str, text: 
         ("abc", 3, 3, "abc"),
         ("日本語", 6, 4, "日…"),
         ("e\u0301", 1, 1, "e\u0301"),
-        *((sign * 10, 20, 20, sign * 10) for sign in JOINED),
-        *((sign * 11, 22, 20, sign * 9 + "…") for sign in JOINED),
+        ("❤\ufe0f" * 11, 22, 20, "❤\ufe0f" * 9 + "…"),
+        ("👩\u200d👧" * 10, 20, 20, "👩\u200d👧" * 10),
     ],
 )
 def test_wide_and_joined_characters_are_measured_and_clipped_as_terminals_do(
