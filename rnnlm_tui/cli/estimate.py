@@ -14,7 +14,7 @@ from rnnlm_tui.cli.options import (
     opt,
     with_text,
 )
-from rnnlm_tui.cli.output import ProgressLine, facts, note, print_json
+from rnnlm_tui.cli.output import ProgressLine, facts, note, print_json, shortened
 from rnnlm_tui.errors import ConfigError, CorpusError
 from rnnlm_tui.schema.formatting import counted, disk, duration, figure, flops, percent, short
 
@@ -197,8 +197,8 @@ def _first_lines(text_start: Preview | None) -> list[tuple[str, str]]:
         return []
     visible = client.corpora.visible
     separator = "" if all(len(piece) == 1 for line in text_start.lines for piece in line) else "|"
-    lines = [separator.join(map(visible, line)) for line in text_start.lines[:SHOWN_LINES]]
-    lines = [line if len(line) <= SHOWN_CELLS else f"{line[: SHOWN_CELLS - 1]}…" for line in lines]
+    rows = [separator.join(map(visible, line)) for line in text_start.lines[:SHOWN_LINES]]
+    lines = [shortened(row, SHOWN_CELLS) for row in rows]
     name = "first tokens" if text_start.exact else "first words"
     return [
         ("layout", ": ".join(filter(None, (text_start.layout, text_start.reason)))),

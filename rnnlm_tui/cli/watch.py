@@ -291,11 +291,8 @@ def print_frame(run: RunDirectory, *, ascii_only: bool) -> None:
         closing(client.monitor.RunMonitor(run, max_buckets=BUCKETS, report=report)) as monitor,
     ):
         snapshot = monitor.snapshot()
-    eta, width = (
-        client.remaining.SteadyEta().of(snapshot.summary, snapshot.eta_margin),
-        _size(sys.stdout)[0],
-    )
-    for text in frame_lines(snapshot, eta, width, ascii_only=ascii_only):
+    eta = client.remaining.SteadyEta().of(snapshot.summary, snapshot.eta_margin)
+    for text in frame_lines(snapshot, eta, _size(sys.stdout)[0], ascii_only=ascii_only):
         line(text)
 
 
