@@ -60,7 +60,7 @@ VERBS: tuple[Verb, ...] = tuple(
             ("follow", "train", "Print a run's progress until it ends; Ctrl-C detaches."),
             ("metrics", "metrics", "Print metrics, or export them as files."),
             ("checkpoints", "checkpoints", "List a run's checkpoints, newest first."),
-            ("verify", "verify", "Check a run's checkpoints, byte by byte, and its logs."),
+            ("verify", "checkpoints", "Check a run's checkpoints, byte by byte, and its logs."),
         ),
         "Train": (
             ("train", "train", "Start a training run."),
@@ -91,7 +91,11 @@ VERBS: tuple[Verb, ...] = tuple(
             ("purge", "trash", "Permanently remove deleted runs or checkpoints; asks first."),
             ("average", "average", "Average the weights of checkpoints, and keep the result."),
             ("archive", "archive", "Copy a whole run into one file."),
-            ("unarchive", "archive", "Make a run of an archive, after checking all of it."),
+            (
+                "unarchive",
+                "archive",
+                "Make a run of an archive, after checking all of it.",
+            ),
             ("export", "export", "Write a checkpoint for transformers, ONNX or the book."),
             ("import", "export.import_model", "Make a run of the book's state dict (.pth)."),
         ),
@@ -121,8 +125,6 @@ VERBS: tuple[Verb, ...] = tuple(
     for row in rows
 )
 
-SIGNED_WORDS: frozenset[str] = frozenset({"tag", "note"})
-"""Verbs that take words starting with a minus."""
 FAMILIES: tuple[str, ...] = tuple(dict.fromkeys(verb.family for verb in VERBS))
 
 
@@ -155,10 +157,6 @@ GUARANTEES: tuple[tuple[str, str], ...] = (
     ),
 )
 """Each guarantee by its name, in the order of the README."""
-
-VERBS_WITH_GUARANTEES = ("train", "resume")
-"""The verbs whose own help lists the guarantees too."""
-
 
 HELP = """Train, watch and sample recurrent language models in one terminal.
 
@@ -232,12 +230,7 @@ def command_of(verb: Verb) -> TyperCommand:
     """Build the typer command of a verb."""
     function = verb.load()
     holder = typer.Typer(rich_markup_mode=None, add_completion=False)
-    kind = TyperCommand
-    if verb.name in VERBS_WITH_GUARANTEES:
-        kind = CommandWithGuarantees
-    elif verb.name in SIGNED_WORDS:
-        kind = SignedWordsCommand
-    name = verb.name.rpartition(" ")[2]
+    name, kind = verb.name.rpartition(" ")[2], _KINDS.get(verb.name, TyperCommand)
     register = holder.command(name, cls=kind, help=function.__doc__, context_settings=SETTINGS)
     register(with_options(function))
     command = cast(TyperCommand, typer.main.get_command(holder))
@@ -298,6 +291,13 @@ class SignedWordsCommand(TyperCommand):
             known = [word for word in args if word in options or word.startswith("--")]
             args = [*known, "--", *(word for word in args if word not in known)]
         return super().parse_args(ctx, args)
+
+
+_KINDS: dict[str, type[TyperCommand]] = {
+    **dict.fromkeys(("train", "resume"), CommandWithGuarantees),
+    **dict.fromkeys(("tag", "note"), SignedWordsCommand),
+}
+"""Verbs whose command isn't plain."""
 
 
 class VerbGroup(TyperGroup):

@@ -10,7 +10,6 @@ from rnnlm_tui import store
 from rnnlm_tui.cli.options import JsonOption, RunArgument, arg
 from rnnlm_tui.cli.output import line, note, print_json, showing_bytes
 from rnnlm_tui.schema.formatting import counted, disk, user_path
-from rnnlm_tui.store.runs import find_run
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.archive import ArchiveHead
@@ -27,20 +26,20 @@ def archive(
     notes, but not the text that the run trains on. A running run trains on: the archive continues
     from its newest checkpoint.
     """
-    directory, target = find_run(run), user_path(str(file)).absolute()
-    with showing_bytes(f"archiving {directory.name}") as report:
-        head = store.archive.write_archive(directory, target, report)
+    target = user_path(str(file)).absolute()
+    with showing_bytes(f"archiving {run.name}") as report:
+        head = store.archive.write_archive(run, target, report)
     size = target.stat().st_size
     if json:
         print_json({**head.model_dump(), "path": target, "archive_bytes": size})
         return
-    line(f"archived {directory.name} to {file}: {counted(head.files, 'file')}, {disk(size)}")
+    line(f"archived {run.name} to {file}: {counted(head.files, 'file')}, {disk(size)}")
     if head.live:
         note(
-            f"{directory.name} is running: the archive continues from its checkpoint of step"
+            f"{run.name} is running: the archive continues from its checkpoint of step"
             f" {head.step:,}"
             if head.step
-            else f"{directory.name} is running and has no checkpoint yet: the archive restarts from"
+            else f"{run.name} is running and has no checkpoint yet: the archive restarts from"
             " step 0"
         )
 

@@ -1,17 +1,24 @@
-"""The verbs `checkpoints` and `prune`."""
+"""The verbs `checkpoints`, `prune` and `verify`."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from time import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rnnlm_tui import store
+from rnnlm_tui import client, store
 from rnnlm_tui.cli import output
-from rnnlm_tui.cli.manage import check_agreed
-from rnnlm_tui.cli.options import JsonOption, RunArgument, YesOption, opt
+from rnnlm_tui.cli.manage import AddressArgument, check_agreed
+from rnnlm_tui.cli.options import (
+    JsonOption,
+    RunArgument,
+    YesOption,
+    checkpoint_path,
+    opt,
+    split_address,
+)
 from rnnlm_tui.cli.output import line, print_json, table
 from rnnlm_tui.client.checkpoints import (
     COLUMN_NAMES,
@@ -21,15 +28,16 @@ from rnnlm_tui.client.checkpoints import (
     rises,
     sorted_checkpoints,
 )
-from rnnlm_tui.errors import RunStateError
-from rnnlm_tui.schema.formatting import age, change, counted, disk, figure, short
-from rnnlm_tui.store.runs import find_run
+from rnnlm_tui.errors import CheckpointError, RunStateError, StorageError
+from rnnlm_tui.schema.formatting import NOTHING, age, change, counted, disk, figure, short
+from rnnlm_tui.schema.status import LIVING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rnnlm_tui.client.checkpoints import ListedCheckpoint
     from rnnlm_tui.store.paths import RunDirectory
+    from rnnlm_tui.store.verify import CheckpointCheck
 
 
 def complete_column() -> tuple[str, ...]:
@@ -54,22 +62,18 @@ def checkpoints(
 
     Marked are the best, the last, pinned and damaged ones; `verify` reads all of their bytes.
     """
-    directory = find_run(run)
-    items = list_run(directory)
+    items = list_run(run)
     if sort:
         key, descending = checkpoint_key(sort)
         items = list(sorted_checkpoints(items, key, backwards=descending == rises(key)))
     if reverse:
         items.reverse()
     if json:
-        print_json([_as_json(item, directory) for item in items])
+        print_json([_as_json(item, run) for item in items])
     elif items:
         write_table(items)
     else:
-        line(
-            f"{directory.name} has no checkpoints yet: `rnnlm-tui checkpoint {directory.name}`"
-            " saves one now"
-        )
+        line(f"{run.name} has no checkpoints yet: `rnnlm-tui checkpoint {run.name}` saves one now")
 
 
 HEADS = ("step", "epoch", "tokens", "val ppl", "Δ best", "train", "size", "age", "mark", "note")
@@ -128,25 +132,24 @@ def prune(
     The best, the pinned and the newest two valid ones are always kept. Deleted checkpoints go to
     the run's trash for a week: `restore` returns them.
     """
-    directory = find_run(run)
-    plan = store.retention.plan_prune(directory, keep_last, keep_every)
+    plan = store.retention.plan_prune(run, keep_last, keep_every)
     goes = [entry.step for entry in plan.goes]
     count = counted(len(goes), "checkpoint")
     if not json:
-        items = [item for item in list_run(directory) if item.row.step in goes]
+        items = [item for item in list_run(run) if item.row.step in goes]
         if items:
             write_table(items)
         kept = "; ".join(f"{step:,} ({why})" for step, why in sorted(plan.kept.items()))
         line(f"deletes {count}, {disk(plan.bytes)}; keeps {kept}" if goes else "nothing to delete")
-    question = f"delete {count} of {directory.name}, {disk(plan.bytes)}?"
+    question = f"delete {count} of {run.name}, {disk(plan.bytes)}?"
     check_agreed(question, "prune deletes checkpoints", yes=yes or dry_run or not goes)
-    done, spared = ([], {}) if dry_run else store.trash.delete_checkpoints(directory, goes)
+    done, spared = ([], {}) if dry_run else store.trash.delete_checkpoints(run, goes)
     count, size = counted(len(done), "checkpoint"), disk(sum(one.bytes for one in done))
     freed = store.trash.purge(done) if purge else 0
     if json:
         print_json(
             {
-                "run": directory.name,
+                "run": run.name,
                 "deletes": goes,
                 "bytes": plan.bytes,
                 "keeps": dict(sorted({**plan.kept, **spared}.items())),
@@ -159,10 +162,134 @@ def prune(
     elif done:
         line(
             f"{count} moved to the trash for {store.trash.KEPT_DAYS} days: `rnnlm-tui restore"
-            f" {directory.name}@all` restores them, `rnnlm-tui purge {directory.name}@all` frees"
+            f" {run.name}@all` restores them, `rnnlm-tui purge {run.name}@all` frees"
             f" {size} now"
         )
     for step, why in spared.items():
-        output.note(f"{directory.name}@{step} was not deleted: {why}")
+        output.note(f"{run.name}@{step} was not deleted: {why}")
     if spared:
         raise typer.Exit(RunStateError.exit_code)
+
+
+def verify(run: AddressArgument, json: JsonOption = False) -> None:
+    """Check a run's checkpoints, byte by byte, and its logs.
+
+    With @CHECKPOINT, check only that one. A damaged checkpoint is moved aside when the run is
+    resumed; damaged lines of the logs are skipped. Exits with 5 if anything is damaged.
+    """
+    directory, which = split_address(run)
+    only = None if which is None else checkpoint_path(directory, which)
+    checks = [
+        replace(check, problem=check.problem.replace(f"{directory.path}/", ""))
+        for check in store.verify.check_checkpoints(directory, only)
+    ]
+    aside, lines = [], 0
+    if only is None:
+        aside = store.verify.damaged_folders(directory)
+        with store.reader.RunReader(directory) as reader:
+            lines = reader.damaged_lines
+    damaged = damage_error(directory, checks, lines)
+    if json:
+        print_json(
+            {
+                "run": directory.name,
+                "whole": damaged is None,
+                "checkpoints": [{**asdict(check), "whole": not check.problem} for check in checks],
+                "kept_aside": aside,
+                "damaged_lines": lines,
+            }
+        )
+    else:
+        _write(checks)
+        for path in aside:
+            line(f"damaged, moved aside: {path}")
+        if only is None:
+            line(f"log: {_lines_text(lines) if lines else 'ok'}")
+    if damaged is not None:
+        raise damaged
+
+
+def damage_error(
+    run: RunDirectory, checks: list[CheckpointCheck], lines: int
+) -> StorageError | None:
+    """Return an error that sums up the damage and says what to do; None if nothing is damaged.
+
+    Args:
+        lines: those of the run's logs that can't be read.
+    """
+    bad = [check for check in checks if check.problem]
+    if not bad:
+        if not lines:
+            return None
+        return StorageError(
+            f"the log of {run.name} has {_lines_text(lines)}",
+            hint="all other rows are shown, and the run can be resumed",
+        )
+    count = "the only checkpoint"
+    if len(checks) > 1:
+        count = f"{len(bad)} of {counted(len(checks), 'checkpoint')}"
+    verdict = "is damaged" if len(bad) == 1 else "are damaged"
+    if all(check.newer for check in bad):
+        verdict = "can't be checked"
+    also = f", and its log has {_lines_text(lines)}" if lines else ""
+    hint = "update rnnlm-tui: this version can't resume from an older checkpoint instead"
+    if not bad[-1].newer:
+        intact = max((check.step for check in checks if not check.problem), default=None)
+        hint = _advice(run, intact)
+    return CheckpointError(f"{count} of {run.name} {verdict}{also}", hint=hint)
+
+
+def _advice(run: RunDirectory, step: int | None) -> str:
+    """Say how to use the latest intact checkpoint, depending on the run's status."""
+    status = client.monitor.summary_or_problem(run).status
+    if status == "finished":
+        if step is None:
+            return "no intact checkpoint is left: start a new run"
+        return (
+            f"use step {step:,}, the latest intact one: `rnnlm-tui sample {run.name}@{step}` or"
+            f" `rnnlm-tui train --from {run.name}@{step}`"
+        )
+    if step is None:
+        return f"no intact checkpoint is left: `rnnlm-tui resume {run.name}` restarts from step 0"
+    if status in LIVING:
+        return (
+            f"training isn't affected: `rnnlm-tui checkpoint {run.name}` saves a new one; step"
+            f" {step:,} is the latest intact one"
+        )
+    return f"`rnnlm-tui resume {run.name}` continues from step {step:,}, the latest intact one"
+
+
+def _write(checks: list[CheckpointCheck]) -> None:
+    if not checks:
+        line("no checkpoints yet")
+        return
+    table(
+        ("step", "state", "files", "size", "pin", "parent"),
+        [
+            (
+                f"{check.step:,}",
+                "? newer" if check.newer else "✗ damaged" if check.problem else "✓ ok",
+                str(check.files) if check.files else NOTHING,
+                disk(check.bytes) if check.files else NOTHING,
+                "⚑" if check.pinned else "",
+                _parent_text(check.parent)
+                + ("" if check.parent_kept or not check.parent else ", deleted"),
+            )
+            for check in checks
+        ],
+        right=(0, 2, 3),
+        colours={1: {"✓ ok": "good", "✗ damaged": "bad", "? newer": "warn"}},
+    )
+    for check in checks:
+        if check.problem:
+            line(f"step {check.step:,}: {check.problem}")
+
+
+def _parent_text(parent: str) -> str:
+    """Format `1,500` for a checkpoint of the same run, `run@step` for one of another run."""
+    digits = parent.removeprefix("step-")
+    return f"{int(digits):,}" if digits.isascii() and digits.isdecimal() else parent
+
+
+def _lines_text(lines: int) -> str:
+    return f"{counted(lines, 'line')} that can't be read"

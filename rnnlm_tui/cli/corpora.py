@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rnnlm_tui.cli.options import JsonOption, YesOption, arg, check_exclusive, opt
-from rnnlm_tui.cli.output import line, note, print_json, table
+from rnnlm_tui.cli.output import answer, line, print_json, table
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import disk, first_of
 
@@ -22,13 +22,11 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def complete_corpus(incomplete: str) -> list[str]:
-    """Complete the folder of a prepared corpus for the shell."""
+def complete_corpus() -> list[str]:
+    """List the folders of prepared corpora, for the shell."""
     from rnnlm_tui.store.corpora import list_corpora
 
-    return [
-        manifest.folder for manifest in list_corpora() if manifest.folder.startswith(incomplete)
-    ]
+    return [manifest.folder for manifest in list_corpora()]
 
 
 def corpus(context: typer.Context, json: JsonOption = False) -> None:
@@ -97,7 +95,7 @@ def corpus_remove(
     A corpus that a run needs (one that trains or can be resumed) is not removed. Your text files
     are not touched: a new run prepares the corpus again.
     """
-    from rnnlm_tui.cli.manage import confirmed
+    from rnnlm_tui.cli.manage import check_agreed
     from rnnlm_tui.client.corpora import (
         check_unneeded,
         choose_corpora,
@@ -115,27 +113,20 @@ def corpus_remove(
     )
     check_unneeded(found)
     if found and not dry_run:
-        if not yes and not confirmed(
-            f"remove {_named(found)}, {disk(sum(one.bytes for one in found))}?", "corpus remove"
-        ):
-            note("nothing was removed")
-            raise typer.Exit(1)
+        question = f"remove {_named(found)}, {disk(sum(one.bytes for one in found))}?"
+        check_agreed(question, "corpus remove", yes=yes, otherwise="nothing was removed")
         found = remove_corpora(found)
-    size = sum(one.bytes for one in found)
-    if json:
-        removed = [
-            {"folder": one.name, "source": one.source, "bytes": one.bytes, "path": str(one.path)}
-            for one in found
-        ]
-        print_json(
-            {"would_remove" if dry_run else "removed": removed, "freed": 0 if dry_run else size}
-        )
-    elif not found:
-        line("no unused prepared corpora")
-    elif dry_run:
-        line(f"would remove {_named(found)}, {disk(size)}")
-    else:
-        line(f"removed {_named(found)}, {disk(size)} freed")
+    size, done = sum(one.bytes for one in found), "would remove" if dry_run else "removed"
+    items = [
+        {"folder": one.name, "source": one.source, "bytes": one.bytes, "path": str(one.path)}
+        for one in found
+    ]
+    words = f"{done} {_named(found)}, {disk(size)}{'' if dry_run else ' freed'}" if found else ""
+    answer(
+        {done.replace(" ", "_"): items, "freed": 0 if dry_run else size},
+        words or "no unused prepared corpora",
+        json=json,
+    )
 
 
 def _named(corpora: list[StoredCorpus]) -> str:
@@ -178,38 +169,28 @@ def _where(item: dict[str, object]) -> str:
     return f" ({disk(size)}{when})"
 
 
-def _news() -> dict[str, object]:
+_TITLES = {
+    "presidents": "57 spoken State of the Union addresses since 1961",
+    "elman": "generated number-agreement sentences with known entropy",
+    "news": "22 million news sentences, as used by the book",
+}
+
+
+def _built_in() -> list[dict[str, object]]:
     from rnnlm_tui.corpus.news import news_files, news_record
     from rnnlm_tui.store.paths import corpora_dir
 
     files, record = news_files(corpora_dir()), news_record(corpora_dir())
-    return {
-        "source": "news",
-        "title": "22 million news sentences, as used by the book",
+    news = {
         "available": files is not None,
         "needs": "" if files else "a network connection: the first run downloads it",
         "bytes": sum(path.stat().st_size for path in files) if files else None,
-        "fetched": None if record is None else record.fetched,
-        "url": None if record is None else record.url,
-        "sha256": None if record is None else record.sha256,
+        **{name: getattr(record, name, None) for name in ("fetched", "url", "sha256")},
     }
-
-
-def _built_in() -> list[dict[str, object]]:
+    here = {"available": True, "needs": ""}
     return [
-        {
-            "source": "presidents",
-            "title": "57 spoken State of the Union addresses since 1961",
-            "available": True,
-            "needs": "",
-        },
-        {
-            "source": "elman",
-            "title": "generated number-agreement sentences with known entropy",
-            "available": True,
-            "needs": "",
-        },
-        _news(),
+        {"source": source, "title": title, **(news if source == "news" else here)}
+        for source, title in _TITLES.items()
     ]
 
 

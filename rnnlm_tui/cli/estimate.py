@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Annotated
 
 from rnnlm_tui import client
@@ -15,7 +14,7 @@ from rnnlm_tui.cli.options import (
     opt,
     with_text,
 )
-from rnnlm_tui.cli.output import facts, note, print_json
+from rnnlm_tui.cli.output import ProgressLine, facts, note, print_json, shortened
 from rnnlm_tui.errors import ConfigError, CorpusError
 from rnnlm_tui.schema.formatting import counted, disk, duration, figure, flops, percent, short
 
@@ -35,9 +34,6 @@ FIGURES = (
     *("calibrated_by", "calibrated_run", "start_loss", "baseline_perplexity", "notes"),
 )
 """The fields of an Estimate that JSON has under the same name."""
-
-PROGRESS_SECONDS = 2.0
-"""Interval between progress messages of one phase."""
 
 
 def estimate(
@@ -116,27 +112,16 @@ def _measure(config: RunConfig) -> Calibration:
         if not client.gpus.unused_gpu_warning(config.training.device):  # the estimate has it
             note(f"warning: {words}")
 
-    return client.start.run_probe(config, _ProbeProgress(), warn=warn)
+    with ProgressLine() as progress:
+        return client.start.run_probe(config, lambda at: progress(_probe_text(at)), warn=warn)
 
 
-class _ProbeProgress:
-    """Print a probe's progress on stderr."""
-
-    def __init__(self) -> None:
-        self._phase, self._next = "", 0.0
-
-    def __call__(self, progress: TaskProgress) -> None:
-        now = time.monotonic()
-        complete = progress.phase == "steps" and progress.done == progress.total
-        if progress.phase == self._phase and now < self._next and not complete:
-            return
-        self._phase, self._next = progress.phase, now + PROGRESS_SECONDS
-        if progress.phase in ("warm-up", "steps"):
-            name = "warming up" if progress.phase == "warm-up" else "measuring"
-            note(f"{name}: {progress.done} of {counted(progress.total, 'step')}")
-        else:
-            share = f" {percent(progress.done / progress.total)}" if progress.total else ""
-            note(f"preparing the text: {progress.phase}{share}")
+def _probe_text(at: TaskProgress) -> str:
+    if at.phase in ("warm-up", "steps"):
+        name = "warming up" if at.phase == "warm-up" else "measuring"
+        return f"{name}: {at.done} of {counted(at.total, 'step')}"
+    share = f" {percent(at.done / at.total)}" if at.total else ""
+    return f"preparing the text: {at.phase}{share}"
 
 
 def _estimate_lines(
@@ -212,8 +197,8 @@ def _first_lines(text_start: Preview | None) -> list[tuple[str, str]]:
         return []
     visible = client.corpora.visible
     separator = "" if all(len(piece) == 1 for line in text_start.lines for piece in line) else "|"
-    lines = [separator.join(map(visible, line)) for line in text_start.lines[:SHOWN_LINES]]
-    lines = [line if len(line) <= SHOWN_CELLS else f"{line[: SHOWN_CELLS - 1]}…" for line in lines]
+    rows = [separator.join(map(visible, line)) for line in text_start.lines[:SHOWN_LINES]]
+    lines = [shortened(row, SHOWN_CELLS) for row in rows]
     name = "first tokens" if text_start.exact else "first words"
     return [
         ("layout", ": ".join(filter(None, (text_start.layout, text_start.reason)))),

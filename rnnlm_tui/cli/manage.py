@@ -16,7 +16,7 @@ from rnnlm_tui.cli.options import (
     complete_address,
     split_address,
 )
-from rnnlm_tui.cli.output import act_on_each, encodable, line, print_json
+from rnnlm_tui.cli.output import act_on_each, answer, encodable
 from rnnlm_tui.errors import InputError, UnknownCheckpointError
 from rnnlm_tui.schema.formatting import safe
 from rnnlm_tui.store.addresses import checkpoint_step
@@ -27,7 +27,7 @@ from rnnlm_tui.store.labels import (
     note_checkpoint,
     pin_checkpoint,
 )
-from rnnlm_tui.store.runs import find_run, rename_run
+from rnnlm_tui.store.runs import rename_run
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -77,21 +77,19 @@ def tag(
 
     Without tags, print the current ones.
     """
-    directory, words = find_run(run), tags or ()
-    before = labels = usable_labels(directory)
+    words = tags or ()
+    before = labels = usable_labels(run)
     if words:
         labels = change_labels(
-            directory, lambda found: replace(found, tags=edited_tags(words, found.tags))
+            run, lambda found: replace(found, tags=edited_tags(words, found.tags))
         )
-    if json:
-        changed = labels.tags != before.tags
-        print_json({"run": directory.name, "tags": labels.tags, "changed": changed})
-        return
     removed = {word[1:] for word in words if word.startswith("-") and word != "-"}
     unknown = removed - {*before.tags, *(word.removeprefix("+") for word in words)}
-    line(
-        f"{directory.name} has {'the tags ' + ' '.join(labels.tags) if labels.tags else 'no tags'}"
-        + (f"; no such tag: {', '.join(sorted(unknown))}" if unknown else "")
+    answer(
+        {"run": run.name, "tags": labels.tags, "changed": labels.tags != before.tags},
+        f"{run.name} has {'the tags ' + ' '.join(labels.tags) if labels.tags else 'no tags'}"
+        + (f"; no such tag: {', '.join(sorted(unknown))}" if unknown else ""),
+        json=json,
     )
 
 
@@ -116,13 +114,10 @@ def note(
         found.note if step is None else found.notes.get(step, "") for found in (before, labels)
     )
     address = directory.name if step is None else f"{directory.name}@{step}"
-    if json:
-        at = {} if step is None else {"step": step}
-        print_json({"run": directory.name, **at, "note": new, "changed": new != old})
-    elif new:
-        line(f"{address}: {new}" if text else new)
-    else:
-        line(f"{address} has no note")
+    at = {} if step is None else {"step": step}
+    value = {"run": directory.name, **at, "note": new, "changed": new != old}
+    told = f"{address}: {new}" if text else new
+    answer(value, told if new else f"{address} has no note", json=json)
 
 
 def rename(
@@ -131,15 +126,11 @@ def rename(
     json: JsonOption = False,
 ) -> None:
     """Rename a run that isn't running."""
-    before = find_run(run)
-    usable_labels(before)
-    renamed = rename_run(before, name)
-    if json:
-        print_json({"run": renamed.name, "before": before.name, "path": renamed.path})
-    elif renamed == before:
-        line(f"already named {before.name}")
-    else:
-        line(f"{before.name} renamed to {renamed.name}")
+    usable_labels(run)
+    renamed = rename_run(run, name)
+    value = {"run": renamed.name, "before": run.name, "path": renamed.path}
+    same = f"already named {run.name}"
+    answer(value, same if renamed == run else f"{run.name} renamed to {renamed.name}", json=json)
 
 
 def pin(addresses: AddressesArgument, json: JsonOption = False) -> None:

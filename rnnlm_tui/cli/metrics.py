@@ -24,7 +24,6 @@ from rnnlm_tui.cli.output import (
 )
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import NOTHING, counted, figure, user_path
-from rnnlm_tui.store.runs import find_run
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.metric_tables import Cell
@@ -65,21 +64,20 @@ def metrics(
     from rnnlm_tui.client.metric_tables import EVALUATIONS, STEPS
 
     check_exclusive(csv=csv, json=json)
-    directory = find_run(run)
     if format is not None or to is not None or follow:
         check_exclusive(csv=csv, format=True)
         check_exclusive(evaluations=evaluations, format=True)
         if format is None or to is None:
             raise InputError(
                 f"--{'format' if format is None else 'to'} is missing",
-                hint=f"rnnlm-tui metrics {directory.name} --format {format or 'csv'} --to"
+                hint=f"rnnlm-tui metrics {run.name} --format {format or 'csv'} --to"
                 f" {'FOLDER' if to is None else shlex.quote(str(to))}"
                 f"{' --follow' if follow else ''}",
             )
-        export(directory, format, user_path(str(to)).absolute(), follow=follow, json=json)
+        export(run, format, user_path(str(to)).absolute(), follow=follow, json=json)
         return
-    with store.reader.RunReader(directory) as reader:
-        with reading_log(directory) as report:
+    with store.reader.RunReader(run) as reader:
+        with reading_log(run) as report:
             reader.refresh(report)
         newest = replace(STEPS, read=lambda reader: reader.recent_steps(20))
         series = EVALUATIONS if evaluations else STEPS if csv or json else newest

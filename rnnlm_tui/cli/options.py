@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Callable, Iterable, MutableMapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from inspect import Parameter, Signature, signature
 from pathlib import Path
@@ -11,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hin
 
 import typer
 
-from rnnlm_tui import client
+from rnnlm_tui import client, store
 from rnnlm_tui.cli.start import COMPLETING, FPS, Theme
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.store.addresses import checkpoint_path as checkpoint_path
 from rnnlm_tui.store.addresses import split_address as split_address
-from rnnlm_tui.store.paths import SNAPSHOTS_NAME
+from rnnlm_tui.store.paths import SNAPSHOTS_NAME, RunDirectory
 from rnnlm_tui.store.paths import weights_name as weights_name
 from rnnlm_tui.store.paths import weights_step as weights_step
 
@@ -72,11 +73,11 @@ def weights_label(run: str, path: str) -> str:
     return f"{run}@{weights_name(path)}"
 
 
-def sampler_for(path: str, device: str) -> SamplerClient:
-    """Return a client for a folder of weights; with those of a running run that takes all cores,
-    its training goes first."""
+@asynccontextmanager
+async def sampler_for(path: str, device: str) -> AsyncIterator[SamplerClient]:
+    """Start a sampler for a folder of weights, and close it at the end; with those of a running run
+    that takes all cores, its training goes first."""
     from rnnlm_tui.cli.output import note
-    from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.machine import planned_device, usable_cores
 
     weights, yields = Path(path), False
@@ -87,37 +88,37 @@ def sampler_for(path: str, device: str) -> SamplerClient:
         yields = threads >= cores
     if warning := client.gpus.unused_gpu_warning(device, "computes"):
         note(f"warning: {warning}")
-    return client.sampler.SamplerClient(device=device, yields="always" if yields else "never")
+    sampler = client.sampler.SamplerClient(device=device, yields="always" if yields else "never")
+    try:
+        yield sampler
+    finally:
+        await sampler.close()
 
 
 def complete_run() -> list[str]:
     """List the names of runs, for the shell."""
-    from rnnlm_tui.store.runs import list_runs
-
-    return [run.name for run in list_runs()]
+    return [run.name for run in store.runs.list_runs()]
 
 
 def complete_address(incomplete: str) -> list[str]:
     """List the names of runs, for the shell; after an @, the checkpoints of one."""
     from rnnlm_tui.store.averages import average_folders
     from rnnlm_tui.store.checkpoints import list_checkpoints
-    from rnnlm_tui.store.runs import find_run
 
     name, at, _ = incomplete.rpartition("@")
     if not at:
         return complete_run()
-    run = find_run(name)
+    run = store.runs.find_run(name)
     steps = [*(str(entry.step) for entry in list_checkpoints(run)), *average_folders(run)]
     return [f"{name}@{which}" for which in ("best", "last", *reversed(steps)) if steps]
 
 
 def complete_sampled(incomplete: str) -> list[str]:
     """List as `complete_address`, with @now for the current weights of a run with a worker."""
-    from rnnlm_tui.store.runs import find_run
     from rnnlm_tui.system.locks import read_lock
 
     name, at, _ = incomplete.rpartition("@")
-    live = bool(at) and read_lock(find_run(name).lock_path).held
+    live = bool(at) and read_lock(store.runs.find_run(name).lock_path).held
     return [*complete_address(incomplete), *([f"{name}@now"] if live else [])]
 
 
@@ -145,6 +146,11 @@ def complete_preset() -> list[str]:
     return list(PRESETS)
 
 
+def run_named(name: str) -> RunDirectory:
+    """Find a run by its name or the first characters of it."""
+    return store.runs.find_run(name)
+
+
 Completion = Callable[..., Iterable[str]]
 """Lists what the shell may complete, from which typer takes what begins as typed.
 
@@ -152,9 +158,18 @@ Its parameter, if it has one, is called `incomplete`. Nothing is completed if it
 """
 
 
-def arg(metavar: str, help: str, complete: Completion | None = None) -> Any:
-    """Declare an argument, shown in usage and help by its metavar, such as `[RUN]`."""
-    return typer.Argument(metavar=metavar, help=help, autocompletion=complete)
+def arg(
+    metavar: str,
+    help: str,
+    complete: Completion | None = None,
+    parser: Callable[[str], Any] | None = None,
+) -> Any:
+    """Declare an argument, shown in usage and help by its metavar, such as `[RUN]`.
+
+    Args:
+        parser: makes the value of what was typed.
+    """
+    return typer.Argument(metavar=metavar, help=help, autocompletion=complete, parser=parser)
 
 
 def opt(
@@ -187,9 +202,12 @@ SampledArgument = Annotated[
 SamplerDeviceOption = Annotated[
     str, opt("--device NAME", "Compute on cpu, cuda, cuda:N, mps or auto, the best of them.")
 ]
-RunArgument = Annotated[str, arg("RUN", "A run's name or its first characters.", complete_run)]
+RunArgument = Annotated[
+    RunDirectory, arg("RUN", "A run's name or its first characters.", complete_run, run_named)
+]
 RunsArgument = Annotated[
-    list[str], arg("RUN...", "Names of runs or their first characters.", complete_run)
+    list[RunDirectory],
+    arg("RUN...", "Names of runs or their first characters.", complete_run, run_named),
 ]
 JsonOption = Annotated[bool, opt("--json", "Print JSON only, on standard output.")]
 YesOption = Annotated[bool, opt("--yes -y", "Don't ask for confirmation.")]

@@ -9,7 +9,6 @@ import os
 import re
 import sys
 import time
-import unicodedata
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import fields, is_dataclass
@@ -30,10 +29,12 @@ LONG_SECONDS = 0.5
 """What takes longer shows its progress."""
 LEAST_TEXT = 20
 """Minimum width for wrapping the last column; below it, the terminal breaks the lines."""
-_JOINED = re.compile(
-    "[\u200c\u200d\ufe00-\ufe0f\U0001f1e6-\U0001f1ff\U0001f3fb-\U0001f3ff\U000e0020-\U000e01ef]"
+_WIDE = (
+    "\u1100-\u115f\u2e80-\ua4cf\uac00-\ud7a3\uf900-\ufaff\ufe30-\ufe6f\uff01-\uff60\uffe0-\uffe6"
+    "\U0001f300-\U0003fffd"
 )
-"""Characters that change the width of their neighbours."""
+_PARTS = rf"\n|[ \t]+|[{_WIDE}](?:\u200d\S|[\ufe0f\U0001f3fb-\U0001f3ff])*|[^\n \t{_WIDE}]{{1,%d}}"
+"""Line breaks, white space, wide characters, which have no spaces between them, and words."""
 
 
 def moves_cursor() -> bool:
@@ -149,60 +150,38 @@ class TextStream:
     def __init__(self) -> None:
         self._used = 0
         """Cells used on the current line."""
-        self._space = ""
+        self._blank = ""
         """White space before the word held back."""
         self._word = ""
 
     def write(self, piece: str) -> None:
         """Append a piece."""
         piece, room = shown(piece), columns(sys.stdout)
-        print(piece if room is None else "".join(self._broken(piece, room)), end="", flush=True)
+        if room is not None:
+            parts = re.findall(_PARTS % room, self._word + piece)
+            self._word = parts.pop() if parts and parts[-1][0] not in "\n \t" else ""
+            piece = "".join(self._placed(part, room) for part in parts)
+        print(piece, end="", flush=True)
 
     def close(self, *, line_break: bool = True) -> None:
         """Write the word held back and end the line."""
-        room = columns(sys.stdout)
-        text = "" if room is None else "".join(self._put(room))
-        print(text, end="\n" if line_break else "", flush=True)
-        self._used = 0
+        word = self._placed(self._word, columns(sys.stdout) or 0) if self._word else ""
+        print(word, end="\n" if line_break else "", flush=True)
 
-    def _broken(self, piece: str, room: int) -> Iterator[str]:
-        for sign in piece:
-            if sign in "\n \t":
-                yield from self._put(room)
-                self._space = "" if sign == "\n" else self._space + sign
-                if sign == "\n":
-                    yield sign
-                    self._used = 0
-                continue
-            # Wide characters have no spaces between them.
-            if (
-                self._word
-                and not self._word.endswith("\u200d")
-                and {_is_wide(self._word[-1]), _is_wide(sign)} != {False}
-            ):
-                yield from self._put(room)
-            self._word += sign
-            if len(self._word) > room and cells(self._word) > room:
-                yield from self._put(room, part=self._word[:-1])
-
-    def _put(self, room: int, *, part: str | None = None) -> Iterator[str]:
-        """Yield the word held back, or its first `part`, on a new line if it doesn't fit."""
-        word = self._word if part is None else part
-        self._word = self._word[len(word) :]
-        if not word:
-            return
-        gap = len((" " * (self._used % 8) + self._space).expandtabs(8)) - self._used % 8
-        if self._used and self._used + gap + cells(word) > room:
-            yield f"\n{word}"
-            self._used = cells(word)
-        else:
-            yield f"{self._space}{word}"
-            self._used += gap + cells(word)
-        self._space = ""
-
-
-def _is_wide(sign: str) -> bool:
-    return unicodedata.east_asian_width(sign) in "WF"
+    def _placed(self, part: str, room: int) -> str:
+        """A part as it is printed: white space with the word behind it, which starts a new line if
+        it doesn't fit."""
+        if part == "\n":
+            self._used, self._blank = 0, ""
+            return part
+        if part[0] in " \t":
+            self._blank += part
+            return ""
+        lead, start = self._blank, len((" " * self._used + self._blank).expandtabs(8))
+        if self._used and start + cells(part) > room:
+            lead, start = "\n", 0
+        self._used, self._blank = start + cells(part), ""
+        return lead + part
 
 
 def columns(stream: TextIO) -> int | None:
@@ -297,8 +276,11 @@ def has_block_characters() -> bool:
     return True
 
 
+CURVE = "▁▂▃▄▅▆▇█"
+"""The levels of a curve."""
 _ASCII_TWINS = str.maketrans(
-    dict(zip("–—×≈★▸⚑●‖✓✗◌○◐◍■“”·−━╍─▼▲", '--x~*>#*=+x~o%&-""--=~-v^', strict=True))
+    dict(zip("–—×≈★▸⚑●‖✓✗◌○◐◍■“”·−━╍─▼▲├│└", '--x~*>#*=+x~o%&-""--=~-v^||`', strict=True))
+    | dict(zip(CURVE, "_.-~=+*#", strict=True))
     | {"…": "...", "±": "+-", "→": "->", "°": "", "≥": ">=", "≤": "<="}
 )
 
@@ -372,13 +354,9 @@ def cells(text: str) -> int:
     """Return the width in cells of a text without control characters."""
     if text.isascii():
         return len(text)
-    if _JOINED.search(text):
-        from rich.cells import cell_len  # imported here: it takes 10 ms, and few tables need it
+    from rich.cells import cell_len  # imported here: most texts are ASCII
 
-        return cell_len(text)
-    return sum(
-        0 if unicodedata.combining(character) else 1 + _is_wide(character) for character in text
-    )
+    return cell_len(text)
 
 
 def facts(
@@ -396,6 +374,14 @@ def facts(
             wrapped(value, columns(sys.stdout), indent=width + 2), (colours or {}).get(label)
         )
         print(f"{painted(label, 'dim')}{' ' * (width - cells(label))}  {text}", flush=True)
+
+
+def answer(value: object, text: str, *, json: bool) -> None:
+    """Print a result as JSON, or as a sentence."""
+    if json:
+        print_json(value)
+    else:
+        line(text)
 
 
 def act_on_each(

@@ -20,6 +20,7 @@ from rnnlm_tui.cli.options import (
 )
 from rnnlm_tui.cli.output import (
     act_on_each,
+    answer,
     line,
     note,
     print_error,
@@ -160,10 +161,7 @@ def queue_move(
         )
     name = _waiting(run)
     place = client.queue.move(name, int(to[:9]) if direction is None else direction)
-    if json:
-        print_json({"run": name, "place": place})
-    else:
-        line(f"{name} waits at place {place}")
+    answer({"run": name, "place": place}, f"{name} waits at place {place}", json=json)
 
 
 def queue_remove(
@@ -191,7 +189,8 @@ def queue_pause(json: JsonOption = False) -> None:
     """Pause the queue: start no more runs."""
     _repair()
     client.queue.set_paused(True)
-    _report("queue paused: runs that train continue, `rnnlm-tui queue resume` resumes it", json)
+    words = "queue paused: runs that train continue, `rnnlm-tui queue resume` resumes it"
+    answer(client.queue.entries() if json else None, words, json=json)
 
 
 def queue_resume(json: JsonOption = False) -> None:
@@ -199,20 +198,13 @@ def queue_resume(json: JsonOption = False) -> None:
     _repair()
     client.queue.set_paused(False)
     warn_of_logout()
-    _report("queue resumed", json)
+    answer(client.queue.entries() if json else None, "queue resumed", json=json)
 
 
 def _repair() -> None:
     """Report a damaged queue, and start the queue's process if a run waits."""
     if words := client.queue.ensure_running():
         note(f"warning: {words}")
-
-
-def _report(words: str, json: bool) -> None:
-    if json:
-        print_json(client.queue.entries())
-    else:
-        line(words)
 
 
 def _waiting(name: str) -> str:

@@ -36,23 +36,28 @@ from rnnlm_tui.cli.summaries import (
     RUN_COLUMNS,
     RUN_COLUMNS_RIGHT,
     RUN_COLUMNS_SPARE,
+    perplexity_text,
     queue_places,
     run_cells,
     status_colour,
     status_text,
     summary_lines,
 )
-from rnnlm_tui.schema.filters import key_names
-from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.store.runs import find_run
+from rnnlm_tui.schema.filters import best_perplexity, key_names
+from rnnlm_tui.schema.formatting import NOTHING, change, counted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rnnlm_tui.client.arrangement import ArrangedRun
     from rnnlm_tui.client.comparison import Comparison, FigureRow
+    from rnnlm_tui.schema.filters import ConfigOf, RunKey
+    from rnnlm_tui.schema.summary import RunSummary
 
 
 def open_run(run: RunArgument, screen: ScreenOptions = ScreenOptions()) -> None:
     """Open the app on a run."""
-    open_app(find_run(run), **asdict(screen))
+    open_app(run, **asdict(screen))
 
 
 def runs(
@@ -94,8 +99,6 @@ def runs(
     listing = client.listing.listed_runs(filters, sort, reverse=reverse)
     found = listing.runs
     if (tree or keys) and (found or json):
-        from rnnlm_tui.cli.run_layouts import print_groups, print_tree
-
         if tree:
             print_tree(found, json=json)
         else:
@@ -132,7 +135,6 @@ def show(
     json: JsonOption = False,
 ) -> None:
     """Show a run's figures, once or live."""
-    directory = find_run(run)
     check_exclusive(watch=watch, once=once)
     check_fps(fps)
     ascii_only = not has_block_characters() if ascii_only is None else ascii_only
@@ -140,21 +142,99 @@ def show(
         from rnnlm_tui.cli.watch import follow_run, watch_run
 
         raise typer.Exit(
-            follow_run(directory, json=True)
-            if json
-            else watch_run(directory, fps=fps, ascii_only=ascii_only)
+            follow_run(run, json=True) if json else watch_run(run, fps=fps, ascii_only=ascii_only)
         )
     if once and not json:
         from rnnlm_tui.cli.watch import print_frame
 
-        print_frame(directory, ascii_only=ascii_only)
+        print_frame(run, ascii_only=ascii_only)
         return
-    with reading_log(directory) as report:
-        summary = client.monitor.summarize(directory, report)
+    with reading_log(run) as report:
+        summary = client.monitor.summarize(run, report)
     if json:
         print_json(summary)
     else:
         facts(summary_lines(summary), colours={"status": status_colour(summary)})
+
+
+def print_tree(runs: Sequence[RunSummary], *, json: bool) -> None:
+    """Print the runs as a tree: name, status, step, perplexity, difference and changed settings."""
+    rows = client.arrangement.tree_of(runs)
+    if json:
+        print_json(_nested(rows))
+        return
+    table(
+        ("name", "status", "step", "val ppl", "Δ parent", "changed"),
+        list(map(_tree_cells, rows)),
+        right=(2, 3, 4),
+        spare=(2,),
+        colours={1: {status_text(row.run): status_colour(row.run) for row in rows}},
+    )
+
+
+def print_groups(
+    runs: Sequence[RunSummary], keys: Sequence[RunKey], config_of: ConfigOf, *, json: bool
+) -> None:
+    """Print the groups, each with its best run and the others below."""
+    groups = client.arrangement.group_runs(runs, keys, config_of)
+    if json:
+        print_json(
+            [
+                {
+                    "values": dict(group.values),
+                    "best": group.best.run,
+                    "best_perplexity": best_perplexity(group.best),
+                    "runs": group.runs,
+                }
+                for group in groups
+            ]
+        )
+        return
+    for place, group in enumerate(groups):
+        if place:
+            line()
+        best = best_perplexity(group.best)
+        found = f"best {perplexity_text(best)} {group.best.run}" if best is not None else "none yet"
+        line(f"{group.label}: {counted(len(group.runs), 'run')}, {found}")
+        table(
+            ("  name", "status", "step", "val ppl"),
+            [
+                (
+                    f"  {run.run}",
+                    status_text(run),
+                    f"{run.step:,}",
+                    perplexity_text(best_perplexity(run)) + (" *" if run is group.best else "  "),
+                )
+                for run in group.runs
+            ],
+            right=(2, 3),
+            colours={1: {status_text(run): status_colour(run) for run in group.runs}},
+        )
+
+
+def _tree_cells(row: ArrangedRun) -> tuple[str, ...]:
+    run = row.run
+    changed = client.arrangement.changed_words(run)
+    return (
+        f"{row.lead}{run.run}",
+        status_text(run),
+        f"{run.step:,}",
+        perplexity_text(best_perplexity(run)),
+        NOTHING if row.delta is None else change(row.delta),
+        ": ".join(filter(None, (run.parent, changed))),
+    )
+
+
+def _nested(rows: Sequence[ArrangedRun]) -> list[dict[str, object]]:
+    """The tree as objects with their children."""
+    roots: list[dict[str, object]] = []
+    above: list[list[dict[str, object]]] = [roots]
+    for row in rows:
+        depth = len(row.lead) // 2
+        children: list[dict[str, object]] = []
+        above[depth].append({"run": row.run, "delta": row.delta, "children": children})
+        above[depth + 1 :] = [children]
+    return roots
 
 
 MOST_CELL, LEAST_CELL = 32, 10
@@ -166,7 +246,7 @@ def compare(
     json: JsonOption = False,
 ) -> None:
     """Compare runs: settings that differ, final and best metrics."""
-    comparison = client.comparison.compare_runs([find_run(run) for run in runs])
+    comparison = client.comparison.compare_runs(runs)
     if json:
         print_json(_as_json(comparison))
         return

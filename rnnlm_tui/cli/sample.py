@@ -1,10 +1,13 @@
-"""The verb `sample`: generate text from a checkpoint and stream it."""
+"""The verb `sample`: generate text from a checkpoint; print it as it comes, and keep it."""
 
 from __future__ import annotations
 
 import os
+from collections import deque
+from dataclasses import asdict, make_dataclass
+from itertools import starmap
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from rnnlm_tui import client, store
 from rnnlm_tui.cli.options import (
@@ -17,19 +20,24 @@ from rnnlm_tui.cli.options import (
     opt,
     sampler_for,
     split_address,
+    weights_facts,
     weights_label,
+    weights_step,
 )
-from rnnlm_tui.cli.output import note
+from rnnlm_tui.cli.output import TextStream, line, note, print_json, shortened
 from rnnlm_tui.cli.prompts import read_prompt, read_prompts
-from rnnlm_tui.cli.sample_report import Report, outcome
-from rnnlm_tui.errors import ConfigError, InputError, Problem
-from rnnlm_tui.schema.formatting import counted, read_number, unescaped
+from rnnlm_tui.errors import ConfigError, InputError, Problem, StorageError, WorkerError
+from rnnlm_tui.schema.config import SamplingConfig
+from rnnlm_tui.schema.formatting import counted, escaped, first_of, read_number, unescaped
+from rnnlm_tui.schema.metrics import SEEDS
+from rnnlm_tui.schema.record import fields_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
-    from rnnlm_tui.schema.config import SamplingConfig
-    from rnnlm_tui.schema.sampling import SampleRequest
+    from rnnlm_tui.client.sampler import SamplerClient
+    from rnnlm_tui.schema.record import FieldInfo
+    from rnnlm_tui.schema.sampling import Alternative, SampleDone, SamplePiece, SampleRequest
     from rnnlm_tui.store.paths import RunDirectory
 
 _FROM_RUN = "the run's"
@@ -37,8 +45,36 @@ MOST_SAMPLES = 10_000
 """Maximum of -n, the samples per prompt."""
 MOST_REPORTED = 200_000
 """Maximum number of alternatives of one sample: they come in one message."""
+SHOWN_LETTERS = 40
+"""Characters shown of an unknown word."""
+MOST_UNKNOWN = 10
+"""Maximum number of unknown words listed."""
 RANDOM = "random"
 """The value of --seed that draws one."""
+_OPTIONS: dict[str, tuple[Any, str, str]] = {
+    "stop": (list[str], "TEXT", " '': no stop texts; can be repeated."),
+    "seed": (str, f"N|{RANDOM}", " random: draw one and report it."),
+}
+"""Options with a type of their own: it, their metavar and more help."""
+
+
+def _option(name: str, field: FieldInfo) -> tuple[str, object, object]:
+    """Name, type and default of the option of a sampling setting."""
+    usage, kind = f"--{name.replace('_', '-')}", field.annotation
+    if kind is bool:
+        return name, Annotated[bool, opt(usage, field.description)], False
+    metavar = "N" if kind is int else "X" if kind is float else "|".join(map(str, get_args(kind)))
+    kind, metavar, more = _OPTIONS.get(name, (kind, metavar, ""))
+    option = opt(f"{usage} {metavar}", field.description + more, default=_FROM_RUN)
+    return name, Annotated[kind | None, option], None
+
+
+if TYPE_CHECKING:
+    SamplingOptions = Any
+else:
+    SamplingOptions = make_dataclass(
+        "SamplingOptions", starmap(_option, fields_of(SamplingConfig).items()), frozen=True
+    )
 
 
 def sample(
@@ -57,86 +93,7 @@ def sample(
     samples: Annotated[
         int, opt("-n --samples N", "Samples per prompt, with consecutive seeds.")
     ] = 1,
-    temperature: Annotated[
-        float | None,
-        opt("--temperature T", "Below 1 safer, above 1 more varied; 0: greedy.", default=_FROM_RUN),
-    ] = None,
-    top_k: Annotated[
-        int | None,
-        opt("--top-k K", "Sample from the K most likely tokens; 0: off.", default=_FROM_RUN),
-    ] = None,
-    top_p: Annotated[
-        float | None,
-        opt(
-            "--top-p P",
-            "Sample from the fewest tokens whose probabilities sum to at least P; 1: off.",
-            default=_FROM_RUN,
-        ),
-    ] = None,
-    min_p: Annotated[
-        float | None,
-        opt(
-            "--min-p P",
-            "Sample from tokens at least P times as likely as the most likely one; 0: off.",
-            default=_FROM_RUN,
-        ),
-    ] = None,
-    typical_p: Annotated[
-        float | None,
-        opt(
-            "--typical-p P",
-            "Sample from the tokens of most average surprise whose probabilities sum to at"
-            " least P; 1: off.",
-            default=_FROM_RUN,
-        ),
-    ] = None,
-    repetition_penalty: Annotated[
-        float | None,
-        opt(
-            "--repetition-penalty X",
-            "Above 1, tokens already in the prompt or text become less likely; 1: off.",
-            default=_FROM_RUN,
-        ),
-    ] = None,
-    penalty_window: Annotated[
-        int | None,
-        opt(
-            "--penalty-window N",
-            "Only the last N tokens count for the penalty; 0: prompt and text.",
-            default=_FROM_RUN,
-        ),
-    ] = None,
-    unknown: Annotated[
-        Literal["auto", "avoid", "allow"] | None,
-        opt(
-            "--unknown auto|avoid|allow",
-            "Whether to sample <unk>; auto: not with word tokens.",
-            default=_FROM_RUN,
-        ),
-    ] = None,
-    stop: Annotated[
-        list[str] | None,
-        opt(
-            "--stop TEXT",
-            r"Stop before TEXT (\n: a line break, '': no stop texts); can be repeated.",
-            default=_FROM_RUN,
-        ),
-    ] = None,
-    max_new_tokens: Annotated[
-        int | None, opt("--max-new-tokens N", "Tokens to generate.", default=_FROM_RUN)
-    ] = None,
-    seed: Annotated[
-        str | None,
-        opt(
-            "--seed N|random",
-            "The same seed gives the same text; random: draw one and report it.",
-            default=_FROM_RUN,
-        ),
-    ] = None,
-    greedy: Annotated[
-        bool,
-        opt("--greedy", "Always take the most likely token, like --temperature 0; needs no seed."),
-    ] = False,
+    settings: SamplingOptions = SamplingOptions(),
     state: Annotated[
         str,
         opt(
@@ -178,36 +135,18 @@ def sample(
     if not 1 <= samples <= MOST_SAMPLES:
         raise InputError(f"-n is {samples:,}, must be 1 … {MOST_SAMPLES:,}")
     check_exclusive(raw=raw, json=json)
-    check_exclusive(
-        "--temperature 0 is greedy as well",
-        **{"greedy": greedy, f"temperature {temperature}": bool(temperature)},
-    )
     directory, which = split_address(run)
-    changes: dict[str, object] = {
-        "temperature": temperature,
-        "top_k": top_k,
-        "top_p": top_p,
-        "min_p": min_p,
-        "typical_p": typical_p,
-        "repetition_penalty": repetition_penalty,
-        "penalty_window": penalty_window,
-        "unknown": unknown,
-        "stop": None if not stop else [] if stop == [""] else [unescaped(text) for text in stop],
-        "max_new_tokens": max_new_tokens,
-        "seed": read_seed(seed),
-        "greedy": True if greedy else False if temperature else None,
-    }
     try:
-        settings = sample_settings(directory, changes)
+        wanted = sample_settings(directory, sampling_changes(settings))
     except ConfigError as error:
         raise named_by_options(error) from error
-    if samples > 1 and settings.is_greedy:
+    if samples > 1 and wanted.is_greedy:
         raise InputError(
             f"-n {samples} would give the same text {samples} times: greedy sampling always takes"
             " the most likely token",
             hint="leave out -n, or sample with a temperature above 0",
         )
-    _check_alternatives(alternatives, settings, json=json)
+    _check_alternatives(alternatives, wanted, json=json)
     several = prompts is not None or samples > 1
     if raw and len(given) * samples > 1:
         raise InputError(
@@ -216,14 +155,14 @@ def sample(
         )
     path = str(client.control.weights_path(directory, which))
     requests = sample_requests(
-        path, given, settings, samples=samples, state=state, alternatives=alternatives
+        path, given, wanted, samples=samples, state=state, alternatives=alternatives
     )
     form: Literal["text", "raw", "json"] = "json" if json else "raw" if raw else "text"
     report = Report(directory.name, form, samples if several else None, keep=keep)
     asyncio.run(_generate_all(requests, report, device))
     report.note_unknown()
     if form == "text":
-        figures = outcome(report.results, settings, samples, drawn=seed == RANDOM)
+        figures = outcome(report.results, wanted, samples, drawn=settings.seed == RANDOM)
         if several:
             number = counted(len(report.results), "sample")
             figures = f"{number} of {counted(len(given), 'prompt')}, {figures}"
@@ -250,6 +189,25 @@ def _texts(run: str, prompt: str | None, prompts: list[Path] | None) -> list[str
     return [read_prompt(prompt)]
 
 
+def sampling_changes(options: Any) -> dict[str, object]:
+    """Return the settings that the options change.
+
+    Raises:
+        InputError: `--greedy` with a temperature above 0, or an invalid seed.
+    """
+    temperature, stop = options.temperature, options.stop
+    check_exclusive(
+        "--temperature 0 is greedy as well",
+        **{"greedy": options.greedy, f"temperature {temperature}": bool(temperature)},
+    )
+    changes = asdict(options) | {
+        "stop": None if not stop else [] if stop == [""] else [unescaped(text) for text in stop],
+        "seed": read_seed(options.seed),
+        "greedy": True if options.greedy else False if temperature else None,
+    }
+    return {name: value for name, value in changes.items() if value is not None}
+
+
 def read_seed(seed: str | None) -> int | None:
     """Return the number, or for `random` a new one below 2**31.
 
@@ -267,14 +225,14 @@ def read_seed(seed: str | None) -> int | None:
 
 
 def sample_settings(directory: RunDirectory, changes: Mapping[str, object]) -> SamplingConfig:
-    """Return the run's sampling settings with all changes that are not None.
+    """Return the run's sampling settings with these changes.
 
     Raises:
         ConfigError: every invalid value.
     """
     from rnnlm_tui.schema.validation import merge, parse_config
 
-    wanted = {f"sampling.{name}": value for name, value in changes.items() if value is not None}
+    wanted = {f"sampling.{name}": value for name, value in changes.items()}
     return parse_config(merge(directory.read_config(), wanted)).sampling
 
 
@@ -342,10 +300,170 @@ def sample_requests(
 
 async def _generate_all(requests: Sequence[SampleRequest], report: Report, device: str) -> None:
     """Generate the samples batch after batch with one sampler, which loads the model once."""
-    client = sampler_for(requests[0].checkpoint, device)
-    try:
-        for request in requests:
-            await report.generate(client, request)
-    finally:
-        report.end_line()
-        await client.close()
+    async with sampler_for(requests[0].checkpoint, device) as sampler:
+        try:
+            for request in requests:
+                await report.generate(sampler, request)
+        finally:
+            report.end_line()
+
+
+class Report:
+    """Prints the samples in order as they come, and keeps them.
+
+    Args:
+        form: `raw` is the generated text alone.
+        samples: of each prompt; JSON is then one object per line, with the numbers of prompt and
+            sample. None: there is one sample.
+    """
+
+    def __init__(
+        self, run: str, form: Literal["text", "raw", "json"], samples: int | None, *, keep: bool
+    ) -> None:
+        self.results: list[SampleDone] = []
+        self._run = run
+        self._form = form
+        self._samples = samples
+        self._keep = keep
+        self._stream: TextStream | None = None
+
+    async def generate(self, client: SamplerClient, request: SampleRequest) -> None:
+        """Generate the samples of a request."""
+        from rnnlm_tui.schema.sampling import SampleDone
+
+        async for part in in_order(client, request):
+            if isinstance(part, SampleDone):
+                self._done(request, part)
+            else:
+                self._piece(request, part.text)
+
+    def _piece(self, request: SampleRequest, text: str) -> None:
+        if self._form == "json":
+            return
+        if self._stream is None:  # not before: the checkpoint may be damaged
+            if self.results:
+                line()
+            self._stream = TextStream()
+            if self._form == "text":
+                self._stream.write(request.prompt)
+        self._stream.write(text)
+
+    def _done(self, request: SampleRequest, done: SampleDone) -> None:
+        from rnnlm_tui.store.kept_samples import KeptSample, all_samples
+
+        self._piece(request, "")  # the text may be empty
+        self.end_line()
+        if self._form == "json":
+            result = sample_json(request, done, self._run)
+            if self._samples is not None:
+                prompt, sample = divmod(len(self.results), self._samples)
+                result |= {"prompt_number": prompt + 1, "sample_number": sample + 1}
+            print_json(result, indent=2 if self._samples is None else None)
+        self.results.append(done)
+        if self._keep:
+            step = weights_step(request.checkpoint)
+            try:
+                all_samples().append(KeptSample.of(request, done, run=self._run, step=step))
+            except StorageError as error:
+                self._keep = False
+                note(f"the sample is not kept: {error.message}")
+
+    def end_line(self) -> None:
+        """End the line of an unfinished text, so that the next message starts on a new one."""
+        if self._stream is not None:
+            self._stream.close(line_break=self._form != "raw")
+            self._stream = None
+
+    def note_unknown(self) -> None:
+        """Report the words of the prompts that the model doesn't know."""
+        words = list(dict.fromkeys(word for done in self.results for word in done.unknown))
+        if words:
+            cut = [shortened(word, SHOWN_LETTERS) for word in words]
+            note(f"unknown to this model, read as <unk>: {first_of(cut, MOST_UNKNOWN)}")
+
+
+async def in_order(
+    client: SamplerClient, request: SampleRequest
+) -> AsyncIterator[SamplePiece | SampleDone]:
+    """Yield the pieces and the end of one sample after the other. The sampler sends all samples at
+    once: the pieces of later ones wait here."""
+    from rnnlm_tui.schema.sampling import SampleDone
+
+    waiting: list[deque[SamplePiece | SampleDone]] = [deque() for _ in range(request.count)]
+    current = 0
+    async for part in client.generate(request):
+        waiting[part.sample].append(part)
+        while current < request.count and waiting[current]:
+            part = waiting[current].popleft()
+            yield part
+            current += isinstance(part, SampleDone)
+    if current < request.count:
+        raise WorkerError("the sampler exited before the text was complete")
+
+
+def outcome(
+    results: Sequence[SampleDone], settings: SamplingConfig, samples: int, *, drawn: bool
+) -> str:
+    """Format `100 tokens, 7,584 tok/s, 0.7 bits per token, seed 7`, in total for all samples.
+
+    Args:
+        drawn: the seed is a random one.
+    """
+    tokens = sum(done.tokens for done in results)
+    bits = sum(done.bits_per_token * done.tokens for done in results if done.tokens)
+    parts = [counted(tokens, "token")]
+    if len(results) == 1 and results[0].reason == "stop":
+        parts.append(f'stopped at "{escaped(results[0].stop)}"')
+    longest = dict[str, float]()  # after the first token; a batch's samples are generated together
+    for done in results:
+        seconds = done.seconds - done.first_token_seconds
+        longest[done.id] = max(seconds, longest.get(done.id, 0.0))
+    if tokens > len(results) and (seconds := sum(longest.values())) > 0:
+        parts.append(f"{(tokens - len(results)) / seconds:,.0f} tok/s")
+    parts.append(f"{bits / max(1, tokens):.1f} bits per token")
+    random = "random " if drawn else ""
+    if settings.is_greedy:
+        parts.append("greedy")
+    elif samples == 1:
+        parts.append(f"{random}seed {settings.seed}")
+    else:
+        last = (settings.seed + samples - 1) % SEEDS
+        parts.append(f"{random}seeds {settings.seed} to {last}")
+    return ", ".join(parts)
+
+
+_FACTS = {
+    *("text", "ids", "tokens", "prompt_tokens", "reason", "bits_per_token", "seconds", "unknown"),
+}
+
+
+def sample_json(request: SampleRequest, done: SampleDone, run: str) -> dict[str, object]:
+    """Return the JSON of `sample`: `text` excludes the prompt, `seed` is null when greedy.
+
+    `choices` is there if the request asked for alternatives.
+    """
+
+    settings = request.settings
+    result = {
+        **weights_facts(run, request.checkpoint),
+        "state": Path(request.state).stem if request.state else None,
+        "prompt": request.prompt,
+        **settings.model_dump(exclude={"unknown"}),
+        "unknown_tokens": settings.unknown,
+        "greedy": settings.is_greedy,
+        "seed": None if settings.is_greedy else (settings.seed + done.sample) % SEEDS,
+        **done.model_dump(include=_FACTS),
+        "stopped_at": done.stop if done.reason == "stop" else None,
+    }
+    if request.alternatives:
+        result["choices"] = [
+            _token_json(choice.taken)
+            | {"alternatives": list(map(_token_json, choice.alternatives))}
+            for choice in done.choices
+        ]
+    return result
+
+
+def _token_json(token: Alternative) -> dict[str, object]:
+    facts = token.model_dump(exclude={"token"})
+    return {"id": token.token, **facts, "removed_by": token.removed_by or None}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from rnnlm_tui import store
 from rnnlm_tui.cli.manage import check_agreed
 from rnnlm_tui.cli.options import JsonOption, YesOption, arg, check_exclusive, complete_run, opt
-from rnnlm_tui.cli.output import columns, line, note, print_json, shortened, shown, table
+from rnnlm_tui.cli.output import answer, columns, line, note, print_json, shortened, shown, table
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import NOTHING, count, counted, escaped
 from rnnlm_tui.system.files import storage_errors
@@ -149,7 +149,5 @@ def _delete(ids: Sequence[str], *, yes: bool, json: bool) -> None:
     question = f"permanently delete {counted(len(wanted), 'sample')}?"
     check_agreed(question, "samples --delete", yes=yes)
     removed = store.kept_samples.delete(wanted)
-    if json:
-        print_json({"deleted": [sample.id for sample in removed]})
-    else:
-        line(f"{counted(len(removed), 'sample')} deleted")
+    value = {"deleted": [sample.id for sample in removed]}
+    answer(value, f"{counted(len(removed), 'sample')} deleted", json=json)

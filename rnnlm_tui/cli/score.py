@@ -233,21 +233,18 @@ async def _score_all(
     checkpoint: str, files: Sequence[str], write: WriteTokens | None, device: str
 ) -> tuple[list[FileScore], list[RnnlmError]]:
     """Score the files one after another. Of several, one that fails is reported at once."""
-    client = sampler_for(checkpoint, device)
     scores, failures = list[FileScore](), list[RnnlmError]()
-    try:
-        await client.load(checkpoint)  # an unusable checkpoint is not a problem of each file
+    async with sampler_for(checkpoint, device) as sampler:
+        await sampler.load(checkpoint)  # an unusable checkpoint is not a problem of each file
         for file in files:
             name = STANDARD_INPUT if file == DASH else file
             try:
                 with readable(file) as path:
-                    scores.append(await _score(client, checkpoint, name, path, write))
+                    scores.append(await _score(sampler, checkpoint, name, path, write))
             except RnnlmError as error:
                 failures.append(error)
                 if len(files) > 1:
                     print_error(error)
-    finally:
-        await client.close()
     return scores, failures
 
 

@@ -130,11 +130,8 @@ def state_keep(
 async def _keep(request: KeepStateRequest, device: str) -> StateKept:
     from rnnlm_tui.schema.sampling import StateKept
 
-    client = sampler_for(request.checkpoint, device)
-    try:
-        return await client.ask(request, StateKept)
-    finally:
-        await client.close()
+    async with sampler_for(request.checkpoint, device) as sampler:
+        return await sampler.ask(request, StateKept)
 
 
 def state_show(name: StateArgument, json: JsonOption = False) -> None:

@@ -9,10 +9,9 @@ from rnnlm_tui import client
 from rnnlm_tui.cli.options import JsonOption, RunArgument, arg, check_exclusive, opt
 from rnnlm_tui.cli.output import act_on_each, line, note, print_json, table
 from rnnlm_tui.cli.summaries import STOPS
-from rnnlm_tui.errors import ConfigError, InputError, Problem
+from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import counted, scientific
 from rnnlm_tui.schema.status import LIVING
-from rnnlm_tui.store.runs import find_run
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
@@ -26,8 +25,6 @@ FIGURES = ("status", "step", "max_steps", "stop_after", "requests")
 """The figures of a run's summary that JSON has beside its settings."""
 CHANGE = ("number", "step", "time", "who", "undoes", "settings")
 """The fields of a change in JSON."""
-CLEARABLE = "training.max_steps"
-"""The only key whose value may be cleared: then the epochs decide."""
 
 
 def complete_settable() -> list[str]:
@@ -56,31 +53,30 @@ def change(
     checkpoint is saved before each change. Later attempts keep the changed values.
     """
     check_exclusive(undo=undo, KEY=bool(assignments))
-    directory = find_run(run)
     if undo:
-        result = client.control.send(directory, "undo")
+        result = client.control.send(run, "undo")
     elif assignments:
-        result = client.steering.steer(directory, parse_settings(assignments))
+        result = client.steering.steer(run, parse_settings(assignments))
     else:
-        _list(directory, json=json)
+        _list(run, json=json)
         return
     change = result.change
     if change is None:
         raise InputError("the worker changed nothing", hint="it may run another version")
     if json:
-        answer = {"run": directory.name, **change.model_dump(mode="json")}
+        answer = {"run": run.name, **change.model_dump(mode="json")}
         print_json({**answer, "checkpoint": result.checkpoint})
         return
-    first, state = change.step + 1, client.steering.read_steering(directory)
+    first, state = change.step + 1, client.steering.read_steering(run)
     for one in change.settings:
-        what = f"{directory.name}: {_setting_text(one)} from step {first:,}"
+        what = f"{run.name}: {_setting_text(one)} from step {first:,}"
         line(f"{what}{_consequence(state, one, first)}")
-    kept = kept_words(directory, change.step)
+    kept = kept_words(run, change.step)
     saved = f"saved before in {result.checkpoint}{kept}; " if result.checkpoint else ""
     if change.undoes:
         note(f"{saved}change {change.undoes} is undone")
     else:
-        note(f"{saved}`rnnlm-tui set {directory.name} --undo` undoes it")
+        note(f"{saved}`rnnlm-tui set {run.name} --undo` undoes it")
 
 
 def kept_words(run: RunDirectory, step: int) -> str:
@@ -162,33 +158,19 @@ def _list(run: RunDirectory, *, json: bool) -> None:
 
 
 def parse_settings(assignments: list[str]) -> dict[str, JsonValue]:
-    """Parse changes for a run that trains; an empty value clears `training.max_steps`.
+    """Parse changes for a run that trains.
 
     Raises:
-        ConfigError: every assignment that is malformed, has no value, or is to a fixed field.
+        ConfigError: every assignment to a fixed or unknown field, or every malformed one.
     """
     from rnnlm_tui.schema.steering import check_keys
-    from rnnlm_tui.schema.validation import parse_value
+    from rnnlm_tui.schema.validation import parse_assignments
 
-    changes: dict[str, JsonValue] = {}
-    problems: list[Problem] = []
-    for assignment in assignments:
-        path, equals, text = (part.strip() for part in assignment.partition("="))
-        if not equals or (not text and path != CLEARABLE):
-            problems.append(Problem(path, "has no value", "write it as key=value"))
-            continue
-        try:
-            check_keys([path])
-        except ConfigError as error:
-            problems += error.problems
-        else:
-            changes[path] = cast("JsonValue", parse_value(path, text))
-    if problems:
-        raise ConfigError(problems)
-    return changes
+    check_keys(assignment.partition("=")[0].strip() for assignment in assignments)
+    return cast("dict[str, JsonValue]", parse_assignments(assignments))
 
 
-def plan_stops(names: list[str], mark: StopMark | None, *, json: bool) -> None:
+def plan_stops(runs: list[RunDirectory], mark: StopMark | None, *, json: bool) -> None:
     """Stop each run after this epoch or the next evaluation; None cancels that."""
 
     def act(run: RunDirectory) -> tuple[object, str]:
@@ -196,4 +178,4 @@ def plan_stops(names: list[str], mark: StopMark | None, *, json: bool) -> None:
         value = {"run": run.name, "stop_after": mark, "step": result.step, "text": result.text}
         return value, f"{run.name} {result.text}"
 
-    act_on_each([find_run(name) for name in names], act, json=json)
+    act_on_each(runs, act, json=json)

@@ -9,7 +9,7 @@ from itertools import pairwise
 from time import time
 from typing import TYPE_CHECKING
 
-from rnnlm_tui.cli.output import Colour, as_ascii, cells
+from rnnlm_tui.cli.output import CURVE, Colour, as_ascii, cells
 from rnnlm_tui.schema.cells import CELL_NAMES
 from rnnlm_tui.schema.formatting import (
     NOTHING,
@@ -287,8 +287,6 @@ def newest_sample(snapshot: RunSnapshot) -> SampleRow | None:
     )
 
 
-CURVE = "▁▂▃▄▅▆▇█"
-ASCII_CURVE = "_.-~=+*#"
 MOST_CURVE = 60
 """Maximum width of the curve in cells."""
 STEEP = 6
@@ -308,15 +306,16 @@ def frame_lines(
     snapshot: RunSnapshot, eta: Eta | None, width: int = FULL_WIDTH, *, ascii_only: bool = False
 ) -> list[str]:
     """Format the run's state as lines of at most `width` cells, without control characters."""
+    from rnnlm_tui.tui.views.status import run_identity
     from rnnlm_tui.tui.views.train import figure_lines
 
     summary = snapshot.summary
-    lines = [_identity(snapshot)]
-    lines += [line.plain for line in figure_lines(snapshot, eta, width)]
+    head = run_identity(summary.run, snapshot, width - 1)
+    lines = [f" {head.plain}", *(line.plain for line in figure_lines(snapshot, eta, width))]
     pairs = [
         ("", summary.message or ""),
         ("to do", summary.hint or ""),
-        ("curve", _curve(snapshot, width - _LABEL, ascii_only=ascii_only)),
+        ("curve", _curve(snapshot, width - _LABEL)),
         *_machine(snapshot),
         ("saved", _checkpoint_text(summary) if summary.checkpoints.count else ""),
         ("sample", _sample(snapshot)),
@@ -332,37 +331,12 @@ def clipped(text: str, width: int, ellipsis: str = "…") -> str:
     """Cut the text to `width` cells, including the ellipsis."""
     if cells(text) <= width:
         return text
-    from rnnlm_tui.tui.text import graphemes
+    from rich.cells import chop_cells
 
-    used, kept = 0, []
-    for sign, taken in graphemes(text):
-        used += taken
-        if used > width - len(ellipsis):
-            break
-        kept.append(sign)
-    return "".join(kept) + ellipsis
+    return chop_cells(text, max(1, width - len(ellipsis)))[0] + ellipsis
 
 
-def _identity(snapshot: RunSnapshot) -> str:
-    from rnnlm_tui.tui import palette
-
-    summary = snapshot.summary
-    sign = palette.STATUS_GLYPHS[summary.status][0]
-    parameters = (
-        f", {short(summary.model.parameters)} parameters" if summary.model.parameters else ""
-    )
-    parts = [
-        f"{summary.run}  {sign} {status_text(summary)}",
-        duration(summary.active_seconds) if summary.active_seconds else "",
-        f"{model_text(summary)}{parameters}",
-        summary.corpus,
-        device_text(summary),
-        " ".join(summary.tags),
-    ]
-    return " " + "   ".join(filter(None, parts))
-
-
-def _curve(snapshot: RunSnapshot, room: int, *, ascii_only: bool) -> str:
+def _curve(snapshot: RunSnapshot, room: int) -> str:
     """Draw held-out perplexity on a log scale, or training perplexity with few evaluations."""
     split = snapshot.config.evaluation.split
     name = "val ppl" if split == "validation" else "test ppl"
@@ -382,9 +356,8 @@ def _curve(snapshot: RunSnapshot, room: int, *, ascii_only: bool) -> str:
     edges = [index * len(losses) // width for index in range(width + 1)]
     means = [sum(losses[low:high]) / (high - low) for low, high in pairwise(edges)]
     low, high = min(means), max(means[len(means) // STEEP :])
-    marks = ASCII_CURVE if ascii_only else CURVE
-    scale = (len(marks) - 1) / (high - low) if high > low else 0.0
-    drawn = "".join(marks[round((min(value, high) - low) * scale)] for value in means)
+    scale = (len(CURVE) - 1) / (high - low) if high > low else 0.0
+    drawn = "".join(CURVE[round((min(value, high) - low) * scale)] for value in means)
     return f"{first}{drawn}{last}"
 
 

@@ -28,7 +28,7 @@ from rnnlm_tui.cli.output import act_on_each, line, note, print_json, warn_of_lo
 from rnnlm_tui.cli.steer import kept_words, plan_stops
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.status import RESUMABLE
-from rnnlm_tui.store.runs import create_run, find_run
+from rnnlm_tui.store.runs import create_run
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
@@ -140,7 +140,7 @@ def print_run(directory: RunDirectory, words: str, *, json: bool) -> None:
 
 def follow(run: RunArgument, json: JsonOption = False) -> None:
     """Print a run's progress until it ends; Ctrl-C detaches."""
-    raise typer.Exit(watch.follow_run(find_run(run), json=json))
+    raise typer.Exit(watch.follow_run(run, json=json))
 
 
 def pause(runs: RunsArgument, json: JsonOption = False) -> None:
@@ -173,12 +173,11 @@ def resume(
     from rnnlm_tui.schema.validation import merge, parse_config
 
     check_exclusive(follow=follow, detach=detach)
-    directory = find_run(run)
     showing = start.should_open_app(follow, detach, json)
-    resuming = client.start.PendingResume.of(directory)
+    resuming = client.start.PendingResume.of(run)
     before = resuming.before
     if before.status in {"draft", *RESUMABLE}:
-        config = directory.read_config()
+        config = run.read_config()
         if device:
             config = parse_config(merge(config, {"training.device": device}))
         allow_datasets(config.corpus, trust=trust_dataset)
@@ -186,7 +185,7 @@ def resume(
             note(f"warning: {warning}")
     if before.diverged:
         note(
-            f"{directory.name} resumes with the weights and settings it diverged with, and will"
+            f"{run.name} resumes with the weights and settings it diverged with, and will"
             f" probably fail again. {before.hint or ''}"
         )
     pid = resuming.start(device)
@@ -194,12 +193,12 @@ def resume(
         warn_of_logout()
     try:
         if showing:
-            start.open_app(directory, "train")
+            start.open_app(run, "train")
         if follow or not (detach or json):
             attempt = before.attempt + (before.status in RESUMABLE)
-            raise typer.Exit(watch.follow_run(directory, json=json, attempt=attempt))
+            raise typer.Exit(watch.follow_run(run, json=json, attempt=attempt))
         words = f"{resuming.wait()}, worker {pid}: `rnnlm-tui follow {{run}}` shows its progress"
-        print_run(directory, f"{words}, `rnnlm-tui open {{run}}` its charts", json=json)
+        print_run(run, f"{words}, `rnnlm-tui open {{run}}` its charts", json=json)
     finally:
         if aside := resuming.damaged_files():
             note(aside)
@@ -243,7 +242,7 @@ def evaluate(runs: RunsArgument, json: JsonOption = False) -> None:
 
 
 def _send_to_each(
-    names: list[str], verb: Verb, json: bool, words: str, *, unsaved: str = ""
+    runs: list[RunDirectory], verb: Verb, json: bool, words: str, *, unsaved: str = ""
 ) -> None:
     """Send a command to each run; report the answer as `words`, or `unsaved` if none was saved."""
 
@@ -270,4 +269,4 @@ def _send_to_each(
             answer |= {"validation": summary.validation, "test": summary.test}
         return answer, message
 
-    act_on_each([find_run(name) for name in names], act, json=json)
+    act_on_each(runs, act, json=json)

@@ -18,7 +18,7 @@ from rnnlm_tui.cli.options import (
     opt,
     split_address,
 )
-from rnnlm_tui.cli.output import act_on_each, line, print_json, table
+from rnnlm_tui.cli.output import act_on_each, answer, line, print_json, table
 from rnnlm_tui.errors import InputError, RunStateError, UnknownRunError
 from rnnlm_tui.schema.formatting import age, ago, counted, disk, first_of
 from rnnlm_tui.store.addresses import checkpoint_step
@@ -206,12 +206,9 @@ def purge(
     what = "purge removes them permanently"
     check_agreed(question, what, yes=yes or not found, otherwise="nothing was removed")
     freed = store.trash.purge(found)
-    if json:
-        print_json({"purged": list(map(_as_json, found)), "freed": freed})
-    elif found:
-        line(f"{_named(found)} permanently removed, {disk(freed)} freed")
-    else:
-        line("the trash is empty")
+    words = f"{_named(found)} permanently removed, {disk(freed)} freed"
+    value = {"purged": list(map(_as_json, found)), "freed": freed}
+    answer(value, words if found else "the trash is empty", json=json)
 
 
 def _find(address: str) -> tuple[Trashed, ...]:

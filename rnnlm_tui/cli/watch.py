@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, TextIO
 
 from rnnlm_tui import client
 from rnnlm_tui.cli.output import (
-    TextStream,
     cells,
     columns,
     encodable,
@@ -179,21 +178,18 @@ class LinePrinter(Printer):
     def __init__(self) -> None:
         super().__init__()
         self._last_line = ""
-        self._step = -1
         self._evaluations: set[tuple[int, int, str]] | None = None
         self._sampled = (0, 0)
 
     def update(self, snapshot: RunSnapshot) -> None:
         """Print what is new since the last call; progress at most every LINE_SECONDS."""
-        summary, now = snapshot.summary, time.monotonic()
-        preparing = summary.status == "preparing"
-        if summary.status != self._news:
-            self._news, self._next = summary.status, now + LINE_SECONDS
-            self._print(_status_line(summary))
-        elif now >= self._next and (summary.step != self._step or preparing):
-            self._next = now + LINE_SECONDS
-            self._print(_status_line(summary) if preparing else _progress(summary))
-        self._step = summary.step
+        summary = snapshot.summary
+        trains = summary.status == self._news == "running"
+        if self._is_due(summary.status):
+            words = _progress(summary) if trains else _status_line(summary)
+            if words != self._last_line:
+                self._last_line = words
+                line(words)
         self._print_evaluations(snapshot)
         self._print_sample(snapshot)
 
@@ -210,31 +206,20 @@ class LinePrinter(Printer):
         newest = newest_sample(snapshot)
         if newest is not None:
             line()
-            output = TextStream()
-            output.write(newest.prompt + newest.text)
-            output.close()
+            line(newest.prompt + newest.text)
         line()
-        why = (failure.message, failure.hint) if failure is not None else (summary.message,)
-        for words in filter(None, why):
+        told = summary if failure is None else failure
+        for words in filter(None, (told.message, told.hint)):
             note(words)
         if summary.status == "finished":
             prompt = shlex.quote("The" if newest is None else newest.prompt)
-            if summary.hint:
-                note(summary.hint)
             note(
                 f"`rnnlm-tui sample {summary.run} {prompt}` continues a prompt,"
                 f" `rnnlm-tui open {summary.run}` shows the charts"
             )
-        elif failure is None and summary.hint:
-            note(summary.hint)
-        elif summary.checkpoints.count and not summary.diverged:
+        elif (failure or not summary.hint) and summary.checkpoints.count and not summary.diverged:
             last = summary.checkpoints.last
             note(f"`rnnlm-tui resume {summary.run}` continues from step {last:,}")
-
-    def _print(self, words: str) -> None:
-        if words != self._last_line:
-            self._last_line = words
-            line(words)
 
     def _print_evaluations(self, snapshot: RunSnapshot) -> None:
         known = {(row.attempt, row.step, row.name): row for row in snapshot.evaluations}
@@ -306,11 +291,8 @@ def print_frame(run: RunDirectory, *, ascii_only: bool) -> None:
         closing(client.monitor.RunMonitor(run, max_buckets=BUCKETS, report=report)) as monitor,
     ):
         snapshot = monitor.snapshot()
-    eta, width = (
-        client.remaining.SteadyEta().of(snapshot.summary, snapshot.eta_margin),
-        _size(sys.stdout)[0],
-    )
-    for text in frame_lines(snapshot, eta, width, ascii_only=ascii_only):
+    eta = client.remaining.SteadyEta().of(snapshot.summary, snapshot.eta_margin)
+    for text in frame_lines(snapshot, eta, _size(sys.stdout)[0], ascii_only=ascii_only):
         line(text)
 
 
@@ -344,8 +326,7 @@ class FramePrinter(Printer):
 
 def _size(stream: TextIO) -> tuple[int, int]:
     """Return the terminal's columns, less one, and rows; large defaults without a terminal."""
-    try:
-        size = os.get_terminal_size(stream.fileno())
-    except (OSError, ValueError):
+    width = columns(stream) or 1
+    if width == 1:
         return FULL_WIDTH, 1_000
-    return (size.columns - 1, size.lines) if size.columns > 1 else (FULL_WIDTH, 1_000)
+    return width - 1, os.get_terminal_size(stream.fileno()).lines

@@ -359,14 +359,19 @@ def test_the_device_is_the_cpu_unless_another_is_named(sampler: LastFirst, verb:
     ("device", "threads", "yields"),
     [("cpu", 0, True), ("cpu", 2, True), ("cpu", 1, False), ("cuda", 0, False)],
 )
-def test_a_sampler_yields_to_the_training_of_its_weights_that_takes_all_cores(
+async def test_a_sampler_yields_to_the_training_of_its_weights_that_takes_all_cores(
     sampler: LastFirst, monkeypatch: pytest.MonkeyPatch, device: str, threads: int, yields: bool
 ) -> None:
     monkeypatch.setattr("rnnlm_tui.system.machine.usable_cores", lambda: 2)
     training = {"training.device": device, "training.threads": threads}
     directory = create_run(parse_config(merge(RunConfig(), training)), "living")
-    sampler_for(str(directory.snapshots_path / "step-000000001-aa"), "cpu")
-    sampler_for(str(directory.checkpoints_path / "step-000000001"), "cpu")
+    folders = (
+        directory.snapshots_path / "step-000000001-aa",
+        directory.checkpoints_path / "step-1",
+    )
+    for folder in folders:
+        async with sampler_for(str(folder), "cpu"):
+            pass
     found = [options["yields"] for options in sampler.options]
     assert found == ["always" if yields else "never", "never"]
 
