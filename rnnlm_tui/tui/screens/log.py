@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -83,10 +83,6 @@ class LogPanel(ScrolledPanel, can_focus=True):
         self._width = 0
         self._note = ""
 
-    @property
-    def row_count(self) -> int:
-        return len(self._rows)
-
     def show(self, lines: Sequence[str], note: str = "") -> None:
         """Show these lines; the note appears in the legend."""
         self._texts, self._note = [_harmless(line) for line in lines], note
@@ -96,6 +92,7 @@ class LogPanel(ScrolledPanel, can_focus=True):
     def _wrap(self) -> None:
         texts = enumerate(self._texts if self._width > 0 else ())
         self._rows = [(at, row) for at, text in texts for row in _rows_of(text, self._width)]
+        self.row_count = len(self._rows)
 
     def action_scroll(self, by: int) -> None:
         """Scroll down, or up if negative; follow the end again once it is reached."""
@@ -127,12 +124,11 @@ class LogPanel(ScrolledPanel, can_focus=True):
         self.following = False
         self.show_from(self.top if self.top <= row < self.top + height else row - height // 2)
 
-    def legend_within(self, room: int) -> Label:
+    def legends(self) -> Iterable[Label]:
         """Return the position in the log."""
         last = min(self.top + self.inner_size.height, self.row_count)
         where = "follows" if self.following else f"{100 * last // max(self.row_count, 1)} %"
-        texts = (f"{self._note}  {where}" if self._note else where, where)
-        return next((Content.styled(text, DIM) for text in texts if len(text) <= room), "")
+        return Content.styled(f"{self._note}  {where}".lstrip(), DIM), Content.styled(where, DIM)
 
     def prepare(self, width: int, height: int) -> None:
         """Wrap the lines to the width, and draw those in view."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -12,7 +12,6 @@ from textual.app import ComposeResult
 from textual.content import Content
 from textual.events import Resize
 from textual.geometry import Size
-from textual.strip import Strip
 
 from rnnlm_tui.client.remaining import SteadyEta
 from rnnlm_tui.schema.formatting import count
@@ -46,7 +45,7 @@ from rnnlm_tui.tui.views.train import (
 )
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 from rnnlm_tui.tui.widgets.machine_panel import MachinePanel, MachineView, machine_view
-from rnnlm_tui.tui.widgets.panel import Label, Line, LinesPanel, ScrolledPanel, padded, segments_of
+from rnnlm_tui.tui.widgets.panel import Label, Line, LinesPanel, ScrolledPanel
 from rnnlm_tui.tui.widgets.runs_table import (
     ORDER_SETTING,
     SORT_KEYS,
@@ -111,10 +110,6 @@ class EventsPanel(ScrolledPanel):
         self._made_of: object = None
         self._chosen: int | None = None
 
-    @property
-    def row_count(self) -> int:
-        return len(self._entries)
-
     def show(self, snapshot: RunSnapshot | None, at: float | None = None) -> None:
         """Show the events; highlight the one nearest to step `at` and scroll to it."""
         top, made_of = self.top, None
@@ -124,6 +119,7 @@ class EventsPanel(ScrolledPanel):
         if made_of != self._made_of:
             newest, self._made_of = self._entries[:1], made_of
             self._entries = [] if snapshot is None else entries_of(snapshot)
+            self.row_count = len(self._entries)
             if top and newest and newest[0] in self._entries:
                 top += self._entries.index(newest[0])  # keep the scroll position
         chosen = None if at is None or not self._entries else nearest_entry(self._entries, at)
@@ -136,16 +132,17 @@ class EventsPanel(ScrolledPanel):
         self._chosen = chosen
         self.show_from(top)
 
-    def legend_within(self, room: int) -> Label:
+    def legends(self) -> Iterable[Label]:
         """Return `step`, or how many newer events are hidden."""
         more = Content.styled(f"{self.top} newer", palette.DIM)
-        return more if self.top and more.cell_length <= room else super().legend_within(room)
+        return (more, self.legend) if self.top else (self.legend,)
 
-    def content_line(self, y: int, width: int) -> Strip:
-        """Return one event."""
-        index = self.top + y
-        if index >= len(self._entries):
-            return padded([], width)
+    def prepare(self, width: int, height: int) -> None:
+        """Lay out the events in view."""
+        shown = range(self.top, min(self.top + height, self.row_count))
+        self.lines = [self._event(index, width) for index in shown]
+
+    def _event(self, index: int, width: int) -> Content:
         entry, chosen = self._entries[index], index == self._chosen
         digits = max(5, len(count(self._entries[0].step)))
         step = (count(entry.step).rjust(digits), palette.BRIGHT if chosen else palette.DIM)
@@ -155,7 +152,7 @@ class EventsPanel(ScrolledPanel):
             step, "›" if chosen else " ", (entry.sign, entry.colour), " ",
             text.stylize(f"bold {palette.BRIGHT}" if chosen else style),
         )  # fmt: skip
-        return padded(segments_of(selected(line, width) if chosen else line, palette.TEXT), width)
+        return selected(line, width) if chosen else line
 
 
 class TrainScreen(ChartedScreen, SteersRuns):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 from rich.cells import cell_len
-from rich.segment import Segment
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.events import Click
@@ -99,7 +98,7 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out the rows, then the facts at the bottom."""
-        self.lines = []
+        self.hidden = (0, 0)
         if not self.rows:
             self.lines = sentence(self._words, width - 4, self._trouble, indent=2)
             return
@@ -107,10 +106,11 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
         facts = self._facts if height >= rows + len(self._facts) else ()
         room = height - len(facts)
         self._top = first_shown(self._top, self._selected, room, rows) if self.has_focus else 0
-        self.lines = self._table(width)[self._top : self._top + room]
-        if facts:
-            blanks = [Content("")] * (height - len(self.lines) - len(facts))
-            self.lines += [*blanks, *(Content.assemble("  ", fact) for fact in facts)]
+        if self.has_focus:
+            self.hidden = self._top, rows - self._top - height
+        lines = self._table(width)[self._top : self._top + room]
+        blanks = [Content("")] * (height - len(lines) - len(facts))
+        self.lines = [*lines, *blanks, *(Content.assemble("  ", fact) for fact in facts)]
 
     def _table(self, width: int) -> list[Content]:
         ranks = max(2, *(len(f"{row.rank:,}") for row in self.rows))
@@ -153,19 +153,11 @@ class AlternativesList(OrderedKeys, Panel, can_focus=True):
     def _after_cells(self) -> int:
         return max(7, *(len(row.removed_by) for row in self.rows))
 
-    def legend_within(self, room: int) -> Label:
+    def legends(self) -> Iterable[Label]:
         """Return the heads of the columns."""
         if not self.rows:
-            return ""
-        heads = (f"prob.{'after':>{self._after_cells + 1}} bits", "after bits", "bits")
-        return next((words for words in heads if len(words) <= room), "")
-
-    def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
-        """Return what is hidden while a row is chosen, else `bottom`."""
-        hidden = len(self.rows) + 1 - self._top - self.inner_size.height
-        if self.has_focus and self.rows and (self._top or hidden > 0):
-            return self.hidden_labels(self._top, hidden)
-        return super().bottom_labels(width)
+            return ()
+        return f"prob.{'after':>{self._after_cells + 1}} bits", "after bits", "bits"
 
     def on_click(self, event: Click) -> None:
         """Select the clicked row; a second click chooses it."""

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from textual.content import Content
-from textual.strip import Strip
 
 from rnnlm_tui.client.checkpoint_detail import FIRST_FILES, CheckpointDetail, FoundSamples
 from rnnlm_tui.client.checkpoints import (
@@ -445,11 +444,10 @@ class CheckpointTable(ListPanel[CheckpointKey, ListedCheckpoint]):
     def rises(self) -> bool:
         return rises(self.order, backwards=self.backwards)
 
-    def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's signature)
-        """Choose the columns for this width."""
-        self.columns = columns_for(width, self.rows)
+    def columns_in(self, width: int) -> Sequence[CheckpointColumn]:
+        return columns_for(width, self.rows)
 
-    def row_strip(self, index: int, width: int) -> Strip:
+    def line_of(self, index: int, width: int) -> Content:
         item = self.rows[index]
         mark = "+" if item.row.path in self._chosen else " "
         line = row_of(self.columns, item, self._now)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
-from rich.segment import Segment
 from textual.content import Content
 
 from rnnlm_tui.schema.formatting import NOTHING
@@ -140,10 +139,11 @@ class ComparedRunsPanel(ScrolledPanel):
         parts = self._parts(width)
         rows = [row for part in parts for row in part]
         heads = list(accumulate(map(len, parts[:-1]), initial=0))
-        self.top = max(0, min(self.top, len(rows) - height))
-        self.lines = rows[self.top :]
-        if self.top and height:
-            self.lines[0] = rows[max(head for head in heads if head <= self.top)]
+        top = self.top = max(0, min(self.top, len(rows) - height))
+        self.row_count, self.hidden = len(rows), (top, len(rows) - top - height)
+        if top and height:
+            rows[top] = rows[max(head for head in heads if head <= top)]
+        self.lines = rows[top:]
 
     def _parts(self, width: int) -> list[list[Content]]:
         """Return the tables, each with its heading, laid out once for each width."""
@@ -161,14 +161,6 @@ class ComparedRunsPanel(ScrolledPanel):
                 self._by_run("more figures", others, width),
             ]
         return self._tables.get(width, [])
-
-    def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002 (the panel's)
-        """Return how many lines are hidden above and below."""
-        return self.hidden_labels(self.top, len(self.lines) - self.inner_size.height)
-
-    @property
-    def row_count(self) -> int:
-        return self.top + len(self.lines)
 
     def _figures(self, comparison: Comparison, width: int) -> tuple[list[Content], list[FigureRow]]:
         """Return the runs' lines, and the figures without a column."""

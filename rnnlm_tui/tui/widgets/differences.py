@@ -8,10 +8,8 @@ from itertools import accumulate
 from typing import ClassVar
 
 from rich.cells import cell_len
-from rich.segment import Segment
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.strip import Strip
 
 from rnnlm_tui.tui.palette import BACKGROUND, BRIGHT, DIM, MARK_COLOURS, SIDE_BANDS, TEXT
 from rnnlm_tui.tui.text import WrappedText, line, safe_text, sentence
@@ -19,7 +17,7 @@ from rnnlm_tui.tui.views.compare import LETTERS
 from rnnlm_tui.tui.views.side_facts import TextScores
 from rnnlm_tui.tui.views.text_differences import ScoredSpan, level
 from rnnlm_tui.tui.views.versus import letter
-from rnnlm_tui.tui.widgets.panel import Panel, ScrolledPanel, first_shown, padded, segments_of
+from rnnlm_tui.tui.widgets.panel import Panel, ScrolledPanel, first_shown
 
 SIGNS = ("", "·", "─", "━")
 """Follows a side's letter below a piece of text, by the size of the difference."""
@@ -56,6 +54,7 @@ class DifferenceStrip(ScrolledPanel, can_focus=True):
             self._starts = [0, *accumulate(map(len, pieces))]
             self._wrapped = WrappedText(width, "".join(pieces))
         self._wrapped.fit(width)
+        self.row_count = len(self._wrapped) * (1 + self._signed)
 
     def show_mark(self) -> None:
         """Draw again, and scroll to the marked piece."""
@@ -66,40 +65,33 @@ class DifferenceStrip(ScrolledPanel, can_focus=True):
     def _signed(self) -> bool:
         return bool(getattr(self.app, "no_color", False))
 
-    @property
-    def row_count(self) -> int:
-        """Lines of the text, and those below them."""
-        return len(self._wrapped) * (1 + self._signed)
-
     def height_in(self, width: int) -> int:
         """Return the rows that the whole text takes, with the border, at this width."""
         self._wrap(max(10, width - 6))
         return 2 + max(3 * (1 + self._signed), self.row_count)
 
     def prepare(self, width: int, height: int) -> None:
-        """Wrap the text, and scroll to a piece that was just marked."""
-        scores = self._scores
+        """Wrap the text, and scroll to a piece that was just marked; without a text, say why."""
+        scores, each = self._scores, 1 + self._signed
         self.set_reactive(Panel.panel_title, scores.title)
         self.set_reactive(Panel.legend, scores.legend)
         self._wrap(max(10, width - 2))
-        style = TEXT if scores.trouble else DIM
-        self.lines = sentence(scores.note, width - 4, scores.trouble, style=style, indent=1)
+        if not self._spans:
+            style = TEXT if scores.trouble else DIM
+            self.hidden, self.bottom_right = (0, 0), ""
+            self.lines = sentence(scores.note, width - 4, scores.trouble, style=style, indent=1)
+            return
         if self._reveals and scores.at is not None:
             shown = _visible(self._spans[scores.at])
             start = self._starts[scores.at] + len(shown) - len(shown.lstrip())
-            row = (bisect_right(self._wrapped.starts, start) - 1) * (1 + self._signed)
+            row = (bisect_right(self._wrapped.starts, start) - 1) * each
             if not self.top <= row < self.top + height:
                 self.top = row - height // 2
         self._reveals = False
         self.top = max(0, min(self.top, self.last_top))
-
-    def content_line(self, y: int, width: int) -> Strip:
-        """Return a line of the text, or the letters below it; without a text, the note."""
-        if not self._spans:
-            return super().content_line(y, width)
-        row, signs = divmod(self.top + y, 1 + self._signed)
-        parts = self._text_line(row)[signs] if row < len(self._wrapped) else Content("")
-        return padded(segments_of(parts, TEXT), width)
+        in_view = range(self.top, min(self.top + height, self.row_count))
+        self.lines = [self._text_line(row // each)[row % each] for row in in_view]
+        self.hidden, self.bottom_right = (self.top, self.last_top - self.top), self._key()
 
     def _text_line(self, row: int) -> tuple[Content, Content]:
         """Return a line of the text, and the letters below it."""
@@ -119,19 +111,15 @@ class DifferenceStrip(ScrolledPanel, can_focus=True):
             signs += Content.styled(below[:cells].ljust(cells), MARK_COLOURS[place])
         return text, signs
 
-    def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
-        """Return how many lines are out of view, and the key of the colours."""
-        if not self._spans:
-            return []
-        labels = self.hidden_labels(self.top, self.last_top - self.top)
+    def _key(self) -> Content:
+        """Return the key of the colours."""
         a, b = self._scores.pair
         bands = (*reversed(SIDE_BANDS[a]), "", *SIDE_BANDS[b])
         parts = (("  ", f"{BRIGHT} on {band}") if band else " " for band in bands)
         swatches = Content.assemble(*parts)
         if self._signed:
             swatches = Content.styled(f"{''.join(SIGNS[:0:-1])} {''.join(SIGNS)}", TEXT)
-        key = line("{} better {} better {}", letter(a), swatches, letter(b))
-        return [*labels, (width - 3 - key.cell_length, segments_of(key))]
+        return line("{} better {} better {}", letter(a), swatches, letter(b))
 
 
 def _visible(span: ScoredSpan) -> str:
@@ -158,8 +146,4 @@ class DifferenceList(Panel):
         self._top = first_shown(self._top, at, room, len(order))
         rows = [scores.row(index, width) for index in order[self._top : self._top + room]]
         self.lines = [*scores.heads(), *rows] if scores.spans else []
-
-    def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002
-        """Return how many rows are out of view."""
-        room = max(0, self.inner_size.height - 2)
-        return self.hidden_labels(self._top, len(self._scores.order) - self._top - room)
+        self.hidden = self._top, len(order) - self._top - room

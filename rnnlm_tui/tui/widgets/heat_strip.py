@@ -13,7 +13,6 @@ from rich.style import Style
 from textual.content import Content
 from textual.events import Click
 from textual.message import Message
-from textual.strip import Strip
 
 from rnnlm_tui.tui._textual import OrderedKeys
 from rnnlm_tui.tui.palette import (
@@ -28,9 +27,9 @@ from rnnlm_tui.tui.palette import (
     ink,
     surprise_step,
 )
-from rnnlm_tui.tui.text import fitting, line, padded, safe_text, segments_of, spread, width_of
+from rnnlm_tui.tui.text import fitting, line, safe_text, segments_of, spread, width_of
 from rnnlm_tui.tui.views.token_text import TokenCells, TokenLines, lay_out
-from rnnlm_tui.tui.widgets.panel import WheelScrolled
+from rnnlm_tui.tui.widgets.panel import Labels, WheelScrolled
 
 HORIZON = 30
 """Tokens of a sentence that the book's reference model reads (its training cuts them there)."""
@@ -99,8 +98,6 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
         self._rows = 2
         """Rows of a line: text, bars and perhaps a blank."""
         self._legend_rows = 0
-        self._drawn: list[Sequence[Segment]] = []
-        """The inner rows."""
 
     # for a subclass to override
 
@@ -155,7 +152,8 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
         self.shaded = has_shades(self.app)
         if not self._texts:
             rows = [safe_text(row, limit=width) for row in self._empty]
-            self._drawn = [segments_of(row, DIM if y else TEXT) for y, row in enumerate(rows)]
+            self.lines = [segments_of(row, DIM if y else TEXT) for y, row in enumerate(rows)]
+            self.hidden = (0, 0)
             return
         if self._text.width != max(1, width):
             self._text = lay_out(self._texts, width)
@@ -167,16 +165,13 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
         margin = 1 if shown > 2 else 0
         self._top = min(max(self._top, at + margin + 1 - shown), at - margin)
         self._top = max(0, min(self._top, lines - shown))
-        self._drawn = []
+        drawn: list[Sequence[Segment]] = []
         for number in range(self._top, min(self._top + shown, lines)):
-            self._drawn += [*self._line(number), []][: self._rows]
+            drawn += [*self._line(number), []][: self._rows]
         if self._legend_rows:
-            self._drawn += [[]] * (height - 1 - len(self._drawn))
-            self._drawn[height - 1 :] = [segments_of(self._legend(width))]
-
-    def content_line(self, y: int, width: int) -> Strip:
-        """Return a row of text, of bars, or the legend."""
-        return padded(self._drawn[y] if y < len(self._drawn) else [], width)
+            drawn += [[]] * (height - 1 - len(drawn))
+            drawn[height - 1 :] = [segments_of(self._legend(width))]
+        self.lines, self.hidden = drawn, (self._top, lines - self._top - shown)
 
     def _line(self, number: int) -> list[list[Segment]]:
         """Return a line of the text, and the bars below it."""
@@ -244,20 +239,18 @@ class TokenStrip(OrderedKeys, WheelScrolled, can_focus=True):
             return Content("")
         return Content.assemble((HORIZON_SIGN, BRIGHT), (f" {HORIZON} tokens{more}", DIM))
 
-    def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
+    def bottom_labels(self, width: int) -> Labels:
         """Return what is hidden, or `bottom`, then the note; at the right the scale, if it has no
         own row."""
-        below = len(self._text.lines) - self._top - self.page_lines
-        labels = super().bottom_labels(width) or self.hidden_labels(self._top, below)
-        used = width_of(labels[0][1]) + 5 if labels else 3
+        first = super().bottom_labels(width)[0]
+        used = width_of(first[1]) + 5 if first[1] else 3
         scale = Content("")
         if self._texts and not self._legend_rows:
             parts = [*filter(None, (self._horizon_words(), self.scale(wide=False)))]
             scale = Content("  ").join(fitting(parts, width - used - 7, 2))
         at = width - 5 - scale.cell_length if scale else width - 3
-        if self.note and used + self.note.cell_length + 2 <= at:
-            labels = [*labels, (used, segments_of(self.note))]
-        return [*labels, (at, segments_of(scale))]
+        note = self.note if used + self.note.cell_length + 2 <= at else ""
+        return [first, (used, segments_of(note)), (at, segments_of(scale))]
 
     # the mouse
 

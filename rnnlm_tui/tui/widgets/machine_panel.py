@@ -13,7 +13,6 @@ from statistics import fmean
 from time import localtime, strftime, time
 from typing import TYPE_CHECKING
 
-from rich.segment import Segment
 from textual.content import Content
 
 from rnnlm_tui.schema.formatting import (
@@ -32,7 +31,7 @@ from rnnlm_tui.tui.text import OTHERS, OWN, amount, bar, line, safe_content, saf
 from rnnlm_tui.tui.views.machine import Readings, averaged, has_card, history, steady_reading
 from rnnlm_tui.tui.views.status import device_name, machine_label
 from rnnlm_tui.tui.widgets.chart.raster import Raster, Scale, curve_layer
-from rnnlm_tui.tui.widgets.panel import Label, Panel, segments_of, width_of
+from rnnlm_tui.tui.widgets.panel import Label, Panel
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
@@ -115,7 +114,6 @@ class MachinePanel(Panel):
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(title="Machine", id=id)
         self._view = MachineView()
-        self._reading: HardwareRow | None = None
 
     def show(self, view: MachineView) -> None:
         """Show readings; the worker reports them less often than steps."""
@@ -123,19 +121,22 @@ class MachinePanel(Panel):
             self._view = view
             self.redraw()
 
-    def legend_within(self, room: int) -> Label:
+    def legends(self) -> Iterable[Label]:
         """Return the machine's name, or device and arithmetic if they have no line; only the device
         if the name is too long."""
         view = self._view
         parts = view.device, view.arithmetic
         brief = [" · ".join(parts)] if all(parts) and self.inner_size.height < TALL else []
-        labels: Sequence[Label] = (*brief, view.legend, view.device)
-        return next((one for one in labels if width_of(segments_of(one)) <= room), "")
+        return (*brief, view.legend, view.device)
 
     def prepare(self, width: int, height: int) -> None:
-        """Lay out the lines for this size."""
+        """Lay out the lines for this size; in the bottom edge the GPU's clock, what slows it down
+        or is wrong with it, or what others use if there is no line for it."""
         view, tall = self._view, height >= TALL
-        row = self._reading = None if view.ended is not None else steady_reading(view.rows)
+        row = None if view.ended is not None else steady_reading(view.rows)
+        label = Content("") if row is None else edge(row, width - 2)
+        others = Content.styled(view.others, WARN)
+        self.set_reactive(Panel.bottom, label if label.plain or tall else others)
         dots = (width - GUTTER) * (1 if self.ascii_only else 2)
         loads: list[tuple[int, float]] = []
         if view.ended is not None:
@@ -166,14 +167,6 @@ class MachinePanel(Panel):
             )
             for row, label in enumerate(labels)
         ]
-
-    def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
-        """Return the GPU's clock, what slows it down or is wrong with it, or what others use if
-        there is no line for it."""
-        label = Content("") if self._reading is None else edge(self._reading, width - 6)
-        if not label.plain and self.inner_size.height < TALL:
-            label = Content.styled(self._view.others, WARN)
-        return [(3, segments_of(label))]
 
 
 Use = tuple[float | None, float | None, float | None]

@@ -5,9 +5,10 @@ A panel has a thin round border, with title and legend in the top edge.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import ClassVar
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style as RichStyle
 from textual import on
@@ -25,6 +26,9 @@ from rnnlm_tui.tui.palette import BACKGROUND, BORDER, BRIGHT, DIM, FOCUS, TEXT, 
 from rnnlm_tui.tui.text import Label, joined, padded, safe_content, segments_of, width_of
 
 __all__ = ["Label", "padded", "segments_of", "width_of"]
+
+Labels = list[tuple[int, Sequence[Segment]]]
+"""Labels in an edge: the first column and the text of each."""
 
 
 def title_content(title: Label, focused: bool) -> Content:
@@ -58,7 +62,7 @@ def top_edge(width: int, title: Sequence[Segment], legend: Sequence[Segment], co
     return Strip(joined([*head, between, *tail]), width)
 
 
-def bottom_edge(width: int, labels: Sequence[tuple[int, Sequence[Segment]]], colour: str) -> Strip:
+def bottom_edge(width: int, labels: Labels, colour: str) -> Strip:
     """Draw `╰── text ── text ──╯` with labels of (first column, segments).
 
     A label that would touch another or a corner is left out. The blanks around a label have its
@@ -80,6 +84,11 @@ def bottom_edge(width: int, labels: Sequence[tuple[int, Sequence[Segment]]], col
     return Strip(joined([*parts, Segment("─" * (width - 1 - at) + "╯", style)]), width)
 
 
+def cells_in(label: Label) -> int:
+    """Return how wide a label is."""
+    return label.cell_length if isinstance(label, Content) else cell_len(label)
+
+
 def first_shown(top: int, at: int, room: int, count: int) -> int:
     """The first of the `room` shown rows, as near to `top` as the row `at` and the end allow."""
     return max(min(top, at, count - room), at - room + 1, 0)
@@ -88,7 +97,7 @@ def first_shown(top: int, at: int, room: int, count: int) -> int:
 class Panel(Widget):
     """A panel that draws itself line by line and repaints only the rows that changed.
 
-    A subclass returns its inner lines from `content_line` and calls `redraw()` after changes.
+    A subclass sets lines and labels in `prepare`, and calls `redraw()` after changes.
     """
 
     DEFAULT_CSS = "Panel { width: 1fr; height: 1fr; }"
@@ -101,6 +110,11 @@ class Panel(Widget):
     """At the right of the top edge: the current values."""
     bottom: reactive[Label] = reactive("", init=False, repaint=False)
     """Text in the bottom edge."""
+    bottom_right: Label = ""
+    """Text at the right of the bottom edge."""
+    hidden = (0, 0)
+    """How many lines are out of view, above and below: the bottom edge says so if it has no text.
+    """
     highlighted: reactive[bool] = reactive(False, init=False, repaint=False)
     """Show the focus colour without having the focus."""
 
@@ -118,34 +132,26 @@ class Panel(Widget):
         super().__init__(id=id, classes=classes)
         self._drawn_strips: list[Strip] = []
         self._drawn_for = Size(0, 0)
-        self.lines: list[Content] = []
-        """The inner lines, if the subclass lays them out in `prepare`."""
+        self.lines: Sequence[Content | Sequence[Segment]] = ()
+        """The inner lines."""
         self._under = RichStyle(color=TEXT)
         """Style below segments without a background."""
         self.set_reactive(Panel.panel_title, title)
         self.set_reactive(Panel.legend, legend)
 
-    def content_line(self, y: int, width: int) -> Strip:
-        """Return inner row `y`, `width` cells without border and padding."""
-        return padded(segments_of(self.lines[y], TEXT) if y < len(self.lines) else [], width)
-
-    def hidden_labels(self, above: int, below: int) -> list[tuple[int, Sequence[Segment]]]:
-        """Return labels for the bottom edge that say how many lines are scrolled out of view."""
-        signs = [
-            f"{sign} {hidden} more" for sign, hidden in (("↑", above), ("↓", below)) if hidden > 0
-        ]
-        return [(3, segments_of("  ".join(signs), DIM))] if signs else []
-
     def prepare(self, width: int, height: int) -> None:
-        """Prepare work that all inner lines share, before they are drawn."""
+        """Set the lines, `width` cells without border and padding, and what the edges say."""
 
-    def legend_within(self, room: int) -> Label:
-        """Return the legend for `room` cells; empty if it doesn't fit."""
-        return self.legend if width_of(segments_of(self.legend)) <= room else ""
+    def legends(self) -> Iterable[Label]:
+        """Return the legend in several forms, of which the first that fits is shown."""
+        return (self.legend,)
 
-    def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002
-        """Return the labels in the bottom edge: (first column, segments)."""
-        return [(3, segments_of(self.bottom))] if self.bottom else []
+    def bottom_labels(self, width: int) -> Labels:
+        """Return the labels in the bottom edge."""
+        ends = zip("↑↓", self.hidden, strict=True)
+        signs = [f"{sign} {count} more" for sign, count in ends if count > 0]
+        left, right = segments_of(self.bottom or "  ".join(signs)), segments_of(self.bottom_right)
+        return [(3, left), (width - 3 - width_of(right), right)]
 
     @property
     def inner_size(self) -> Size:
@@ -194,7 +200,8 @@ class Panel(Widget):
         colour = FOCUS if self.shows_focus else BORDER
         title = segments_of(title_content(self.panel_title, self.shows_focus))
         room = width - 7 - (width_of(title) + 2 if title else 0)
-        legend = segments_of(self.legend_within(max(room, 0)))
+        forms = (one for one in self.legends() if cells_in(one) <= max(room, 0))
+        legend = segments_of(next(forms, ""))
         rows = [self._framed(y, width, inner.width, colour) for y in range(inner.height)]
         bottom = bottom_edge(width, self.bottom_labels(width), colour)
         top = top_edge(width, title, legend, colour)
@@ -205,9 +212,8 @@ class Panel(Widget):
         style = ink(colour)
         if width < 4:
             return padded([Segment("│" * min(width, 2), style)], width)
-        row = self.content_line(y, inner)
-        if row.cell_length != inner:
-            row = padded(list(row), inner)
+        line = self.lines[y] if y < len(self.lines) else ()
+        row = padded(segments_of(line, TEXT) if isinstance(line, Content) else line, inner)
         left = Segment(f"│{' ' * self.LEFT_PADDING}", style)
         return Strip(joined([left, *row, Segment(" │", style)]), width)
 
@@ -269,11 +275,8 @@ class ScrolledPanel(WheelScrolled):
 
     top = 0
     """The first visible row."""
-
-    @property
-    def row_count(self) -> int:
-        """All rows, also those out of view."""
-        return len(self.lines)
+    row_count = 0
+    """All rows, also those out of view."""
 
     @property
     def last_top(self) -> int:

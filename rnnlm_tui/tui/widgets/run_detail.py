@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from rich.segment import Segment
 from textual.content import Content
-from textual.strip import Strip
 
 from rnnlm_tui.schema.formatting import (
     NOTHING,
@@ -33,7 +32,7 @@ from rnnlm_tui.tui.views.charts import PERPLEXITY, held_out, held_out_name, leve
 from rnnlm_tui.tui.views.status import model_name
 from rnnlm_tui.tui.views.train import TREND_SIGNS, trend
 from rnnlm_tui.tui.widgets.chart.plot import Plot, PlotOptions, draw
-from rnnlm_tui.tui.widgets.panel import Panel, padded, segments_of
+from rnnlm_tui.tui.widgets.panel import Label, Panel, padded, segments_of
 from rnnlm_tui.tui.widgets.samples import (
     cut_lines,
     hanging,
@@ -117,7 +116,6 @@ class RunDetail(Panel):
         """The run whose figures it shows."""
         self._run: RunSummary | None = None
         self._plot: Plot | None = None
-        self._rows: list[Sequence[Segment]] = []
 
     def show(self, snapshot: RunSnapshot | None, run: RunSummary | None) -> None:
         """Show a listed run: its note, and its state or why it can't be read.
@@ -138,11 +136,11 @@ class RunDetail(Panel):
         """Whether it has a curve, since there is no room for a chart beside it."""
         return self.app.size.width < WIDE_FROM
 
-    def legend_within(self, room: int) -> Content:
+    def legends(self) -> Iterable[Label]:
         """Return `Elman 2×192 · 543k · step 3,751 / 4,754 · 24 s left`, without the model if there
         is no room for it or no curve."""
         if self.snapshot is None:
-            return Content("")
+            return ()
         summary, parts = self.snapshot.summary, []
         if summary.max_steps:
             steps = f"{count(summary.step)} / {count(summary.max_steps)}"
@@ -152,8 +150,8 @@ class RunDetail(Panel):
         model = [line(model_name(summary))]
         if summary.model.parameters is not None:
             model.append(line(short(summary.model.parameters)))
-        whole, brief = (line(" · ").join(one) for one in ([*model, *parts], parts))
-        return whole if self.with_curve and whole.cell_length <= room else brief
+        forms = ([*model, *parts], parts) if self.with_curve else (parts,)
+        return [line(" · ").join(form) for form in forms]
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out the note, then curve, figures and sample in the remaining lines."""
@@ -181,8 +179,7 @@ class RunDetail(Panel):
         elif run is not None and run.unreadable:
             problem = safe_content("\n".join(filter(None, (run.message, run.hint))))
             below = problem.stylize(palette.TEXT).wrap(max(8, width))
-        above, under = ([segments_of(row, palette.TEXT) for row in rows] for rows in (note, below))
-        self._rows = [*above, *curve, *under]
+        self.lines = [*note, *curve, *below]
 
     def _curve(self, snapshot: RunSnapshot, width: int, rows: int) -> list[Sequence[Segment]]:
         """Draw the last curve and the level to beat below a heading, figures at the right."""
@@ -204,7 +201,3 @@ class RunDetail(Panel):
         blank: list[list[Segment]] = [[]] * rows
         both = zip([*left, *blank], [*facts, *blank], strict=False)
         return [[*padded(row, room + 4), *fact] for row, fact in islice(both, rows)]
-
-    def content_line(self, y: int, width: int) -> Strip:
-        """Return a line of the note, of curve and figures, or of the sample."""
-        return padded(self._rows[y] if y < len(self._rows) else [], width)

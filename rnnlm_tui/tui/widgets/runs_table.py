@@ -11,7 +11,6 @@ from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.content import Content
-from textual.strip import Strip
 from textual.widgets import Static
 
 from rnnlm_tui.client.arrangement import (
@@ -412,7 +411,7 @@ class RunsTable(ListPanel[SortKey, ArrangedRun]):
         self.waiting: Mapping[str, Waiting] = {}
         """By run, its place in the queue and its expected start."""
         self._width = 0
-        self._strips: dict[str, tuple[tuple[object, ...], Strip]] = {}
+        self._drawn: dict[str, tuple[tuple[object, ...], Content]] = {}
         """Drawn rows by run: most stay the same between polls and keys."""
         self._longest: Mapping[SortKey, int] = {"corpus": 0, "tags": 0}
 
@@ -479,17 +478,17 @@ class RunsTable(ListPanel[SortKey, ArrangedRun]):
     def rises(self) -> bool:
         return rises(self.order, backwards=self.backwards)
 
-    def prepare(self, width: int, height: int) -> None:  # noqa: ARG002 (the panel's signature)
-        """Choose the columns for this width."""
+    def columns_in(self, width: int) -> Sequence[RunColumn]:
         longest = max((len(run.unreadable) + 3 for run in self.runs if run.unreadable), default=0)
         columns = self.arrangement.columns(width, max(STATUS_WIDTH, longest), self._longest)
         if (width, columns) != (self._width, self.columns):
-            self._strips, self._width, self.columns = {}, width, columns
+            self._drawn, self._width = {}, width
+        return columns
 
     def legend_words(self) -> str:
         return ", ".join(filter(None, (self.arrangement.legend(), super().legend_words())))
 
-    def row_strip(self, index: int, width: int) -> Strip:
+    def line_of(self, index: int, width: int) -> Content:
         row = self.rows[index]
         run = row.run
         drawn = (
@@ -501,16 +500,16 @@ class RunsTable(ListPanel[SortKey, ArrangedRun]):
             index == self._at,
             (row.lead, row.hidden, row.delta, row.group),
         )
-        before = self._strips.get(row.id)
+        before = self._drawn.get(row.id)
         if before is not None and before[0][0] is run and before[0][1:] == drawn[1:]:
             return before[1]
         if row.group is None:
             content = row_of(self.columns, row, self)
         else:
             content = group_line(row).truncate(width, ellipsis=True)
-        strip = self.with_cursor(content, index, width)
-        self._strips[row.id] = (drawn, strip)
-        return strip
+        line = self.with_cursor(content, index, width)
+        self._drawn[row.id] = (drawn, line)
+        return line
 
 
 class FilterInput(SafeInput):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from rich.segment import Segment
 from textual.binding import Binding, BindingType
 from textual.content import Content
 
@@ -13,7 +12,7 @@ from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, FOCUS, SELECTED, TEXT, TRAIN
 from rnnlm_tui.tui.text import WrappedText, safe_content, safe_text
 from rnnlm_tui.tui.views.versus import SampleRound, Side, SideText, letter
-from rnnlm_tui.tui.widgets.panel import Panel, first_shown, segments_of
+from rnnlm_tui.tui.widgets.panel import Panel, first_shown
 
 TEMPERATURES = (0.4, 0.7, 1.0, 1.3)
 GRID_TOKENS = 60
@@ -78,6 +77,7 @@ class SampleGrid(Panel, can_focus=True):
         """Lay out the visible cells."""
         grid = self.shown
         if grid is None:
+            self.hidden, self.bottom_right = (0, 0), ""
             self.lines = [Content.styled("  enter samples the grid", DIM)]
             return
         count = len(grid.columns), len(grid.texts)
@@ -86,6 +86,9 @@ class SampleGrid(Panel, can_focus=True):
         left = first_shown(self._columns.start, self.column, columns, count[0])
         top = first_shown(self._rows.start, self.row, rows, count[1])
         self._columns, self._rows = range(left, left + columns), range(top, top + rows)
+        self.hidden, right = (top, count[1] - top - rows), count[0] - left - columns
+        sides = [f"{sign} {hidden} more" for sign, hidden in (("←", left), ("→", right)) if hidden]
+        self.bottom_right = "  ".join(sides)
         cells = (width - LABEL_CELLS) // columns - GAP
         needed = max(LEAST_ROW + 1, GRID_TOKENS * CELLS_PER_TOKEN // cells + 2)
         tall = min((height - 1) // rows, needed)
@@ -95,7 +98,7 @@ class SampleGrid(Panel, can_focus=True):
             words = f"  {value:.1f}" if round(value, 1) == value else f"  {value:g}"
             colour = FOCUS if column == self.column else TEXT
             head += Content.styled(words.ljust(cells + GAP), f"bold {colour}")
-        self.lines = [head]
+        lines = [head]
         named = len({side.run.path for side in grid.texts}) > 1
         texts = list(grid.texts.items())
         for row in self._rows:
@@ -108,19 +111,8 @@ class SampleGrid(Panel, can_focus=True):
                     cell = [line.stylize(f"on {SELECTED}") for line in cell[:-1]] + cell[-1:]
                     cell[0] = Content.styled("› ", f"{BRIGHT} on {SELECTED}") + cell[0][2:]
                 parts.append(cell)
-            self.lines += [Content("").join(line) for line in zip(*parts, strict=True)]
-
-    def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
-        """Return how many rows and columns are out of view."""
-        if self.shown is None:
-            return []
-        labels = self.hidden_labels(self._rows.start, len(self.shown.texts) - self._rows.stop)
-        left, right = self._columns.start, len(self.shown.columns) - self._columns.stop
-        sides = [f"{sign} {hidden} more" for sign, hidden in (("←", left), ("→", right)) if hidden]
-        if sides:
-            words = Content.styled("  ".join(sides), DIM)
-            labels.append((width - 3 - words.cell_length, segments_of(words)))
-        return labels
+            lines += [Content("").join(line) for line in zip(*parts, strict=True)]
+        self.lines = lines
 
 
 def _block(lines: Sequence[Content], width: int, tall: int) -> list[Content]:

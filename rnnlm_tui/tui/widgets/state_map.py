@@ -6,13 +6,12 @@ whose height is its value; in ASCII a row of digits and letters.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from operator import itemgetter
 
 from rich.segment import Segment
 from textual.content import Content
 from textual.events import Click
-from textual.strip import Strip
 
 from rnnlm_tui.schema.formatting import figure
 from rnnlm_tui.schema.sampling import StateMap
@@ -31,7 +30,7 @@ from rnnlm_tui.tui.text import line, padded, safe_text, segments_of, selected, s
 from rnnlm_tui.tui.views.inspect import Units, tokens_of_memory
 from rnnlm_tui.tui.views.token_text import token_label
 from rnnlm_tui.tui.widgets.heat_strip import BARS, Shade, TokenPointed, TokenStrip, has_shades
-from rnnlm_tui.tui.widgets.panel import Panel, first_shown
+from rnnlm_tui.tui.widgets.panel import Label, Panel, first_shown
 
 LETTERS = "dcba.1234"
 """Values in ASCII, from the most negative to the most positive."""
@@ -83,8 +82,6 @@ class StateMapPanel(Panel):
         super().__init__(title="State", id=id)
         self._units = units
         self._words, self._trouble = "", False
-        self._rows: Sequence[Sequence[Segment]] = ()
-        """The rows without the legend."""
         self._unit = 0
         """The followed unit when it was last drawn."""
         self._top = 0
@@ -116,7 +113,6 @@ class StateMapPanel(Panel):
     def prepare(self, width: int, height: int) -> None:
         """Choose the cells of a token and the visible part, and draw it."""
         units, states = self._units, self._units.states
-        self._rows = ()
         if states is None:
             self.lines, self._top = sentence(self._words, width - 4, self._trouble, indent=2), 0
             self.set_reactive(Panel.panel_title, "State")
@@ -144,26 +140,21 @@ class StateMapPanel(Panel):
             self._unit_rows = (drawn, [self._unit_row(states, row) for row in range(rows)])
         gate_rows = [self._gate_row(gate, values) for gate, values in gates.items()]
         drawn_rows = [*self._unit_rows[1], *gate_rows, self._axis(cells)]
-        self._rows = [[*padded(row, LABEL_CELLS + cells), Segment("   ")] for row in drawn_rows]
-        self.lines = self._legend(states, height)
+        beside = [*self._legend(states, height), *[Content("")] * height]
+        self.lines = [
+            [*padded(row, LABEL_CELLS + cells), Segment("   "), *segments_of(words)]
+            for row, words in zip(drawn_rows, beside, strict=False)
+        ]
 
-    def legend_within(self, room: int) -> Content | str:
+    def legends(self) -> Iterable[Label]:
         """Return `36 of 192 units, longest memory first`."""
         if self._units.states is None:
-            return ""
+            return ()
         total = len(self._units.states.units)
         first, last = self._top + 1, min(self._top + self._shown, total)
         span = f"{first}–{last}" if first > 1 else f"{last}"
         brief = line(f"{{}} of {total:,} units", (span, f"bold {BRIGHT}"))
-        words = Content.assemble(brief, (f", {self._units.order_words}", DIM))
-        return words if words.cell_length <= room else brief
-
-    def content_line(self, y: int, width: int) -> Strip:
-        """Return a row with the legend's at its right."""
-        if y >= len(self._rows):
-            return super().content_line(y, width)
-        legend = segments_of(self.lines[y]) if y < len(self.lines) else []
-        return padded([*self._rows[y], *legend], width)
+        return Content.assemble(brief, (f", {self._units.order_words}", DIM)), brief
 
     def _unit_row(self, states: StateMap, row: int) -> list[Segment]:
         total, unit = len(states.units), self._units.unit
@@ -325,7 +316,7 @@ class UnitList(Panel):
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out the visible units."""
-        self.lines = []
+        self.lines = lines = list[Content]()
         self.set_reactive(Panel.legend, "")
         if self._units.states is None:
             return
@@ -343,4 +334,4 @@ class UnitList(Panel):
                 (match, TEXT),
                 (memory.rjust(width - 1 - len(name) - len(match)), DIM),
             )
-            self.lines.append(selected(row, width) if here else row)
+            lines.append(selected(row, width) if here else row)

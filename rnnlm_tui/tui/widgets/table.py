@@ -5,20 +5,18 @@ The lists of runs and of checkpoints.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
-from rich.segment import Segment
 from textual.binding import BindingType
 from textual.content import Content
 from textual.events import Click
 from textual.message import Message
-from textual.strip import Strip
 
 from rnnlm_tui.tui.palette import DIM, FOCUS, TEXT
 from rnnlm_tui.tui.text import selected
-from rnnlm_tui.tui.widgets.panel import Label, WheelScrolled, first_shown, padded, segments_of
+from rnnlm_tui.tui.widgets.panel import Label, WheelScrolled, first_shown
 
 if TYPE_CHECKING:
     from rnnlm_tui.tui.app import RnnlmApp
@@ -89,7 +87,7 @@ def saved_order(
 
 
 class ListPanel(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
-    """A subclass arranges the rows, sets their columns in `prepare`, and draws each row."""
+    """A subclass arranges the rows, chooses their columns, and draws each row."""
 
     LEFT_PADDING = 0
     WHEEL_LINES = 1
@@ -146,7 +144,11 @@ class ListPanel(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
         """Whether values increase from row to row."""
         return not self.backwards
 
-    def row_strip(self, index: int, width: int) -> Strip:
+    def columns_in(self, width: int) -> Sequence[Column[KeyT, Any, Any]]:  # noqa: ARG002
+        """Return the columns for this width."""
+        return self.columns
+
+    def line_of(self, index: int, width: int) -> Content:
         """Return a row, drawn with `with_cursor`."""
         return self.with_cursor(row_of(self.columns, self.rows[index], None), index, width)
 
@@ -205,28 +207,25 @@ class ListPanel(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
             return ""
         return f"sorted by {self.order} {self._arrow}"
 
-    def legend_within(self, room: int) -> Label:
-        words = self.legend_words()
-        fits = words and len(words) <= room
-        return Content.styled(words, DIM) if fits else super().legend_within(room)
+    def legends(self) -> Iterable[Label]:
+        return filter(None, (self.legend_words(), self.legend))
 
-    def content_line(self, y: int, width: int) -> Strip:
-        """Return the headings, or a row."""
-        if y == 0:
-            heads = Content("").join(self._head(column) for column in self.columns)
-            return padded(segments_of(heads, DIM), width)
-        index = self._top + y - 1
-        if index < len(self.rows):
-            return self.row_strip(index, width)
-        words = f"    {self.empty}" if self.empty and y == 1 else ""
-        return padded(segments_of(words, DIM), width)
+    def prepare(self, width: int, height: int) -> None:
+        """Lay out the headings and the rows in view."""
+        self.columns = self.columns_in(width)
+        heads = Content("").join(self._head(column) for column in self.columns)
+        shown = range(self._top, min(self._top + height - 1, len(self.rows)))
+        rows = [self.line_of(index, width) for index in shown]
+        empty = [] if self.rows else [Content(f"    {self.empty}").stylize(DIM)]
+        self.lines = [heads.stylize_before(DIM), *rows, *empty]
+        self.hidden = self._top, len(self.rows) - self._top - self._visible
 
-    def with_cursor(self, line: Content, index: int, width: int) -> Strip:
+    def with_cursor(self, line: Content, index: int, width: int) -> Content:
         """Return the line of a row; its first cell is the cursor's."""
         if index == self._at:
             cursor = Content.styled("›", f"bold {FOCUS}")
             line = selected(Content.assemble(cursor, line[1:]), width).stylize_before("bold")
-        return padded(segments_of(line, TEXT), width)
+        return line
 
     def _head(self, column: Column[KeyT, Any, Any]) -> Content:
         if column.key != self.order:
@@ -244,10 +243,6 @@ class ListPanel(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
     def _arrow(self) -> str:
         """The arrow points up if values increase from row to row."""
         return "▴" if self.rises() else "▾"
-
-    def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:  # noqa: ARG002 (the panel's)
-        """Return how many rows are hidden above and below."""
-        return self.hidden_labels(self._top, len(self.rows) - self._top - self._visible)
 
     # the cursor
 

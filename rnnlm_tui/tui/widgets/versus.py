@@ -6,7 +6,6 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import ClassVar, Literal
 
-from rich.segment import Segment
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.geometry import Region, Size
@@ -24,7 +23,7 @@ from rnnlm_tui.tui.views.versus import (
     letter,
     title,
 )
-from rnnlm_tui.tui.widgets.panel import Panel, WheelScrolled, segments_of
+from rnnlm_tui.tui.widgets.panel import Panel, WheelScrolled
 from rnnlm_tui.tui.widgets.train_layout import Places
 
 SLACK_LINES = 5
@@ -117,7 +116,6 @@ class SidePanel(WheelScrolled, can_focus=True):
         super().__init__(id=side_id(place))
         self.place = place
         self._columns = columns
-        self._hidden = (0, 0)
 
     @property
     def room(self) -> int:
@@ -166,7 +164,7 @@ class SidePanel(WheelScrolled, can_focus=True):
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out the visible lines of all rounds, then the status line."""
-        self.lines, columns, found = [], self._columns, self._columns.shown
+        self.lines, columns, found = (), self._columns, self._columns.shown
         if self.place >= len(found.sides):
             return
         side, text, room = found.sides[self.place], self._text(), self.room
@@ -177,7 +175,12 @@ class SidePanel(WheelScrolled, can_focus=True):
         rounds = columns.rounds()
         end = sum(lines for _, lines in rounds) - 1
         top = columns.place(end, room)
-        self._hidden = (top, max(0, end - top - room))
+        # the first panel says which lines are out of view, the last one which sides
+        self.hidden = (top, end - top - room) if columns.panels[:1] == [self] else (0, 0)
+        here = {panel.place for panel in columns.panels}
+        others = [letter(at) for at in range(len(found.sides)) if at not in here]
+        also = Content(" ").join([line("also"), *others])
+        self.bottom_right = also if others and columns.panels[-1:] == [self] else ""
         rows: list[Content] = []
         for asked, lines in rounds:
             in_view = top - lines < len(rows) < top + room
@@ -232,17 +235,6 @@ class SidePanel(WheelScrolled, can_focus=True):
         )
         style = DIM if self.place or found.rounds else TEXT
         return sentence(self._columns.with_keys(words), self._text_width, style=style)
-
-    def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
-        """Return how many lines are out of view, at the left, and which sides, at the right."""
-        panels, sides = self._columns.panels, self._columns.shown.sides
-        labels = self.hidden_labels(*self._hidden) if panels[:1] == [self] else []
-        here = {panel.place for panel in panels}
-        others = [letter(place) for place in range(len(sides)) if place not in here]
-        if others and panels[-1:] == [self]:
-            also = Content(" ").join([line("also"), *others])
-            labels.append((width - 3 - also.cell_length, segments_of(also)))
-        return labels
 
     def scroll_lines(self, by: int) -> None:
         """Scroll all columns."""

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from rich.segment import Segment
 from textual.content import Content
 from textual.events import Click
-from textual.strip import Strip
 
 from rnnlm_tui.schema import formatting
 from rnnlm_tui.tui.palette import BACKGROUND, BRIGHT, DIM, TEXT, ink
@@ -21,7 +20,7 @@ from rnnlm_tui.tui.settings import DEFAULT_SMOOTHING
 from rnnlm_tui.tui.views.chart_data import ChartData, ChartSeries
 from rnnlm_tui.tui.widgets.chart.plot import Plot, PlotOptions, PlottedSeries, draw
 from rnnlm_tui.tui.widgets.chart.scale import settle_end, value_at_y, x_at, x_ticks
-from rnnlm_tui.tui.widgets.panel import Label, Panel, padded, segments_of, width_of
+from rnnlm_tui.tui.widgets.panel import Label, Labels, Panel, segments_of, width_of
 
 LARGEST_ZOOM = 1000.0
 """The whole x range over the smallest part that can be shown."""
@@ -275,7 +274,7 @@ class Chart(Panel):
     # Drawing
 
     def prepare(self, width: int, height: int) -> None:
-        """Draw the plot that `content_line` returns."""
+        """Draw the plot."""
         start, end = self.range.shown
         low, high = self.range.whole
         look = PlotOptions(
@@ -291,21 +290,18 @@ class Chart(Panel):
         self._plot = draw(self.data, look, width, height, self._plot, cursor=self.range.cursor)
         log = ", log" if self.data.log_y and self.data.title else ""
         self.set_reactive(Chart.panel_title, self.data.title + log)
+        self.lines = [self._plot.row(y) for y in range(height)]
 
-    def content_line(self, y: int, width: int) -> Strip:
-        return padded(self._plot.row(y), width)
+    def legends(self) -> Iterable[Label]:
+        """Return the legends from longest to shortest."""
+        return legends(self._plot)
 
-    def legend_within(self, room: int) -> Label:
-        """Return the longest legend that fits."""
-        fitting = (legend for legend in legends(self._plot) if legend.cell_length <= room)
-        return next(fitting, "")
-
-    def bottom_labels(self, width: int) -> list[tuple[int, Sequence[Segment]]]:
+    def bottom_labels(self, width: int) -> Labels:
         """Return the unit, the cursor's x, and the ticks that touch neither."""
         data, look, plot = self.data, self._plot.look, self._plot
         if width < 8:
             return []
-        labels: list[tuple[int, Sequence[Segment]]] = []
+        labels: Labels = []
         if data.x_label and len(data.x_label) + 10 <= width:
             labels.append((width - 3 - len(data.x_label), segments_of(data.x_label, DIM)))
 
