@@ -25,12 +25,13 @@ from rnnlm_tui.tui.views.inspect import (
     ScoredText,
     bits_of,
     branched,
+    lay_out,
     probability,
     reach_brief,
     reach_words,
+    token_label,
 )
 from rnnlm_tui.tui.views.sample_tree import Sample, Weights
-from rnnlm_tui.tui.views.token_text import lay_out, token_label
 from tests.fakes import answers
 
 HOSTILE = (

@@ -40,8 +40,8 @@ from rnnlm_tui.tui.views.form import (
 if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.tui.app import RnnlmApp
+    from rnnlm_tui.tui.views.form import FieldRow
     from rnnlm_tui.tui.widgets.form import Form
-    from rnnlm_tui.tui.widgets.form_row import FieldRow
 
 RECENT_SETTING = "recent_configs"
 """Where the app's settings have the paths of config files, the last used first."""

@@ -39,8 +39,7 @@ from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.charted_run import ChartedRun
 from rnnlm_tui.tui.views.charts import PERPLEXITY, compared_perplexities
 from rnnlm_tui.tui.views.compare import compared
-from rnnlm_tui.tui.views.queue import waiting_runs
-from rnnlm_tui.tui.views.status import status_glyph
+from rnnlm_tui.tui.views.status import status_glyph, waiting_runs
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 from rnnlm_tui.tui.widgets.first_launch import FirstLaunch
 from rnnlm_tui.tui.widgets.run_detail import RunDetail

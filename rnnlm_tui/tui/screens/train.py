@@ -33,7 +33,7 @@ from rnnlm_tui.tui.views.charts import (
     snapshot_until,
 )
 from rnnlm_tui.tui.views.compare import best_of_comparable
-from rnnlm_tui.tui.views.queue import waiting_runs
+from rnnlm_tui.tui.views.status import waiting_runs
 from rnnlm_tui.tui.views.train import (
     EventEntry,
     entries_of,

@@ -21,11 +21,10 @@ from rnnlm_tui.errors import RnnlmError, in_one_sentence
 from rnnlm_tui.schema.sampling import length_problem
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import bindings_for, following_mode
-from rnnlm_tui.tui.sampling import draw, stop_drawing
+from rnnlm_tui.tui.sampling import SideScores, draw, read_other_runs, read_tokenizer, stop_drawing
 from rnnlm_tui.tui.screens.choose import choose_weights
 from rnnlm_tui.tui.screens.states import StatesScreen
 from rnnlm_tui.tui.screens.studio import NO_TEXT, StudioScreen
-from rnnlm_tui.tui.side_requests import SideScores, read_other_runs, read_tokenizer
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.compare import LETTERS
 from rnnlm_tui.tui.views.prompt import ALREADY_SAMPLING, NO_RUN
@@ -49,16 +48,18 @@ from rnnlm_tui.tui.views.versus import (
     settings_line,
 )
 from rnnlm_tui.tui.widgets.chart import Chart
-from rnnlm_tui.tui.widgets.differences import DifferenceList, DifferenceStrip
 from rnnlm_tui.tui.widgets.frame import ModeLine
 from rnnlm_tui.tui.widgets.panel import Line, LinesPanel
 from rnnlm_tui.tui.widgets.prompt import PromptFrame
-from rnnlm_tui.tui.widgets.sample_grid import SampleGrid, grid_columns
 from rnnlm_tui.tui.widgets.train_layout import Placed
 from rnnlm_tui.tui.widgets.versus import (
+    DifferenceList,
+    DifferenceStrip,
+    SampleGrid,
     SideColumns,
     SidePanel,
     VersusView,
+    grid_columns,
     shown_sides,
     versus_arrangement,
 )

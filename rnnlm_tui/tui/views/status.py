@@ -1,22 +1,24 @@
-"""A run's status, identity and machine as text: `● running`, `Elman 2×192`, `gpu1 · L4`."""
+"""A run's status, identity and machine as text: `● running`, `Elman 2×192`, `gpu1 · L4`; and the
+waiting runs, as the lists of runs show them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
 from time import localtime, strftime, time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from textual.content import Content
 
 from rnnlm_tui.schema.cells import CELL_NAMES
-from rnnlm_tui.schema.formatting import count, counted, duration, short
+from rnnlm_tui.schema.formatting import age, count, counted, duration, short
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.text import line, safe_content, safe_text
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.config import RunConfig
+    from rnnlm_tui.schema.queue import QueueListing
     from rnnlm_tui.schema.status import RunStatus
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.system.machine import MachineFacts
@@ -191,3 +193,24 @@ def device_name(machine: MachineFacts, *, wide: bool, device: str | None = None)
             model = f"{model} {more[0]}"
         return safe_text(model, limit=14, newlines="show")
     return counted(machine.cpu_count, "CPU")
+
+
+class Waiting(NamedTuple):
+    """A waiting run."""
+
+    place: int
+    """From 1."""
+    start: str
+    """The expected start in at most ten letters, such as `in 5 min`; empty if unknown."""
+
+
+def waiting_runs(listing: QueueListing | None) -> Mapping[str, Waiting]:
+    """Return the waiting runs by name."""
+    found: dict[str, Waiting] = {}
+    for run in listing.waiting if listing is not None else ():
+        start = ""
+        if run.starts is not None:
+            seconds = run.starts - time()
+            start = "now" if seconds < 10 else f"in {age(seconds)}"
+        found[run.run] = Waiting(run.place or 0, start)
+    return found

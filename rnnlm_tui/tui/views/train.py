@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.metrics import EvaluationRow, EventKind, EventRow, HardwareRow
     from rnnlm_tui.schema.summary import RunSummary
-    from rnnlm_tui.tui.views.queue import Waiting
+    from rnnlm_tui.tui.views.status import Waiting
 
 Trend = Literal["falling", "level", "rising"]
 TREND_NATS = 0.003

@@ -16,8 +16,7 @@ from rnnlm_tui.schema.sampling import Alternative, Alternatives
 from rnnlm_tui.tui._textual import OrderedKeys
 from rnnlm_tui.tui.palette import BRIGHT, DIM, FOCUS, TEXT
 from rnnlm_tui.tui.text import bar, safe_text, selected, sentence
-from rnnlm_tui.tui.views.inspect import alternatives_title, bits_of, probability
-from rnnlm_tui.tui.views.token_text import token_label
+from rnnlm_tui.tui.views.inspect import alternatives_title, bits_of, probability, token_label
 from rnnlm_tui.tui.widgets.panel import Label, Panel, first_shown
 
 TYPE_ROW = "type a token …"

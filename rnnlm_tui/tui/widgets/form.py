@@ -27,9 +27,12 @@ from rnnlm_tui.tui._textual import OrderedKeys
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, TRAIN, WARN
 from rnnlm_tui.tui.text import line, safe_text, selected
 from rnnlm_tui.tui.views.form import (
+    BEFORE_BOX,
     FIELDS,
     PATH_FIELDS,
     Draft,
+    FieldRow,
+    FoldRow,
     FormField,
     adjustment_text,
     by_field,
@@ -37,7 +40,6 @@ from rnnlm_tui.tui.views.form import (
     edited_value,
     read_value,
 )
-from rnnlm_tui.tui.widgets.form_row import BEFORE_BOX, FieldRow, FoldRow
 from rnnlm_tui.tui.widgets.panel import Line, LinesPanel
 from rnnlm_tui.tui.widgets.text_field import SafeInput
 

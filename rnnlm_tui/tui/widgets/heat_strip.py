@@ -28,7 +28,7 @@ from rnnlm_tui.tui.palette import (
     surprise_step,
 )
 from rnnlm_tui.tui.text import fitting, line, safe_text, segments_of, spread, width_of
-from rnnlm_tui.tui.views.token_text import TokenCells, TokenLines, lay_out
+from rnnlm_tui.tui.views.inspect import TokenCells, TokenLines, lay_out
 from rnnlm_tui.tui.widgets.panel import Labels, WheelScrolled
 
 HORIZON = 30

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.summary import RunSummary
-    from rnnlm_tui.tui.views.queue import Waiting
+    from rnnlm_tui.tui.views.status import Waiting
 
 SortKey = Literal[
     "age", "perplexity", "name", "status", "progress", "Δ best", "tok/s", "time", "model",

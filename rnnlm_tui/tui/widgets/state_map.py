@@ -27,8 +27,7 @@ from rnnlm_tui.tui.palette import (
     ink,
 )
 from rnnlm_tui.tui.text import line, padded, safe_text, segments_of, selected, sentence
-from rnnlm_tui.tui.views.inspect import Units, tokens_of_memory
-from rnnlm_tui.tui.views.token_text import token_label
+from rnnlm_tui.tui.views.inspect import Units, token_label, tokens_of_memory
 from rnnlm_tui.tui.widgets.heat_strip import BARS, Shade, TokenPointed, TokenStrip, has_shades
 from rnnlm_tui.tui.widgets.panel import Label, Panel, first_shown
 

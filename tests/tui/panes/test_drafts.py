@@ -20,6 +20,7 @@ from rnnlm_tui.tui.screens.config_files import draft_toml, read_draft, write_dra
 from rnnlm_tui.tui.views.form import (
     FIELDS,
     PATH_FIELDS,
+    TITLE,
     Draft,
     EditHistory,
     changed_fields,
@@ -34,7 +35,6 @@ from rnnlm_tui.tui.views.form import (
     with_values,
 )
 from rnnlm_tui.tui.widgets.form import preview_lines
-from rnnlm_tui.tui.widgets.form_row import TITLE
 
 BASE = Draft(RunConfig(), "preset demo")
 DRAFT = Draft(DEMO, "preset demo")

@@ -17,8 +17,7 @@ from rnnlm_tui.schema.formatting import UNSAFE
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.toml import toml_text
 from rnnlm_tui.schema.validation import parse_assignments
-from rnnlm_tui.tui.views.form import FIELDS, Draft, edited_value, read_value
-from rnnlm_tui.tui.widgets.form_row import FieldRow
+from rnnlm_tui.tui.views.form import FIELDS, Draft, FieldRow, edited_value, read_value
 
 ODD = (
     "inf", "1e400", "−0", "1_000", "1,5", "0x10", "٣", "", "9" * 10_000, "5\nx = 1", '["a"]',

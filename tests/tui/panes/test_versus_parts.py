@@ -27,8 +27,7 @@ from rnnlm_tui.tui.views.text_differences import (
     scored_spans,
 )
 from rnnlm_tui.tui.views.versus import Side, SideBySide, SideText, other_wanted, settings_line
-from rnnlm_tui.tui.widgets.sample_grid import grid_columns
-from rnnlm_tui.tui.widgets.versus import VersusView, shown_sides, versus_arrangement
+from rnnlm_tui.tui.widgets.versus import VersusView, grid_columns, shown_sides, versus_arrangement
 from tests.tui.panes.fakes import CHECKPOINTS, RUN, checkpoint
 from tests.tui.test_inspect_views import inspection
 

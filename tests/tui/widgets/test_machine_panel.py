@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import product
 
 import pytest
+from textual.content import Content
 
 from rnnlm_tui.schema.metrics import EventRow, GpuRow, HardwareRow
 from rnnlm_tui.store.series import Band
@@ -34,18 +35,19 @@ READING = make_hardware()[-1]
 WITH_DISK = replace(make_machine(), disk_total=100 * 10**9)
 
 
-def panel(view: MachineView, size: tuple[int, int]) -> MachinePanel:
+def panel(view: MachineView, size: tuple[int, int]) -> list[Content]:
     shown = MachinePanel()
     shown.show(view)
     shown.prepare(*size)
-    assert all(line.cell_length <= size[0] for line in shown.lines)
-    assert len(shown.lines) <= size[1]
-    return shown
+    lines = [line for line in shown.lines if isinstance(line, Content)]
+    assert all(line.cell_length <= size[0] for line in lines)
+    assert len(shown.lines) == len(lines) <= size[1]
+    return lines
 
 
 def text_of(row: HardwareRow, size: tuple[int, int], *, trains: bool = True) -> str:
     view = MachineView((row,), machine=WITH_DISK, trains=trains)
-    return "\n".join(line.plain for line in panel(view, size).lines)
+    return "\n".join(line.plain for line in panel(view, size))
 
 
 def cards(count: int) -> tuple[GpuRow, ...]:
@@ -68,7 +70,7 @@ def test_a_nearly_full_disk_is_shown_as_a_warning_at_every_size_beside_any_numbe
     for size, count in product((NARROW, (36, 6), (28, 7), WIDE, FULL), (0, 1, 4, 8, 15)):
         row = replace(little, other_gpus=cards(count))
         view = MachineView((row,), machine=WITH_DISK, arithmetic="bf16 matmul")
-        line = next(line for line in panel(view, size).lines if "disk" in line.plain)
+        line = next(line for line in panel(view, size) if "disk" in line.plain)
         assert "9.0 GB free" in line.plain
         warned = [span for span in line.spans if palette.WARN in str(span.style)]
         assert "9.0" in [line.plain[span.start : span.end] for span in warned]
@@ -114,7 +116,7 @@ def test_a_run_that_ended_shows_peak_memory_mean_load_and_its_duration() -> None
         machine = replace(ended.machine, columns={**ended.machine.columns, **columns})
         view = MachineView(ended=replace(ended, machine=machine, events=events))
         for size in SIZES:
-            shown = "\n".join(line.plain for line in panel(view, size).lines)
+            shown = "\n".join(line.plain for line in panel(view, size))
             # the mean of the run, its peaks, the time of training and in all
             for figure in ("70 %", "90 %", "2.0 GiB", "1 min 39 s", "3 min 10 s"):
                 assert figure in shown
