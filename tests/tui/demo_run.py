@@ -85,7 +85,7 @@ IDLE = GpuRow(0, "NVIDIA L4", memory_used=int(4.1 * GIB), memory_total=23 * GIB)
 """The same card as `describe_machine` finds it."""
 CLOCKS = (
     "app", "screens.checkpoints", "screens.kept_samples", "screens.queue", "screens.states",
-    "screens.trash", "views.queue", "views.status", "views.versus", "widgets.machine_panel",
+    "screens.trash", "views.status", "views.versus", "widgets.machine_panel",
     "widgets.runs_table",
 )  # fmt: skip
 """The app's modules that read the clock."""
