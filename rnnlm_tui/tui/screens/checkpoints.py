@@ -29,7 +29,7 @@ from rnnlm_tui.tui.palette import DIM
 from rnnlm_tui.tui.screens.checkpoint_facts import CheckpointFacts
 from rnnlm_tui.tui.screens.log import TensorsScreen
 from rnnlm_tui.tui.screens.overlay import ConfirmScreen, note_question, purge_question
-from rnnlm_tui.tui.screens.pane import PaneScreen
+from rnnlm_tui.tui.screens.pane import PaneScreen, body_size
 from rnnlm_tui.tui.screens.prune import PruneScreen
 from rnnlm_tui.tui.screens.trash import TrashScreen
 from rnnlm_tui.tui.text import amount, line
@@ -153,7 +153,7 @@ class CheckpointsScreen(PaneScreen):
         if self.has_class("-short"):
             self.table.styles.height = "1fr"
         else:
-            self.table.fit(len(self._rows), (self.app.size.height - 3) * 9 // 20)
+            self.table.fit(len(self._rows), body_size(self.app.size).height * 9 // 20)
 
     def _legend(self) -> Content:
         snapshot = self.snapshot
@@ -234,14 +234,6 @@ class CheckpointsScreen(PaneScreen):
     def on_list_panel_highlighted(self) -> None:
         self._show_detail()
         self.refresh_footer()
-
-    def action_sort_checkpoints(self) -> None:
-        """Sort by the next column."""
-        self.table.next_sort()
-
-    def action_reverse_checkpoints(self) -> None:
-        """Reverse the order."""
-        self.table.turn_around()
 
     @on_checkpoint
     def action_mark_checkpoint(self, _run: RunDirectory, item: ListedCheckpoint) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from textual import getters
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.events import Resize
@@ -13,6 +14,7 @@ from textual.geometry import Region, Size
 from rnnlm_tui.schema.formatting import NOTHING, counted
 from rnnlm_tui.tui.actions import bindings_for
 from rnnlm_tui.tui.screens.charts import ChartedScreen
+from rnnlm_tui.tui.screens.pane import body_size
 from rnnlm_tui.tui.text import line
 from rnnlm_tui.tui.views.charts import COMPARED_CHARTS, Runs
 from rnnlm_tui.tui.views.compare import compared, comparison
@@ -24,7 +26,6 @@ from rnnlm_tui.tui.widgets.train_layout import CHART_LEAST, Placed, Places
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
 
-FRAME_ROWS = 3
 CHART_SHARE = 3 / 7
 """Share of the rows that the tables leave to the chart at least."""
 TABLE_LEAST = 4
@@ -37,6 +38,7 @@ class CompareScreen(ChartedScreen):
     PANE = "compare"
     BINDINGS = bindings_for("compare")
     CHARTS = COMPARED_CHARTS
+    table = getters.query_one(ComparedRunsPanel)
 
     def compose_body(self) -> ComposeResult:
         yield Placed(
@@ -68,7 +70,7 @@ class CompareScreen(ChartedScreen):
         if runs or not self.context.marks.names:
             placed.visible = True
         self.load_view()
-        self.query_one(ComparedRunsPanel).show(runs, comparison(runs) if runs else None)
+        self.table.show(runs, comparison(runs) if runs else None)
         places = self._places(self.app.size)
         placed.place(places)
         note = "{key:mark_run} on the runs marks them, {key:compare_runs} compares them"
@@ -77,8 +79,8 @@ class CompareScreen(ChartedScreen):
 
     def _places(self, size: Size) -> Places:
         """Place the chosen chart, and below it the tables as far as they need room."""
-        width, height = size.width, max(0, size.height - FRAME_ROWS)
-        lines = self.query_one(ComparedRunsPanel).lines_in(width) if self.is_ready else 0
+        width, height = body_size(size)
+        lines = self.table.lines_in(width) if self.is_ready else 0
         tables = min(lines + 2, height - max(CHART_LEAST, round(height * CHART_SHARE)))
         if tables < TABLE_LEAST or self.shows_one_chart():
             return {self.chosen: Region(0, 0, width, height)}
@@ -128,14 +130,10 @@ class CompareScreen(ChartedScreen):
             ends = [run.places[-1] if len(run.places) else -math.inf for run in self.runs]
             pairs = zip(values, ends, strict=True)
             values = [value if place <= end else NOTHING for value, end in pairs]
-        self.query_one(ComparedRunsPanel).show_at(head, values)
+        self.table.show_at(head, values)
 
     def view_key(self) -> str:
         return "=compare"  # no run can have this name
-
-    def action_scroll_table(self, lines: int) -> None:
-        """Scroll the table down, or up if negative."""
-        self.query_one(ComparedRunsPanel).scroll_lines(lines)
 
     def csv_name(self) -> str:
         return self.chosen

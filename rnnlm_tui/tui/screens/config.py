@@ -408,10 +408,6 @@ class ConfigScreen(PaneScreen):
         if self._editable() is not None:
             await ask_value(self.context, self.form, event.row)
 
-    def action_form(self, method: str, *arguments: object) -> None:
-        """Call a method of the form."""
-        getattr(self.form, method)(*arguments)
-
     @act
     async def action_browse_files(self) -> None:
         """Browse for a text, or in the section of the tokenizer for a tokenizer."""

@@ -133,9 +133,6 @@ class GuideScreen(Overlay[None]):
             yield contents
             yield GuideText()
 
-    def on_resize(self) -> None:
-        self._draw()
-
     def _draw(self) -> None:
         """Show the guide in the width that the table of contents leaves."""
         columns = self.app.size.width
@@ -148,6 +145,8 @@ class GuideScreen(Overlay[None]):
         box.panel_title = f"Guide, {self.guide.title}"
         box.legend = f"{GUIDES.index(self.guide) + 1} of {len(GUIDES)}"
         box.border_subtitle = key_line(KEYS, columns, self.app)
+
+    on_resize = _draw
 
     def open_guide(self, guide: Guide, at: float = 0.0) -> None:
         """Show another guide, scrolled down to row `at`; backspace returns to this one."""

@@ -10,7 +10,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import VerticalScroll
 from textual.content import Content
-from textual.events import Key, Resize
+from textual.events import Key
 
 from rnnlm_tui.schema.status import SLOW_STEPS, STALE_SECONDS
 from rnnlm_tui.tui import palette
@@ -66,9 +66,6 @@ class HelpScreen(Overlay[None]):
         with box, VerticalScroll():
             yield OverlayText(id="help-text")
 
-    def on_resize(self, _event: Resize) -> None:
-        self._draw()
-
     def on_key(self, event: Key) -> None:
         """Search on letters; q closes while nothing is searched."""
         typed, character = self._search, event.character or ""
@@ -110,6 +107,8 @@ class HelpScreen(Overlay[None]):
         legend = Content.assemble(typed, keys)
         box.legend = legend if legend.cell_length <= room else keys
         self.query_one("#help-text", OverlayText).update(Content("\n").join(lines))
+
+    on_resize = _draw
 
     def _all(self, width: int) -> list[Content]:
         """Return all lines, in one column or two."""

@@ -35,6 +35,7 @@ from rnnlm_tui.tui.sampling import keep_state, take_weights
 from rnnlm_tui.tui.screens.asking import Questions
 from rnnlm_tui.tui.screens.choose import ChooseScreen
 from rnnlm_tui.tui.screens.overlay import AskScreen
+from rnnlm_tui.tui.screens.pane import body_size
 from rnnlm_tui.tui.screens.reach_view import ReachView
 from rnnlm_tui.tui.screens.studio import StudioScreen
 from rnnlm_tui.tui.text import safe_content
@@ -67,7 +68,6 @@ if TYPE_CHECKING:
 
 View = Literal["alternatives", "state", "unit", "reach"]
 VIEWS: tuple[View, ...] = get_args(View)
-FRAME_ROWS = 3
 LARGE = Size(WIDE_FROM, 30)
 """Size of the body from which the alternatives are beside the text, above another view."""
 STILL_SECONDS = 0.06
@@ -172,17 +172,10 @@ class InspectScreen(StudioScreen):
         others = (self._reach.chart, self._reach.words, ModeLine("inspect", id="modes"))
         yield Placed(*views, *others, places=self._places(), id="inspected")
 
-    def on_resize(self, _event: Resize) -> None:
-        self._place()
-
     # layout
 
-    def _body(self) -> Size:
-        width, height = self.app.size
-        return Size(width, max(0, height - FRAME_ROWS))
-
     def _places(self) -> dict[str, Region]:
-        return inspect_places(self._body(), self.view, alone=self._alone)
+        return inspect_places(body_size(self.app.size), self.view, alone=self._alone)
 
     def _place(self) -> None:
         """Lay out, and ask for what is shown now."""
@@ -192,10 +185,13 @@ class InspectScreen(StudioScreen):
         self._ask_for_views()
         self.refresh_footer()
 
+    def on_resize(self, _event: Resize) -> None:
+        self._place()
+
     @property
     def active(self) -> View:
         """The view that the keys act on; with room, the alternatives are always shown."""
-        if self.view == "alternatives" and shows_two(self._body()):
+        if self.view == "alternatives" and shows_two(body_size(self.app.size)):
             return "state"
         return self.view
 
@@ -386,7 +382,7 @@ class InspectScreen(StudioScreen):
 
     def action_turn_view(self, by: int) -> None:
         """Show the view `by` places after this one."""
-        views = VIEWS[1:] if shows_two(self._body()) else VIEWS
+        views = VIEWS[1:] if shows_two(body_size(self.app.size)) else VIEWS
         self.view = views[(views.index(self.active) + by) % len(views)]
         if self.view != "alternatives":
             self.set_focus(self.strip)

@@ -197,9 +197,6 @@ class LinesOverlay(SearchOverlay[None]):
         """Show the lines."""
         self.panel.show(self._lines)
 
-    def on_resize(self) -> None:
-        self._show_keys()
-
     def searched(self) -> None:
         self.panel.find(self.search)
         self._show_keys()
@@ -214,6 +211,8 @@ class LinesOverlay(SearchOverlay[None]):
             return
         keys = [("n N", f"next {typed}"), *KEYS] if typed else KEYS
         panel.bottom = key_line(keys, panel.size.width, self.app)
+
+    on_resize = _show_keys
 
 
 READ_SECONDS = 0.5

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar, Generic, NamedTuple, TypeAlias, TypeVar, cast
 
+from textual import getters
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.content import Content
@@ -50,6 +51,7 @@ class ManageScreen(Overlay[ResultT], Generic[ItemT, ResultT]):
     TONE: ClassVar[str] = TEXT
     """Colour of what just happened."""
     BINDINGS: ClassVar[list[BindingType]] = [("escape,q", "dismiss")]
+    options = getters.query_one(OptionList)
 
     def __init__(self, items: Sequence[ItemT] = ()) -> None:
         super().__init__()
@@ -106,11 +108,6 @@ class ManageScreen(Overlay[ResultT], Generic[ItemT, ResultT]):
         self.dismiss(cast("ResultT | None", self.chosen))
 
     # the list
-
-    @property
-    def options(self) -> OptionList:
-        """The list."""
-        return self.query_one(OptionList)
 
     @property
     def chosen(self) -> ItemT | None:

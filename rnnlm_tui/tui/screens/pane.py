@@ -68,6 +68,15 @@ if TYPE_CHECKING:
     from rnnlm_tui.tui.widgets.prompt import PromptBox
 
 
+FRAME_ROWS = 3
+"""Lines of the frame: identity, panes and footer."""
+
+
+def body_size(terminal: Size) -> Size:
+    """Return the size of a pane without its frame."""
+    return Size(terminal.width, max(0, terminal.height - FRAME_ROWS))
+
+
 class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
     """The base of all panes: identity line, panes line, body and footer."""
 
@@ -251,6 +260,10 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
             hint = unbound_key_hint(event.key, self.PANE, self.context.actions)
             if hint:
                 self.context.report(hint)
+
+    def action_part(self, part: str, method: str, *arguments: object) -> None:
+        """Call a method of one of the pane's parts, such as its form or its list."""
+        getattr(getattr(self, part), method)(*arguments)
 
     def action_leave_field(self) -> None:
         """Leave the text field, so that its keys act again."""

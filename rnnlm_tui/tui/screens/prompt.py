@@ -88,9 +88,6 @@ class PromptScreen(StudioScreen):
         self.transcript.side_by_side = self._remembered.get("side_by_side") is True
         self.set_interval(AGE_SECONDS, self._show_age)
 
-    def on_resize(self, _event: Resize) -> None:
-        self._show_choice()
-
     # what is shown
 
     @property
@@ -200,6 +197,9 @@ class PromptScreen(StudioScreen):
         self.transcript.redraw()
         self._show_hint()
 
+    def on_resize(self, _event: Resize) -> None:
+        self._show_choice()
+
     def _show_age(self) -> None:
         if self._taken is not None and self.is_ready and self.app.screen is self:
             self._show_choice()
@@ -213,6 +213,8 @@ class PromptScreen(StudioScreen):
         keys = other_run if left is not None and left.plain else self._keys()
         self.query_one(ModeLine).show(left, keys, note=row.note, problem=row.problem)
         self.frame.show_facts()
+
+    show_state = _show_hint
 
     def _keys(self) -> Sequence[tuple[str, str]]:
         """Return keys of the focused field that the footer has no room for."""
@@ -322,6 +324,8 @@ class PromptScreen(StudioScreen):
             self.end_notice(ALREADY_SAMPLING)
         self.refresh_footer()
         self._show_hint()
+
+    on_descendant_focus = _show_keys
 
     # branches
 
@@ -457,9 +461,6 @@ class PromptScreen(StudioScreen):
         self.set_focus(self.box)
         self._show_hint()
 
-    def show_state(self) -> None:
-        self._show_hint()
-
     # keys
 
     def action_leave_field(self) -> None:
@@ -497,9 +498,6 @@ class PromptScreen(StudioScreen):
         if self._edited is None:
             self.session.prompt = self.box.text
             self._show_hint()
-
-    def on_descendant_focus(self) -> None:
-        self._show_keys()
 
     @act
     async def action_choose_weights(self) -> None:

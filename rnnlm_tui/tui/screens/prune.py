@@ -65,9 +65,6 @@ class PruneScreen(Overlay[tuple[list[int], bool]]):
     def on_mount(self) -> None:
         self.call_next(self._read_plan)
 
-    def on_resize(self) -> None:
-        self._show()
-
     def action_delete(self) -> None:
         """Close and delete what the preview shows."""
         if self._plan is not None and self._plan.goes:
@@ -108,6 +105,8 @@ class PruneScreen(Overlay[tuple[list[int], bool]]):
 
     def _show(self) -> None:
         self.query_one(OverlayText).update(Content("\n").join(self._lines()))
+
+    on_resize = _show
 
     def _lines(self) -> Sequence[Content]:
         from rnnlm_tui.store.trash import KEPT_DAYS

@@ -31,6 +31,7 @@ from rnnlm_tui.store.paths import listed_run
 from rnnlm_tui.tui import WIDE_FROM, palette
 from rnnlm_tui.tui.actions import bindings_for
 from rnnlm_tui.tui.screens.overlay import AskScreen, ConfirmScreen, note_question
+from rnnlm_tui.tui.screens.pane import body_size
 from rnnlm_tui.tui.screens.run_commands import SteersRuns, start
 from rnnlm_tui.tui.screens.trash import TrashScreen, check_free, few_names
 from rnnlm_tui.tui.settings import rename_view
@@ -68,8 +69,6 @@ SETTLE_SECONDS = 0.15
 none."""
 SHOWN_TAGS = 8
 """Tags in use that are shown below the input."""
-FRAME_ROWS = 3
-"""Rows of the screen around its body."""
 
 
 class RunsScreen(SteersRuns):
@@ -173,7 +172,7 @@ class RunsScreen(SteersRuns):
             self._expected = None
         # half of the body at most; hidden runs count too, so that a filter moves nothing
         rows = max(len(fresh), len(self.table.rows))
-        self.table.fit(rows, (self.app.size.height - FRAME_ROWS) // 2)
+        self.table.fit(rows, body_size(self.app.size).height // 2)
         outcome = ""
         if self.filter_line.text and self.table.wanted and not self.table.configs:
             outcome = "reading the configs…"
@@ -364,10 +363,6 @@ class RunsScreen(SteersRuns):
         if self.context.summaries:
             self.filter_line.open()
 
-    def action_move_in_list(self, by: int) -> None:
-        """Move the list's cursor from the filter."""
-        self.table.action_move(by)
-
     def action_leave_field(self) -> None:
         if self.context.summaries:
             self.filter_line.clear()
@@ -435,12 +430,6 @@ class RunsScreen(SteersRuns):
             self.context.report(f"{{key:next_layout}} {words}")
         elif self.table.fold() if fold else self.table.unfold():
             self.show_runs(self.context.summaries)
-
-    def action_sort_runs(self) -> None:
-        self.table.next_sort()
-
-    def action_reverse_runs(self) -> None:
-        self.table.turn_around()
 
     # marks, labels and names
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import work
+from textual import getters, work
 from textual.timer import Timer
 
 from rnnlm_tui.errors import RnnlmError
@@ -41,6 +41,8 @@ class StudioScreen(PaneScreen):
     NOTHING_TO_UNDO: ClassVar[str] = "nothing to undo"
     NO_BRANCH: ClassVar[str] = ""
     """Said if a text has no other branch."""
+    box = getters.query_one(PromptBox)
+    """The box for prompts, if the mode has one."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -77,11 +79,6 @@ class StudioScreen(PaneScreen):
     def keys_without_run(self) -> dict[str, str]:
         """Return the footer's actions while no run is open."""
         return dict.fromkeys(("show_runs", "command_palette", "keys", "leave"), "")
-
-    @property
-    def box(self) -> PromptBox:
-        """The box for prompts, if the mode has one."""
-        return self.query_one(PromptBox)
 
     def use_seed(self, seed: int) -> None:
         """Use this seed for the next request."""

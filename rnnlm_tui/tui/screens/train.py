@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from textual import getters
 from textual.app import ComposeResult
 from textual.content import Content
 from textual.events import Resize
@@ -20,6 +21,7 @@ from rnnlm_tui.store.paths import listed_run
 from rnnlm_tui.tui import WIDE_FROM, messages, palette
 from rnnlm_tui.tui.actions import bindings_for
 from rnnlm_tui.tui.screens.charts import ChartedScreen
+from rnnlm_tui.tui.screens.pane import body_size
 from rnnlm_tui.tui.screens.run_commands import SteersRuns
 from rnnlm_tui.tui.screens.samples import SampleHistoryScreen, StoredSamples
 from rnnlm_tui.tui.text import safe_content, selected
@@ -161,6 +163,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
     PANE = "train"
     BINDINGS = bindings_for("train")
     CHARTS = CHARTS
+    _placed = getters.query_one(Placed)
 
     def __init__(self) -> None:
         super().__init__()
@@ -320,10 +323,6 @@ class TrainScreen(ChartedScreen, SteersRuns):
     # the charts
 
     @property
-    def _placed(self) -> Placed:
-        return self.query_one(Placed)
-
-    @property
     def cursor_step(self) -> float | None:
         """The step at the cursor, at most the newest one; None without a cursor."""
         run, ends = self.longest, self.ends()
@@ -455,8 +454,3 @@ class TrainScreen(ChartedScreen, SteersRuns):
             self.context.report("this terminal is too small for that sidebar")
             return
         self.choose(hidden=hidden ^ {sidebar})
-
-
-def body_size(terminal: Size) -> Size:
-    """Return the size of the screen without its frame."""
-    return Size(terminal.width, max(0, terminal.height - 3))

@@ -6,6 +6,7 @@ Also the config form's list of sections, and a preview of the text as tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 from typing import TYPE_CHECKING, ClassVar, cast
@@ -122,12 +123,11 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
     class Moved(Message):
         """Another row has the cursor, or an editor was opened or closed."""
 
+    @dataclass
     class EditRequested(Message):
         """A field needs a dialog: a choice, or a list of texts."""
 
-        def __init__(self, row: FieldRow) -> None:
-            super().__init__()
-            self.row = row
+        row: FieldRow
 
     def __init__(
         self, draft: Draft, edit: Edit, fields: Sequence[FormField] = (), *, id: str | None = None
@@ -476,7 +476,7 @@ class SectionList(LinesPanel):
 
     async def on_click(self, event: Click) -> None:
         if 1 <= event.y <= len(SECTIONS):
-            await self.run_action(f"screen.form('open_section', '{SECTIONS[event.y - 1]}')")
+            await self.run_action(f"screen.part('form', 'open_section', '{SECTIONS[event.y - 1]}')")
 
 
 INDENT, MOST_LINES = 3, 5

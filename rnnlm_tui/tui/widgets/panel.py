@@ -27,7 +27,7 @@ from rnnlm_tui.tui.text import Label, joined, padded, safe_content, segments_of,
 
 __all__ = ["Label", "padded", "segments_of", "width_of"]
 
-Labels = list[tuple[int, Sequence[Segment]]]
+Labels = Sequence[tuple[int, Sequence[Segment]]]
 """Labels in an edge: the first column and the text of each."""
 
 
@@ -40,48 +40,27 @@ def title_content(title: Label, focused: bool) -> Content:
     return Content.assemble((head, f"bold {colour}"), (comma + rest, DIM))
 
 
-def top_edge(width: int, title: Sequence[Segment], legend: Sequence[Segment], colour: str) -> Strip:
-    """Draw `╭─ title ──── legend ─╮`; drop a legend that doesn't fit, cut a long title."""
-    style = ink(colour)
-    if width < 2:
-        return padded([Segment("─" * width, style)] if width else [], width)
-    used_title, used_legend = width_of(title), width_of(legend)
-    if used_legend and used_legend + 2 + (used_title + 2 if used_title else 0) + 5 > width:
-        legend, used_legend = [], 0
-    room = width - 6 - (used_legend + 3 if used_legend else 0)
-    if used_title > room:
-        cut = list(Strip(title).crop(0, max(room - 1, 0))) if room > 1 else []
-        title = [*cut, Segment("…", cut[-1].style)] if cut else []
-        used_title = width_of(title)
-    head, tail = [Segment("╭", style)], [Segment("╮", style)]
-    if used_title:
-        head = [Segment("╭─ ", style), *title, Segment(" ", style)]
-    if used_legend:
-        tail = [Segment(" ", style), *legend, Segment(" ─╮", style)]
-    between = Segment("─" * (width - width_of(head) - width_of(tail)), style)
-    return Strip(joined([*head, between, *tail]), width)
+def edge(width: int, labels: Labels, colour: str, *, top: bool = False) -> Strip:
+    """Draw `╰─ text ── text ──╯` with labels; `top` draws the edge above.
 
-
-def bottom_edge(width: int, labels: Labels, colour: str) -> Strip:
-    """Draw `╰── text ── text ──╯` with labels of (first column, segments).
-
-    A label that would touch another or a corner is left out. The blanks around a label have its
-    background.
+    A label that would touch another or a corner is left out. In the lower edge, the blanks around a
+    label have its background.
     """
-    style = ink(colour)
+    style, (start, end) = ink(colour), "╭╮" if top else "╰╯"
     if width < 2:
         return padded([Segment("─" * width, style)] if width else [], width)
-    parts, at = [Segment("╰", style)], 1
+    parts, at = [Segment(start, style)], 1
     for column, label in sorted(labels, key=lambda item: item[0]):
         used = width_of(label)
         if not used or column - 1 < at or column + used + 1 > width - 1:
             continue
         if column - 1 > at:
             parts.append(Segment("─" * (column - 1 - at), style))
-        blank = Segment(" ", label[0].style if label[0].style and label[0].style.bgcolor else style)
+        lit = not top and label[0].style and label[0].style.bgcolor
+        blank = Segment(" ", label[0].style if lit else style)
         parts += [blank, *label, blank]
         at = column + used + 1
-    return Strip(joined([*parts, Segment("─" * (width - 1 - at) + "╯", style)]), width)
+    return Strip(joined([*parts, Segment("─" * (width - 1 - at) + end, style)]), width)
 
 
 def cells_in(label: Label) -> int:
@@ -121,15 +100,8 @@ class Panel(Widget):
     ascii_only = False
     """Whether charts are drawn in ASCII; the app's line filter translates all other signs."""
 
-    def __init__(
-        self,
-        *,
-        title: Label = "",
-        legend: Label = "",
-        id: str | None = None,
-        classes: str | None = None,
-    ) -> None:
-        super().__init__(id=id, classes=classes)
+    def __init__(self, *, title: Label = "", legend: Label = "", id: str | None = None) -> None:
+        super().__init__(id=id)
         self._drawn_strips: list[Strip] = []
         self._drawn_for = Size(0, 0)
         self.lines: Sequence[Content | Sequence[Segment]] = ()
@@ -198,13 +170,14 @@ class Panel(Widget):
         inner = self.inner_size
         self.prepare(*inner)
         colour = FOCUS if self.shows_focus else BORDER
-        title = segments_of(title_content(self.panel_title, self.shows_focus))
-        room = width - 7 - (width_of(title) + 2 if title else 0)
-        forms = (one for one in self.legends() if cells_in(one) <= max(room, 0))
-        legend = segments_of(next(forms, ""))
+        title = title_content(self.panel_title, self.shows_focus)
+        title = title.truncate(max(width - 6, 0), ellipsis=True)
+        room = width - 7 - (title.cell_length + 2 if title else 0)
+        legend = segments_of(next((one for one in self.legends() if cells_in(one) <= room), ""))
         rows = [self._framed(y, width, inner.width, colour) for y in range(inner.height)]
-        bottom = bottom_edge(width, self.bottom_labels(width), colour)
-        top = top_edge(width, title, legend, colour)
+        heads = [(3, segments_of(title)), (width - 3 - width_of(legend), legend)]
+        top = edge(width, heads, colour, top=True)
+        bottom = edge(width, self.bottom_labels(width), colour)
         self._drawn_strips = [top, *rows, bottom][:height]
         self._drawn_for = self.size
 
@@ -226,10 +199,7 @@ class Panel(Widget):
         super().watch_has_focus(has_focus)
         self.redraw()
 
-    def _edges_changed(self) -> None:
-        self.redraw()
-
-    watch_panel_title = watch_legend = watch_bottom = watch_highlighted = _edges_changed
+    watch_panel_title = watch_legend = watch_bottom = watch_highlighted = redraw
 
 
 LayOut = Callable[[int, int], list[Content]]

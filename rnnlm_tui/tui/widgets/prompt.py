@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, cast
 
-from textual import events
+from textual import events, getters
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
@@ -142,6 +142,8 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
             self._typed.clear()
             self.replace(text, *self.selection, maintain_selection_offset=False)
 
+    on_mouse_down = on_blur = _put_typed
+
     async def on_paste(self, event: events.Paste) -> None:
         """Remove from a paste what doesn't fit or could act on a terminal, and report it."""
         self._put_typed()
@@ -161,12 +163,6 @@ class PromptBox(OrderedKeys, SafeTextArea, can_focus=True):
                 " paste"
             )
             cast("RnnlmApp", self.app).report(words, trouble=True)
-
-    async def on_mouse_down(self, _event: events.MouseDown) -> None:
-        self._put_typed()
-
-    def on_blur(self, _event: events.Blur) -> None:
-        self._put_typed()
 
     def action_newline(self) -> None:
         """Insert a line break."""
@@ -200,6 +196,7 @@ class PromptFrame(TitledContainer):
     PromptFrame.-editing { max-height: 70%; }
     PromptFrame.-editing PromptBox { max-height: 100; }
     """
+    box = getters.query_one(PromptBox)
 
     def __init__(self, named: Sequence[str] = (), *, id: str | None = None) -> None:
         """Name these actions in the bottom edge; the last lines have no room for them."""
@@ -219,11 +216,6 @@ class PromptFrame(TitledContainer):
         context = cast("RnnlmApp", self.app)
         context.in_thread(lambda: store.state.read_history(), self.history.load)
 
-    @property
-    def box(self) -> PromptBox:
-        """The box."""
-        return self.query_one(PromptBox)
-
     def remember(self) -> None:
         """Add the prompt in the box to the history: it is sent."""
         prompt = self.box.text
@@ -236,9 +228,6 @@ class PromptFrame(TitledContainer):
         self._editing = editing
         self.set_class(editing, "-editing")
         self.box.put(text)
-        self.show_facts()
-
-    def on_text_area_changed(self) -> None:
         self.show_facts()
 
     def recall(self, by: int) -> None:
@@ -263,3 +252,5 @@ class PromptFrame(TitledContainer):
         self.border_subtitle = Content("   ").join(keys).markup
         title = f"Prompt, from state {state}" if state else "Prompt"
         self.panel_title = "Edit the text" if self._editing else title
+
+    on_text_area_changed = show_facts

@@ -516,7 +516,8 @@ class FilterInput(SafeInput):
     """The filter's text field; enter keeps the filter, up and down move in the list."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        ("up", "screen.move_in_list(-1)"), ("down", "screen.move_in_list(1)"),
+        ("up", "screen.part('table', 'action_move', -1)"),
+        ("down", "screen.part('table', 'action_move', 1)"),
     ]  # fmt: skip
 
 

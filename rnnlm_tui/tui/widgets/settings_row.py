@@ -159,9 +159,6 @@ class SettingsRow(Container):
             self._boxes[name] = SettingInput(name, written(name, self._taken))
         yield from self._boxes.values()
 
-    def on_mount(self) -> None:
-        self._check()
-
     @property
     def focused(self) -> SettingInput | None:
         """The box that has the focus."""
@@ -246,6 +243,8 @@ class SettingsRow(Container):
             box.set_class(self._is_off(name), "-off")
         self._show_boxes()
         self.post_message(self.Changed())
+
+    on_mount = _check
 
     def _read_settings(self) -> PromptSettings:
         samples, random_seed = self._values["samples"], self._values["seed"] == RANDOM

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from rich.cells import cell_len
@@ -61,13 +62,12 @@ class SafeInput(Input):
     line_break: str = ""
     """Replaces pasted line breaks; empty: lines are stripped and joined with a space."""
 
+    @dataclass
     class Candidates(Message):
         """Several names fit what was typed, or none does (empty)."""
 
-        def __init__(self, names: str) -> None:
-            super().__init__()
-            self.names = names
-            """Separated by blanks."""
+        names: str
+        """Separated by blanks."""
 
     def check_consume_key(self, key: str, character: str | None) -> bool:
         """Take every key that types a character, before the screen's bindings (Textual's hook).

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich.segment import Segment
 from textual.content import Content
@@ -301,7 +301,7 @@ class Chart(Panel):
         data, look, plot = self.data, self._plot.look, self._plot
         if width < 8:
             return []
-        labels: Labels = []
+        labels: list[tuple[int, Sequence[Segment]]] = []
         if data.x_label and len(data.x_label) + 10 <= width:
             labels.append((width - 3 - len(data.x_label), segments_of(data.x_label, DIM)))
 
