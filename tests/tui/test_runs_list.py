@@ -290,7 +290,7 @@ async def test_a_long_list_scrolls_draws_only_what_changes_and_leaves_room_for_t
             drawn.clear()
             await pilot.press("down")
             assert "›  run-01" in shown(app)
-            assert drawn == ["run-00", "run-01"]
+            assert not drawn, "only the cursor moved"
         await pilot.click(offset=(6, 5), times=2)
         await until(pilot, lambda: app.current_mode == "config" and is_open(app, "run-01"))
 

@@ -447,9 +447,7 @@ class CheckpointTable(ListPanel[CheckpointKey, ListedCheckpoint]):
     def columns_in(self, width: int) -> Sequence[CheckpointColumn]:
         return columns_for(width, self.rows)
 
-    def line_of(self, index: int, width: int) -> Content:
-        item = self.rows[index]
-        mark = "+" if item.row.path in self._chosen else " "
-        line = row_of(self.columns, item, self._now)
-        line = Content.assemble(" ", (mark, f"bold {THIRD}"), line[2:])
-        return self.with_cursor(line, index, width)
+    def line_of(self, row: ListedCheckpoint, width: int) -> Content:  # noqa: ARG002 (the panel's)
+        mark = "+" if row.row.path in self._chosen else " "
+        cells = row_of(self.columns, row, self._now)
+        return Content.assemble(" ", (mark, f"bold {THIRD}"), cells[2:])

@@ -488,8 +488,7 @@ class RunsTable(ListPanel[SortKey, ArrangedRun]):
     def legend_words(self) -> str:
         return ", ".join(filter(None, (self.arrangement.legend(), super().legend_words())))
 
-    def line_of(self, index: int, width: int) -> Content:
-        row = self.rows[index]
+    def line_of(self, row: ArrangedRun, width: int) -> Content:
         run = row.run
         drawn = (
             run,
@@ -497,17 +496,15 @@ class RunsTable(ListPanel[SortKey, ArrangedRun]):
             age_of(run),
             self.best.get(run.run),
             self.waiting.get(run.run),
-            index == self._at,
             (row.lead, row.hidden, row.delta, row.group),
         )
         before = self._drawn.get(row.id)
         if before is not None and before[0][0] is run and before[0][1:] == drawn[1:]:
             return before[1]
         if row.group is None:
-            content = row_of(self.columns, row, self)
+            line = row_of(self.columns, row, self)
         else:
-            content = group_line(row).truncate(width, ellipsis=True)
-        line = self.with_cursor(content, index, width)
+            line = group_line(row).truncate(width, ellipsis=True)
         self._drawn[row.id] = (drawn, line)
         return line
 

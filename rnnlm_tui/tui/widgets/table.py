@@ -148,9 +148,9 @@ class ListPanel(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
         """Return the columns for this width."""
         return self.columns
 
-    def line_of(self, index: int, width: int) -> Content:
-        """Return a row, drawn with `with_cursor`."""
-        return self.with_cursor(row_of(self.columns, self.rows[index], None), index, width)
+    def line_of(self, row: RowT, width: int) -> Content:  # noqa: ARG002
+        """Return a row; its first cell is the cursor's."""
+        return row_of(self.columns, row, None)
 
     # the rows
 
@@ -215,17 +215,14 @@ class ListPanel(WheelScrolled, Generic[KeyT, RowT], can_focus=True):
         self.columns = self.columns_in(width)
         heads = Content("").join(self._head(column) for column in self.columns)
         shown = range(self._top, min(self._top + height - 1, len(self.rows)))
-        rows = [self.line_of(index, width) for index in shown]
+        rows = [self.line_of(self.rows[index], width) for index in shown]
+        if self._top <= self._at < self._top + len(rows):
+            at = self._at - self._top
+            line = Content.assemble(("›", f"bold {FOCUS}"), rows[at][1:])
+            rows[at] = selected(line, width).stylize_before("bold")
         empty = [] if self.rows else [Content(f"    {self.empty}").stylize(DIM)]
         self.lines = [heads.stylize_before(DIM), *rows, *empty]
         self.hidden = self._top, len(self.rows) - self._top - self._visible
-
-    def with_cursor(self, line: Content, index: int, width: int) -> Content:
-        """Return the line of a row; its first cell is the cursor's."""
-        if index == self._at:
-            cursor = Content.styled("›", f"bold {FOCUS}")
-            line = selected(Content.assemble(cursor, line[1:]), width).stylize_before("bold")
-        return line
 
     def _head(self, column: Column[KeyT, Any, Any]) -> Content:
         if column.key != self.order:
