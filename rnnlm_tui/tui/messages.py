@@ -36,7 +36,6 @@ PROGRESS: dict[str, str] = {
     "pause": "pausing after this step…", "resume": "resuming…",
     "stop": "stop requested: saving a checkpoint first…", "checkpoint": "saving a checkpoint…",
     "evaluate": "evaluating…", "sample": "sampling…",
-    "snapshot": "taking a snapshot…",
 }  # fmt: skip
 """Shown at once, because some answers take seconds."""
 
@@ -79,7 +78,6 @@ def outcome(verb: Verb, result: CommandResult, stays: str = "") -> Notice:
     at = f"step {result.step:,}"
     text = {
         "pause": f"paused at {at}",
-        "resume": f"resumed at {at}",
         "stop": (
             f"stopped at {at}, checkpoint saved"
             if result.checkpoint

@@ -99,11 +99,9 @@ def diverging(value: float, scale: float) -> str:
 
 
 @lru_cache(maxsize=512)
-def ink(
-    colour: str, *, bold: bool = False, reverse: bool = False, background: str | None = None
-) -> Style:
+def ink(colour: str, *, bold: bool = False, background: str | None = None) -> Style:
     """Return a cached Rich style.
 
     Every Segment and Strip needs a style: with NO_COLOR set, Textual fails on None.
     """
-    return Style(color=colour, bgcolor=background, bold=bold, reverse=reverse)
+    return Style(color=colour, bgcolor=background, bold=bold, reverse=False)

@@ -212,18 +212,18 @@ _JOINING = re.compile("[\u0300-\u036f\u200c\u200d\u3099\u309a\ufe00-\ufe0f\U0001
 """Characters that may share a cell with a neighbour; text with them is measured by graphemes."""
 
 
-def segments_of(content: Label, colour: str = DIM, *, bold: bool = False) -> list[Segment]:
+def segments_of(content: Label, colour: str = DIM) -> list[Segment]:
     """Return one line of content as styled segments, sanitized; `colour` is the default."""
     if isinstance(content, str):
         text = safe_text(content, newlines="space")
-        return [Segment(text, ink(colour, bold=bold))] if content else []
-    return list(_rendered(content.plain, tuple(content.spans), colour, bold))
+        return [Segment(text, ink(colour))] if content else []
+    return list(_rendered(content.plain, tuple(content.spans), colour))
 
 
 @lru_cache(maxsize=1_024)
-def _rendered(text: str, spans: tuple[Span, ...], colour: str, bold: bool) -> tuple[Segment, ...]:
+def _rendered(text: str, spans: tuple[Span, ...], colour: str) -> tuple[Segment, ...]:
     """Cached: most of a picture's content was in the previous one."""
-    base = Style(foreground=Color.parse(colour), bold=bold)
+    base = Style(foreground=Color.parse(colour), bold=False)
     return tuple(
         Segment(part, style or ink(colour))
         for part, style, _ in Content(text, list(spans)).render_segments(base)

@@ -358,14 +358,13 @@ def title(side: Side, place: int, room: int, *, marked: bool) -> Content:
     )
 
 
-def legend(side: Side, room: int) -> Content:
-    """Return `step 3,700, val 58.1`, or a shorter form of it."""
+def legends(side: Side) -> tuple[Content, ...]:
+    """Return `step 3,700, val 58.1`, and shorter forms of it."""
     taken = side.snapshot and (side.snapshot[0].step, time() - side.snapshot[1])
     before, number, after = side.choice.chosen(taken)
     if side.choice.gone:
         before, number, after = line(f"{side.wanted_step}, "), line("deleted"), Content("")
-    forms = (before + number + after, before + number, number)
-    return next((form for form in forms if form.cell_length <= room), Content(""))
+    return before + number + after, before + number, number
 
 
 SHOWN_SETTINGS = ("temperature", "top_p", "top_k", "min_p", "max_new_tokens")

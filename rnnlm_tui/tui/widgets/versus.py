@@ -4,7 +4,7 @@ them; and a grid of short samples."""
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
 from typing import ClassVar, Literal
 
@@ -36,11 +36,11 @@ from rnnlm_tui.tui.views.versus import (
     Side,
     SideBySide,
     SideText,
-    legend,
+    legends,
     letter,
     title,
 )
-from rnnlm_tui.tui.widgets.panel import Panel, ScrolledPanel, WheelScrolled, first_shown
+from rnnlm_tui.tui.widgets.panel import Label, Panel, ScrolledPanel, WheelScrolled, first_shown
 from rnnlm_tui.tui.widgets.train_layout import Places
 
 SLACK_LINES = 5
@@ -188,7 +188,6 @@ class SidePanel(WheelScrolled, can_focus=True):
         marked = self.place == found.chosen and not self.has_focus
         head = title(side, self.place, max(8, width - 4), marked=marked)
         self.set_reactive(Panel.panel_title, head)
-        self.set_reactive(Panel.legend, legend(side, self.size.width - 9 - head.cell_length))
         rounds = columns.rounds()
         end = sum(lines for _, lines in rounds) - 1
         top = columns.place(end, room)
@@ -211,6 +210,10 @@ class SidePanel(WheelScrolled, can_focus=True):
         status = text.figures(self._text_width, by_bytes=by_bytes) if text else Content("")
         blank = [Content("")] if height >= ROOMY_LINES else []
         self.lines = [one.pad_left(self._margin) for one in (*blank, *rows, *blank, status)]
+
+    def legends(self) -> Iterable[Label]:
+        sides = self._columns.shown.sides
+        return legends(sides[self.place]) if self.place < len(sides) else ()
 
     def _round_lines(self, asked: SampleRound) -> list[Content]:
         found, text = self._columns.shown, self._text(asked)
