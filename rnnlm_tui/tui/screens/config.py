@@ -24,7 +24,7 @@ from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import bindings_for
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT
-from rnnlm_tui.tui.screens.config_check import DraftCheck, look_up
+from rnnlm_tui.tui.screens.config_check import DraftCheck, ShownEstimate, look_up
 from rnnlm_tui.tui.screens.config_files import (
     KeptDraft,
     ask_beginning,
@@ -55,7 +55,6 @@ from rnnlm_tui.tui.views.form import (
     field_of,
     idle_fields,
 )
-from rnnlm_tui.tui.widgets.estimate_panel import ShownEstimate
 from rnnlm_tui.tui.widgets.form import CHANGED, LEAD, WRONG, Form, SectionList
 from rnnlm_tui.tui.widgets.panel import LinesPanel, TitledContainer
 
