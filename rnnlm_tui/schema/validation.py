@@ -64,7 +64,7 @@ _WANTED = {
     "bool_type": "true or false",
     "string_type": "text",
     "tuple_type": "a list of texts",
-    "dict_type": "a section of keys",
+    "model_type": "a section of keys",
     "finite_number": "a finite number",
 }
 """What a value must be, by pydantic's type of error."""
