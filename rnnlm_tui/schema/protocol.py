@@ -6,8 +6,7 @@ Commands to a worker's control socket, and the results of a probe; those of a sa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic_core import from_json
@@ -122,38 +121,31 @@ class CommandResult(Message):
 MessageT = TypeVar("MessageT", bound=BaseModel | Record)
 
 
-def encode_line(message: BaseModel) -> bytes:
-    """Encode a message as one line of UTF-8 JSON."""
-    return message.model_dump_json(exclude_defaults=False).encode() + b"\n"
+def encode_line(message: BaseModel | Record) -> bytes:
+    """Encode a message as one line of UTF-8 JSON, with the name of its class as its `kind`."""
+    fields = message.model_dump_json().removeprefix("{")
+    return f'{{"kind":"{type(message).__name__}",{fields}\n'.encode()
 
 
 def decode_line(line: bytes, *models: type[MessageT]) -> MessageT:
-    """Decode a line as the first model that it matches; several models must differ in `kind`.
+    """Decode a line as the model that its `kind` names; a line without one as the first.
 
     Raises:
         InputError: invalid JSON, or not one of these messages.
     """
-    problem = "no message expected"
-    for model in _of_kind(line, models) if len(models) > 1 else models:
-        try:
-            return cast(MessageT, model.model_validate_json(line))
-        except ValidationError as error:
-            details = error.errors(include_url=False, include_input=False)[0]
-            problem = (
-                f"{'.'.join(str(part) for part in details['loc']) or 'line'}: {details['msg']}"
-            )
-    raise InputError(f"not a valid message: {problem}")
-
-
-def _of_kind(line: bytes, models: Sequence[type[Any]]) -> Sequence[type[Any]]:
-    """The models of the line's `kind`, all if there are none: so the error is about the message
-    that was meant, and a long line isn't validated many times."""
     try:
         values = from_json(line)
-    except ValueError:
-        return models
-    kind = values.get("kind") if isinstance(values, dict) else None
-    return [model for model in models if model.model_fields["kind"].default == kind] or models
+        kind = values.pop("kind", None) if isinstance(values, dict) else None
+        for model in models:
+            if kind in (None, model.__name__):
+                return cast(MessageT, model.model_validate(values))
+        problem = "another message was expected"
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)[0]
+        problem = f"{'.'.join(str(part) for part in details['loc']) or 'line'}: {details['msg']}"
+    except ValueError as error:
+        problem = f"line: {error}"
+    raise InputError(f"not a valid message: {problem}")
 
 
 Fact = str | int | float | bool
@@ -205,7 +197,6 @@ class Calibration(BaseModel):
 class TaskProgress(Message):
     """The progress of a child process."""
 
-    kind: Literal["progress"] = "progress"
     phase: str
     """What it does now: of a probe a phase of the corpus preparation, `warm-up` or `steps`; of an
     export `loading`, `writing` or `checking`."""
@@ -217,7 +208,6 @@ class TaskProgress(Message):
 class ProbeDone(Message):
     """The last line of a successful probe."""
 
-    kind: Literal["done"] = "done"
     calibration: Calibration
     warning: str = ""
     """Why it did not measure this machine's GPU; empty: it did, or should not."""
@@ -226,7 +216,6 @@ class ProbeDone(Message):
 class TokensDone(Message):
     """The first lines of a text as tokens: the only line of a successful token preview."""
 
-    kind: Literal["tokens"] = "tokens"
     layout: TextLayout
     layout_reason: str = ""
     lines: tuple[tuple[str, ...], ...]
@@ -240,7 +229,6 @@ class TokensDone(Message):
 class TaskFailed(Message):
     """The last line of a child process that failed."""
 
-    kind: Literal["failed"] = "failed"
     message: str
     hint: str = ""
     exit_code: int

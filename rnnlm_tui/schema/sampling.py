@@ -34,7 +34,6 @@ class _SamplerMessage(BaseModel):
 class CancelRequest(_SamplerMessage):
     """Cancel a request, queued or running."""
 
-    kind: Literal["cancel"] = "cancel"
     id: str
 
 
@@ -46,8 +45,6 @@ class _Request(_SamplerMessage):
 
 class LoadRequest(_Request):
     """Load a checkpoint in advance, so that the first sample starts immediately."""
-
-    kind: Literal["load"] = "load"
 
 
 class _TextRequest(_Request):
@@ -63,7 +60,6 @@ class SampleRequest(_TextRequest):
     """Continue a text. The token at each position depends on the seed and the position alone, so
     a text that is continued or branched from equals one that was sampled in one go."""
 
-    kind: Literal["sample"] = "sample"
     count: int = Field(default=1, ge=1, le=MAX_SAMPLES)
     """Samples, computed in one batch; sample i has the seed `settings.seed + i`."""
     alternatives: int = Field(default=0, ge=0, le=MAX_ALTERNATIVES)
@@ -94,13 +90,10 @@ def in_batches(request: SampleRequest, samples: int) -> Iterator[tuple[int, Samp
 class InspectRequest(_TextRequest):
     """Score every token of a text."""
 
-    kind: Literal["inspect"] = "inspect"
-
 
 class AlternativesRequest(_TextRequest):
     """The tokens that could be at a position."""
 
-    kind: Literal["alternatives"] = "alternatives"
     position: int = Field(ge=0)
     """The number of tokens before it may be all of them: what comes next."""
     count: int = Field(default=10, ge=1, le=MAX_ALTERNATIVES)
@@ -109,7 +102,6 @@ class AlternativesRequest(_TextRequest):
 class StatesRequest(_TextRequest):
     """The activations of a layer's units over a text."""
 
-    kind: Literal["states"] = "states"
     layer: int = Field(default=-1)
     """From 0; -1 is the last."""
     order: Literal["memory", "search", "index"] = "memory"
@@ -121,7 +113,6 @@ class StatesRequest(_TextRequest):
 class ReachRequest(_TextRequest):
     """How far back the gradient of one token's loss reaches."""
 
-    kind: Literal["reach"] = "reach"
     position: int = Field(ge=1)
     """The token whose loss is differentiated."""
     lags: int = Field(default=60, ge=1, le=MAX_LAGS)
@@ -130,7 +121,6 @@ class ReachRequest(_TextRequest):
 class KeepStateRequest(_TextRequest):
     """Save the state after a token to a file."""
 
-    kind: Literal["keep"] = "keep"
     position: int | None = Field(default=None, ge=0)
     """The last token that is read; None: the last one of the text."""
     name: str
@@ -144,7 +134,6 @@ class KeepStateRequest(_TextRequest):
 class ScoreRequest(_Request):
     """Score a text file, read in parts."""
 
-    kind: Literal["score"] = "score"
     path: str
     """Absolute path of a UTF-8 file."""
     tokens: bool = False
@@ -154,7 +143,6 @@ class ScoreRequest(_Request):
 class WeightChangeRequest(_Request):
     """How much the weights changed since an earlier checkpoint of the run."""
 
-    kind: Literal["weight_change"] = "weight_change"
     before: str
     """Absolute path of the earlier checkpoint."""
 
@@ -182,7 +170,6 @@ class _Answer(_SamplerMessage):
 class SamplerReady(_SamplerMessage):
     """Sent at the start, and as the answer to a load request."""
 
-    kind: Literal["ready"] = "ready"
     id: str = ""
     device: str = "cpu"
 
@@ -190,7 +177,6 @@ class SamplerReady(_SamplerMessage):
 class SampleFailed(_Answer):
     """The answer to a request that can't be done."""
 
-    kind: Literal["failed"] = "failed"
     message: str
     hint: str = ""
     exit_code: int = 1
@@ -199,7 +185,6 @@ class SampleFailed(_Answer):
 class SamplePiece(_Answer):
     """The text of one sample since its last piece, in whole characters."""
 
-    kind: Literal["piece"] = "piece"
     sample: int = 0
     """Which sample of the request, from 0."""
     text: str
@@ -237,7 +222,6 @@ class TokenChoice(_SamplerMessage):
 class SampleDone(_Answer):
     """The end of one sample of a request; a request with `count` n ends with n of them."""
 
-    kind: Literal["done"] = "done"
     sample: int = 0
     reason: Literal["length", "stop", "cancelled"]
     stop: str = ""
@@ -285,7 +269,6 @@ class InspectedToken(_SamplerMessage):
 class Inspection(_Answer):
     """The answer to an inspect request."""
 
-    kind: Literal["inspection"] = "inspection"
     tokens: tuple[InspectedToken, ...]
     prompt_tokens: int
     """How many of them are the prompt's."""
@@ -304,7 +287,6 @@ class Inspection(_Answer):
 class Alternatives(_Answer):
     """The answer to an alternatives request."""
 
-    kind: Literal["alternatives"] = "alternatives"
     position: int
     rows: tuple[Alternative, ...]
     """The most likely tokens, the most likely first."""
@@ -320,7 +302,6 @@ class Alternatives(_Answer):
 class StateMap(_Answer):
     """The answer to a states request: activations of one layer's units at each token."""
 
-    kind: Literal["state_map"] = "state_map"
     layer: int
     num_layers: int
     units: tuple[int, ...]
@@ -348,7 +329,6 @@ class StateMap(_Answer):
 class GradientReach(_Answer):
     """The answer to a reach request."""
 
-    kind: Literal["gradient_reach"] = "gradient_reach"
     position: int
     norms: tuple[float, ...]
     """By lag: L2 norm of the gradient of the token's loss with respect to what the layers pass on
@@ -358,7 +338,6 @@ class GradientReach(_Answer):
 class StateKept(_Answer):
     """The answer to a keep request."""
 
-    kind: Literal["state_kept"] = "state_kept"
     name: str
     path: str
     tokens: int
@@ -370,7 +349,6 @@ class StateKept(_Answer):
 class ScoreProgress(_Answer):
     """How far a file is scored; sent every now and then."""
 
-    kind: Literal["score_progress"] = "score_progress"
     phase: Literal["reading", "scoring"]
     """A model of streams reads the whole file before it scores it."""
     done: int
@@ -382,14 +360,12 @@ class ScoreProgress(_Answer):
 class ScorePiece(_Answer):
     """Scored tokens of a file."""
 
-    kind: Literal["score_piece"] = "score_piece"
     tokens: tuple[InspectedToken, ...]
 
 
 class ScoreDone(_Answer):
     """The answer to a score request."""
 
-    kind: Literal["score"] = "score"
     loss: float
     """Mean cross-entropy per predicted token in nats, computed as the trainer's evaluation does."""
     tokens: int
@@ -426,7 +402,6 @@ class TensorChange(_SamplerMessage):
 class WeightChange(_Answer):
     """The answer to a weight change request."""
 
-    kind: Literal["weight_changes"] = "weight_changes"
     tensors: tuple[TensorChange, ...]
     """By name."""
 
