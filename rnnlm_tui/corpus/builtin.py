@@ -184,35 +184,14 @@ TEST_YEARS = frozenset({1966, 1977, 1988, 2000, 2012, 2024})
 _ADDRESSES = Path(__file__).with_name("presidents.txt.zst")
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """One spoken address."""
-
-    name: str
-    """Such as `1961-Kennedy-1`."""
-    sentences: tuple[str, ...]
-    """The president's sentences in ASCII, without notes, headings and other speakers."""
-
-    @property
-    def is_test(self) -> bool:
-        return int(self.name[:4]) in TEST_YEARS
-
-    @property
-    def size(self) -> int:
-        """Its bytes."""
-        return sum(len(sentence) + 1 for sentence in self.sentences)
-
-
-def read_addresses() -> list[Address]:
-    """The spoken addresses by date."""
+def read_addresses() -> dict[str, list[str]]:
+    """The spoken addresses by date: the president's sentences in ASCII, by names such as
+    `1961-Kennedy-1`."""
     import zstandard  # imported late: other sources don't need it
 
     text = zstandard.ZstdDecompressor().decompress(_ADDRESSES.read_bytes()).decode("ascii")
-    addresses = []
-    for part in text.split("\n\n"):
-        name, *sentences = part.split("\n")
-        addresses.append(Address(name, tuple(sentences)))
-    return addresses
+    parts = (part.split("\n") for part in text.split("\n\n"))
+    return {name: sentences for name, *sentences in parts}
 
 
 def addresses_hash() -> str:

@@ -16,7 +16,6 @@ from pydantic import ValidationError
 
 from rnnlm_tui.corpus.build import claimed, discard, empty, publish, sweep
 from rnnlm_tui.corpus.encode import (
-    EncodedSplit,
     LineEncoder,
     Repeats,
     encode_split,
@@ -41,8 +40,7 @@ from rnnlm_tui.corpus.tokenizers import (
     TOKENIZER_NAME,
     BuiltTokenizer,
     build_tokenizer,
-    check_pretrained,
-    pretrained_codec,
+    load_pretrained,
 )
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TrainingConfig
@@ -196,9 +194,10 @@ def prepare_corpus(
         StorageError: `root` can't be written, or its disk is too small.
     """
     if NEWS in (corpus.source, corpus.test_source) and news_files(root) is None:
-        check_pretrained(tokenizer)
+        if tokenizer.kind == "pretrained":
+            load_pretrained(tokenizer)
         ensure_news(root, corpus.url, progress)
-    source = open_source(corpus, root, partial(pretrained_codec, tokenizer))
+    source = open_source(corpus, root, tokenizer)
     meter = Meter("checking", source.size, progress)
     source_hash = source.fingerprint(meter.advance)
     meter.done()
@@ -318,7 +317,7 @@ def _build(order: _Order, work: Path, progress: ProgressCallback) -> Path:
         start="\n" if source.layout == "raw" and few else None,
     )
     repeats = Repeats()
-    encoded = _encode(built, pieces, here, source.layout, repeats, progress)
+    splits, unknown = _encode(built, pieces, here, source.layout, repeats, progress)
     manifest = CorpusManifest(
         hash=order.identity,
         corpus=order.corpus,
@@ -332,17 +331,9 @@ def _build(order: _Order, work: Path, progress: ProgressCallback) -> Path:
         eos_text=source.eos_text,
         layout=source.layout,
         layout_reason=source.layout_reason,
-        splits={
-            split: SplitFacts(
-                documents=sum(piece.documents for piece in pieces[split]),
-                sentences=found.sentences,
-                tokens=found.tokens,
-                bytes=found.bytes,
-            )
-            for split, found in ((split, encoded[split]) for split in SPLITS)
-        },
+        splits=splits,
         bigram={},
-        source_loss=_source_loss(source, config, encoded),
+        source_loss=None if any(unknown.values()) else _source_loss(source, config),
         notes=(
             *source.notes,
             *_enlarged_notes(shares, order.corpus),
@@ -351,7 +342,7 @@ def _build(order: _Order, work: Path, progress: ProgressCallback) -> Path:
                 if source.grammar
                 else repeats.notes("sentences" if source.layout == "sentences" else "lines")
             ),
-            *_unknown_notes(encoded),
+            *_unknown_notes(unknown["test"], splits["test"].tokens),
         ),
         created=time.time(),
         first_lines=_first_lines(built, pieces["train"], source.layout),
@@ -371,20 +362,22 @@ def _encode(
     layout: TextLayout,
     repeats: Repeats,
     progress: ProgressCallback,
-) -> dict[Split, EncodedSplit]:
-    """Encode the splits.
+) -> tuple[dict[Split, SplitFacts], dict[Split, int]]:
+    """Encode the splits; returns their facts, and the tokens outside the vocabulary of each.
 
     The training split is the last, to find held-out sentences (`repeats`) in it.
     """
     size = sum(piece.end - piece.start for held in pieces.values() for piece in held)
     meter = Meter("encoding", size, progress)
     encode = LineEncoder(built, layout)
-    encoded = {}
+    facts, unknown = {}, {}
     for split in reversed(SPLITS):
         look = repeats.look if split == "train" else partial(repeats.hold, split)
-        encoded[split] = encode_split(split, pieces[split], encode, here, meter.advance, look)
+        facts[split], unknown[split] = encode_split(
+            split, pieces[split], encode, here, meter.advance, look
+        )
     meter.done()
-    return encoded
+    return {split: facts[split] for split in SPLITS}, unknown
 
 
 def _tokenizer(
@@ -418,15 +411,9 @@ def _first_lines(
     return tuple(built.token_texts(unit.decode()[:PREVIEWED_CHARACTERS]) for unit in units)
 
 
-def _source_loss(
-    source: Source, config: TokenizerConfig, encoded: dict[Split, EncodedSplit]
-) -> float | None:
+def _source_loss(source: Source, config: TokenizerConfig) -> float | None:
     """Entropy of a generated source per token of a stream; None unless tokens are words."""
-    if (
-        source.grammar is None
-        or config.kind != "word"
-        or any(found.unknown for found in encoded.values())
-    ):
+    if source.grammar is None or config.kind != "word":
         return None
     return source.grammar.entropy() / (source.grammar.expected_words() + config.end_of_sentence)
 
@@ -444,13 +431,12 @@ def _enlarged_notes(shares: dict[Split, float], corpus: CorpusConfig) -> list[st
     ]
 
 
-def _unknown_notes(encoded: dict[Split, EncodedSplit]) -> list[str]:
-    found = encoded["test"]
-    if not found.unknown:
+def _unknown_notes(unknown: int, tokens: int) -> list[str]:
+    if not unknown:
         return []
     return [
-        f"{share(found.unknown / found.tokens)} of the test tokens are outside the vocabulary: only"
-        " compare perplexities with the same vocabulary"
+        f"{share(unknown / tokens)} of the test tokens are outside the vocabulary: only compare"
+        " perplexities with the same vocabulary"
     ]
 
 

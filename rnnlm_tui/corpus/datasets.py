@@ -19,10 +19,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rnnlm_tui.errors import CorpusError, UntrustedDatasetError
+from rnnlm_tui.schema.config import TokenizerConfig
 from rnnlm_tui.schema.corpora import SPLITS, DatasetName, Split
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.system.files import (
@@ -33,10 +35,8 @@ from rnnlm_tui.system.files import (
     write_whole,
 )
 
-Encode = Callable[[str], Sequence[int]]
-Decode = Callable[[Sequence[int]], str]
-TokenCodec = tuple[Encode, Decode]
-"""A text to token ids, and back."""
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 TRUSTED_NAME = "trusted-datasets.txt"
 """In the corpora folder, a line for each file that a trusted dataset's import runs: SHA-256, module
@@ -159,19 +159,16 @@ class PythonDataset:
 
     Args:
         root: the corpora folder, which lists the trusted datasets.
-        codec: loads the pretrained tokenizer; returns None if the run trains its own.
+        tokenizer: the run's, for items of token ids.
 
     Raises:
         UntrustedDatasetError: the user hasn't named it in this home; nothing was imported.
         CorpusError: it can't be imported, or isn't a dataset.
     """
 
-    def __init__(
-        self, source: str, root: Path, codec: Callable[[], TokenCodec | None] | None = None
-    ) -> None:
+    def __init__(self, source: str, root: Path, tokenizer: TokenizerConfig | None = None) -> None:
         self.name = DatasetName.parse(source)
-        self._load_codec = codec
-        self._codec: TokenCodec | None = None
+        self._config = tokenizer
         check_trusted(self.name, root)
         with self._errors("import"):
             found = self._import()
@@ -206,6 +203,13 @@ class PythonDataset:
             digest.update(data)
             advance(len(data))
         return digest.hexdigest()
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        from rnnlm_tui.corpus.tokenizers import load_pretrained
+
+        assert self._config is not None
+        return load_pretrained(self._config).tokenizer
 
     def _import(self) -> Any:
         with _path_first(self.name.folder), _no_bytecode():
@@ -260,18 +264,16 @@ class PythonDataset:
 
     def _decoded(self, ids: list[int], index: int) -> str:
         """Token ids as the text that the run's tokenizer splits into just these ids."""
-        if self._codec is None and self._load_codec is not None:
-            self._codec = self._load_codec()
-        if self._codec is None:
+        if self._config is None or self._config.kind != "pretrained":
             raise CorpusError(
                 f"item {index:,} of the dataset {self.name} has token ids, but the run trains a"
                 " tokenizer of its own",
                 hint="set tokenizer.kind=pretrained and tokenizer.name to the one that made them",
             )
-        encode, decode = self._codec
+        tokenizer = self._tokenizer
         with self._errors(f"decode item {index:,} of"):
-            text = decode(ids)
-        if list(encode(text)) != ids:
+            text = tokenizer.decode(ids, skip_special_tokens=False)
+        if tokenizer.encode(text, add_special_tokens=False).ids != ids:
             raise CorpusError(
                 f"item {index:,} of the dataset {self.name}: the run's tokenizer doesn't make these"
                 f" {counted(len(ids), 'token')} of their text",

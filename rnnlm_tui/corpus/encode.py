@@ -21,7 +21,7 @@ from rnnlm_tui.corpus.splits import (
 )
 from rnnlm_tui.corpus.text_files import LineReader
 from rnnlm_tui.corpus.tokenizers import BuiltTokenizer, folding_of
-from rnnlm_tui.schema.corpora import Split, TextLayout
+from rnnlm_tui.schema.corpora import Split, SplitFacts, TextLayout
 from rnnlm_tui.schema.formatting import share
 
 REPEAT_BYTES = 32
@@ -30,18 +30,6 @@ NOTED_REPEATS = 0.01
 """Repeats: shortest length, most sentences to look for, and fraction for a note."""
 
 TokenDtype = Literal["uint16", "uint32"]
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedSplit:
-    """The size of a split whose files are written."""
-
-    tokens: int
-    sentences: int
-    bytes: int
-    """As in `SplitFacts`."""
-    unknown: int
-    """Tokens outside the vocabulary."""
 
 
 class Repeats:
@@ -147,8 +135,10 @@ def encode_split(
     folder: Path,
     advance: Advance,
     look: Callable[[Sequence[bytes]], None],
-) -> EncodedSplit:
+) -> tuple[SplitFacts, int]:
     """Write `{split}.bin` and `{split}.offsets.bin` (uint64, sentences + 1), in constant memory.
+
+    Returns the split's facts, and its tokens outside the vocabulary.
 
     Args:
         look: called with each batch of sentences.
@@ -170,4 +160,6 @@ def encode_split(
             size += part.bytes
             unknown += part.unknown
             advance(sum(map(len, staged)) + len(staged))
-    return EncodedSplit(tokens, sentences, size, unknown)
+    documents = sum(piece.documents for piece in pieces)
+    facts = SplitFacts(documents=documents, sentences=sentences, tokens=tokens, bytes=size)
+    return facts, unknown

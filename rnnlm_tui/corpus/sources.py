@@ -9,18 +9,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 from rnnlm_tui.corpus import builtin
 from rnnlm_tui.corpus.builtin import Grammar, elman_grammar
-from rnnlm_tui.corpus.datasets import PythonDataset, TokenCodec
+from rnnlm_tui.corpus.datasets import PythonDataset
 from rnnlm_tui.corpus.news import NEWS, news_files, news_fingerprint
 from rnnlm_tui.corpus.records import read_records
 from rnnlm_tui.corpus.text_files import (
     CODE_SUFFIXES,
-    MAX_LINE_BYTES,
+    MAX_LINE,
     LineReader,
     check_source_path,
     hash_files,
@@ -32,7 +31,7 @@ from rnnlm_tui.corpus.text_files import (
     text_suffix,
 )
 from rnnlm_tui.errors import CorpusError, did_you_mean
-from rnnlm_tui.schema.config import CorpusConfig
+from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig
 from rnnlm_tui.schema.corpora import (
     BUILT_IN_SOURCES,
     PYTHON_SOURCE,
@@ -57,17 +56,10 @@ _SENTENCE_END = re.compile(r"""[.!?…。！？।؟۔]["'”’»)\]*_]*$""")
 _INDENTED = re.compile(r"(?: {2,}|[ ]*\t)\S")
 
 
-class ChosenLayout(NamedTuple):
-    """A layout and the reason for it; empty for the default."""
+def choose_layout(paths: Sequence[Path], text_field: str) -> tuple[TextLayout, str]:
+    """`raw` for code and for text with indented or blank lines but no sentences, and the reason.
 
-    layout: TextLayout
-    reason: str = ""
-
-
-def choose_layout(paths: Sequence[Path], text_field: str) -> ChosenLayout:
-    """`raw` for code and for text with indented or blank lines but no sentences.
-
-    Otherwise `sentences`.
+    Otherwise `sentences`, without a reason.
 
     Raises:
         CorpusError: a file can't be read.
@@ -85,7 +77,7 @@ def choose_layout(paths: Sequence[Path], text_field: str) -> ChosenLayout:
             if len(paths) > 1
             else "the file is code"
         )
-        return ChosenLayout("raw", f"{what} ({', '.join(suffix for suffix, _ in suffixes)})")
+        return "raw", f"{what} ({', '.join(suffix for suffix, _ in suffixes)})"
     chosen = [
         paths[index * len(paths) // min(len(paths), SAMPLED_FILES)]
         for index in range(min(len(paths), SAMPLED_FILES))
@@ -93,36 +85,26 @@ def choose_layout(paths: Sequence[Path], text_field: str) -> ChosenLayout:
     return layout_of("\n".join(beginning(path, text_field, SAMPLED_CHARACTERS) for path in chosen))
 
 
-def layout_of(text: str) -> ChosenLayout:
-    """The layout for a sample of text."""
+def layout_of(text: str) -> tuple[TextLayout, str]:
+    """The layout for a sample of text, and the reason for it; empty for the default."""
     lines = text.strip("\n").split("\n")
     if sum(len(line) for line in lines if len(line) > LONG_LINE) * 2 > len(text):
-        return ChosenLayout("raw", "the text has almost no line breaks")
+        return "raw", "the text has almost no line breaks"
     filled = [line for line in lines if line.strip()]
     if len(filled) < FEWEST_LINES:
-        return ChosenLayout("sentences")
+        return "sentences", ""
     blanks = sum(1 for before, line in pairwise(lines) if before.strip() and not line.strip())
     blank = blanks / len(filled)
     indented = sum(1 for line in filled if _INDENTED.match(line)) / len(filled)
     ended = sum(1 for line in filled if _SENTENCE_END.search(line.rstrip())) / len(filled)
     if ended >= 0.5 or (blank < 0.02 and indented < 0.05):
-        return ChosenLayout("sentences")
+        return "sentences", ""
     shape = (
         f"{percent(indented)} are indented"
         if indented >= 0.05
         else f"{percent(blank)} are followed by a blank line"
     )
-    return ChosenLayout("raw", f"{percent(ended)} of its lines end like a sentence and {shape}")
-
-
-def looks_tokenized(lines: Iterable[str]) -> bool:
-    """Whether punctuation in the first 10,000 sentences is separated (as in PTB) or missing."""
-    count = ended = commas = 0
-    for line in islice(lines, 10_000):
-        count += 1
-        ended += re.search(r"\w[.!?;:\"')]+$", line) is not None
-        commas += re.search(r"\w,(?:\s|$)", line) is not None
-    return max(ended, commas) < 0.1 * count
+    return "raw", f"{percent(ended)} of its lines end like a sentence and {shape}"
 
 
 def beginning(path: Path, text_field: str, characters: int) -> str:
@@ -184,14 +166,14 @@ class Source:
 
 
 def open_source(
-    corpus: CorpusConfig, root: Path, codec: Callable[[], TokenCodec | None] | None = None
+    corpus: CorpusConfig, root: Path, tokenizer: TokenizerConfig | None = None
 ) -> Source:
     """Open the config's source, reading only the beginning to choose the layout.
 
     Args:
         root: the corpora folder, which contains `news` once it is downloaded, and the list of
             trusted datasets.
-        codec: loads the run's pretrained tokenizer, for datasets of token ids.
+        tokenizer: the run's, for datasets of token ids.
 
     Raises:
         UntrustedDatasetError: it is a dataset of Python that the user hasn't named in this home.
@@ -199,12 +181,12 @@ def open_source(
     """
     test = corpus.test_source
     if test is None:
-        return _open(corpus.source, corpus, root, codec)
+        return _open(corpus.source, corpus, root, tokenizer)
     if corpus.layout == "auto" and test in BUILT_IN_SOURCES:
         corpus = corpus.model_copy(update={"layout": "sentences"})
-    source = _open(corpus.source, corpus, root, codec)
+    source = _open(corpus.source, corpus, root, tokenizer)
     return _with_test(
-        source, _open(test, corpus.model_copy(update={"layout": source.layout}), root, codec)
+        source, _open(test, corpus.model_copy(update={"layout": source.layout}), root, tokenizer)
     )
 
 
@@ -212,10 +194,10 @@ def _open(
     name: str,
     corpus: CorpusConfig,
     root: Path,
-    codec: Callable[[], TokenCodec | None] | None = None,
+    tokenizer: TokenizerConfig | None = None,
 ) -> Source:
     if name.startswith(PYTHON_SOURCE):
-        return _dataset(name, corpus, root, codec)
+        return _dataset(name, corpus, root, tokenizer)
     if name == "presidents":
         return _presidents()
     if name == "elman":
@@ -259,14 +241,15 @@ def _presidents() -> Source:
     addresses = builtin.read_addresses()
 
     def documents(advance: Advance) -> Iterator[Document]:
-        for address in addresses:
-            yield Document("test" if address.is_test else "train", address.sentences)
-            advance(address.size)
+        for name, sentences in addresses.items():
+            year = int(name[:4])
+            yield Document("test" if year in builtin.TEST_YEARS else "train", sentences)
+            advance(sum(map(len, sentences)) + len(sentences))
 
     return Source(
         title=f"{len(addresses)} State of the Union addresses",
         eos_text=" ",
-        size=sum(address.size for address in addresses),
+        size=sum(len(sentence) + 1 for sentence in chain.from_iterable(addresses.values())),
         fingerprint=lambda _: builtin.addresses_hash(),
         documents=documents,
         reading=("presidents",),
@@ -321,9 +304,9 @@ def _news(root: Path) -> Source:
 
 
 def _dataset(
-    name: str, corpus: CorpusConfig, root: Path, codec: Callable[[], TokenCodec | None] | None
+    name: str, corpus: CorpusConfig, root: Path, tokenizer: TokenizerConfig | None
 ) -> Source:
-    data = PythonDataset(name, root, codec)
+    data = PythonDataset(name, root, tokenizer)
     layout = "sentences" if corpus.layout == "auto" else corpus.layout
     notes: list[str] = []
 
@@ -347,7 +330,7 @@ def _dataset(
 
 
 def _folder(folder: Path, corpus: CorpusConfig) -> Source:
-    paths, others = text_files(folder, documents_first=corpus.layout == "sentences")
+    paths, others = text_files(folder)
     above = [path for path in paths if path.parent == folder]
     chosen = _named_splits(above)
     if chosen:
@@ -459,7 +442,7 @@ def _files(title: str, files: list[tuple[Path, Split]], corpus: CorpusConfig) ->
 
 
 def _cut_note(lines: int, layout: TextLayout) -> list[str]:
-    cut = f"{counted(lines, 'line')} longer than {MAX_LINE_BYTES:,} bytes"
+    cut = f"{counted(lines, 'line')} longer than {MAX_LINE:,} characters"
     return [f"{cut} split into several {layout}"] if lines else []
 
 

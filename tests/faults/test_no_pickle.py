@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run as command
-from rnnlm_tui.corpus.tokenizers import check_pretrained
+from rnnlm_tui.corpus.tokenizers import load_pretrained
 from rnnlm_tui.engine.checkpoint import load_model
 from rnnlm_tui.errors import CheckpointError, TokenizerError, UnknownCheckpointError
 from rnnlm_tui.schema.config import TokenizerConfig
@@ -153,7 +153,7 @@ def test_a_pickle_in_place_of_a_tokenizer_is_refused_by_its_kind(
         archive(path, trap)
     for offered in (file, folder):
         with pytest.raises(TokenizerError) as caught:
-            check_pretrained(TokenizerConfig(kind="pretrained", name=str(offered), vocab_size=100))
+            load_pretrained(TokenizerConfig(kind="pretrained", name=str(offered), vocab_size=100))
         assert "never opened" in caught.value.hint
     (tmp_path / "text.txt").write_text("The cat sat on the mat.\n" * 400)
     wanted = [
@@ -191,5 +191,5 @@ def test_a_pickle_under_the_name_of_a_tokenizers_file_is_never_opened(
         f"import os\nos.mkdir({str(tmp_path / 'sprung')!r})\nclass Evil: pass\n"
     )
     with pytest.raises(TokenizerError):
-        check_pretrained(TokenizerConfig(kind="pretrained", name=str(folder), vocab_size=100))
+        load_pretrained(TokenizerConfig(kind="pretrained", name=str(folder), vocab_size=100))
     assert "evil" not in sys.modules
