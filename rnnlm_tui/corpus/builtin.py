@@ -69,9 +69,11 @@ class Grammar:
 
     def entropy(self) -> float:
         """Entropy of a sentence in nats: the sum of expected uses times entropy by symbol."""
-        return sum(
-            count * _choice_entropy(self.rules[symbol])
+        return -sum(
+            count * rule.probability * math.log(rule.probability)
             for symbol, count in self._expected_uses().items()
+            for rule in self.rules[symbol]
+            if rule.probability > 0
         )
 
     def expected_words(self) -> float:
@@ -171,12 +173,6 @@ def _noun_phrase(number: str, depth: int) -> tuple[Rule, ...]:
         Rule(1 - named - relative, ("the", f"noun-{number}")),
     )
     return tuple(rule for rule in candidates if rule.probability > 0)
-
-
-def _choice_entropy(rules: tuple[Rule, ...]) -> float:
-    return -sum(
-        rule.probability * math.log(rule.probability) for rule in rules if rule.probability > 0
-    )
 
 
 TEST_YEARS = frozenset({1966, 1977, 1988, 2000, 2012, 2024})

@@ -180,9 +180,7 @@ class TextCodec:
     def _id(self, token: object, directory: Path) -> int | None:
         if token is None:
             return None
-        found = self._tokenizer.token_to_id(
-            token["content"] if isinstance(token, dict) else str(token)
-        )
+        found = self._tokenizer.token_to_id(str(token))
         if found is None:
             raise TokenizerError(
                 f"the tokenizer in {directory} is damaged: {token} is not in its vocabulary"
@@ -418,11 +416,8 @@ class StopStrings:
     def _undecided(self, text: str) -> int:
         """Length of the longest suffix of the text that is a prefix of a stop string."""
         longest = min(len(text), max(map(len, self._strings)) - 1)
-        return next(
-            (
-                length
-                for length in range(longest, 0, -1)
-                if any(string.startswith(text[-length:]) for string in self._strings)
-            ),
-            0,
+        return max(
+            length
+            for length in range(longest + 1)
+            if any(string.startswith(text[len(text) - length :]) for string in self._strings)
         )

@@ -19,7 +19,6 @@ from rnnlm_tui.corpus.encode import (
     LineEncoder,
     Repeats,
     encode_split,
-    token_dtype,
 )
 from rnnlm_tui.corpus.news import NEWS, ensure_news, news_files
 from rnnlm_tui.corpus.ngram import COUNTED_TOKENS, Tokens, baseline_losses
@@ -60,6 +59,7 @@ from rnnlm_tui.schema.corpora import (
     SplitFacts,
     TextLayout,
     baseline_key,
+    token_dtype,
     unused_corpus_fields,
     unused_tokenizer_fields,
 )
@@ -100,7 +100,7 @@ class PreparedCorpus:
 
     def tokens(self, split: Split) -> Tokens:
         """All token ids of a split, `(tokens,)`, read-only."""
-        return np.memmap(self.path / f"{split}.bin", dtype=self.manifest.token_dtype, mode="r")
+        return np.memmap(self.path / f"{split}.bin", token_dtype(self.vocab_size), mode="r")
 
     def offsets(self, split: Split) -> NDArray[np.uint64]:
         """Start of each sentence and number of tokens, `(sentences + 1,)`, read-only."""
@@ -137,13 +137,7 @@ def load_prepared(path: Path) -> PreparedCorpus:
             f"the corpus in {path} has format {manifest.format}, but this version reads format"
             f" {CORPUS_FORMAT}"
         )
-    if manifest.token_dtype == "uint16" and token_dtype(manifest.vocab_size) != "uint16":
-        raise StorageError(
-            f"the manifest in {path} is invalid: {counted(manifest.vocab_size, 'type')} don't fit"
-            " into uint16",
-            hint=_PREPARE_AGAIN,
-        )
-    width = np.dtype(manifest.token_dtype).itemsize
+    width = np.dtype(token_dtype(manifest.vocab_size)).itemsize
     sizes: dict[str, int | None] = {TOKENIZER_NAME: None, TOKENIZER_CONFIG_NAME: None}
     sizes |= {f"{split}.bin": facts.tokens * width for split, facts in manifest.splits.items()}
     sizes |= {
@@ -325,7 +319,6 @@ def _build(order: _Order, work: Path, progress: ProgressCallback) -> Path:
         title=source.title,
         source_hash=order.source_hash,
         vocab_size=built.vocab_size,
-        token_dtype=token_dtype(built.vocab_size),
         eos_id=built.eos_id,
         pad_id=built.pad_id,
         eos_text=source.eos_text,

@@ -102,12 +102,11 @@ def ensure_news(root: Path, url: str, progress: ProgressCallback) -> None:
         CorpusError: the archive can't be downloaded, or is damaged.
         StorageError: `root` can't be written, or the disk is too small.
     """
+    folder, work = root / NEWS, root / f".{NEWS}-download"
+    existed = os.path.lexists(folder)  # asked first: another process may just finish it
     if news_files(root) is not None:
         return
-    folder, work = root / NEWS, root / f".{NEWS}-download"
-    if os.path.lexists(folder):
-        if news_files(root) is not None:  # another process has just finished
-            return
+    if existed:
         raise CorpusError(
             f"{' or '.join(FILES)} not found in {folder}",
             hint="put both files there, or remove the folder to download them again",
@@ -193,13 +192,6 @@ def _take_out(stream: _Bounded, folder: Path) -> list[str]:
                 continue
             if path.name in found:
                 raise CorpusError(f"the archive contains {path.name} twice")
-            have = free_bytes(folder)
-            if member.size > have:
-                raise StorageError(
-                    f"not enough disk space in {folder.parent} for {path.name}: needs"
-                    f" {disk(member.size)}, {disk(have)} free",
-                    hint="free some space, or set RNNLM_TUI_HOME to a folder on a larger disk",
-                )
             with archive.extractfile(member) as text, (folder / path.name).open("wb") as file:
                 shutil.copyfileobj(text, file, _BLOCK)
             found.append(path.name)

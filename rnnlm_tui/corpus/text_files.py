@@ -226,9 +226,11 @@ def hash_files(paths: list[Path], advance: Callable[[int], None]) -> str:
 
 
 def _is_text(path: Path) -> bool:
+    """Whether a file's first bytes are UTF-8 text and not a known binary format."""
     try:
-        return path.is_file() and LineReader(path, lambda _: None).begins_as_text()
-    except OSError:  # a link into a folder that can't be searched
+        beginning = LineReader(path, lambda _: None).text(_LOOKED_AT)
+        return path.is_file() and bool(next(beginning, "").strip())
+    except (CorpusError, OSError):  # also a link into a folder that can't be searched
         return False
 
 
@@ -240,13 +242,6 @@ class LineReader:
         self.cut_lines = 0
         """Lines longer than MAX_LINE, so far."""
         self._advance = advance
-
-    def begins_as_text(self) -> bool:
-        """Whether the first bytes are UTF-8 text and not a known binary format."""
-        try:
-            return bool(next(self.text(_LOOKED_AT), "").strip())
-        except CorpusError:
-            return False
 
     def lines(self) -> Iterator[str]:
         """The stripped lines without empty ones; long lines are split.
@@ -262,10 +257,10 @@ class LineReader:
             if not whole and len(text) > MAX_LINE:
                 end = text.rfind(" ", 1, -1) + 1 or len(text) - 1
             if end:
-                yield from self._pieces(text[:end], inside=inside)
+                yield from self.split_lines(text[:end], inside=inside)
                 inside = not whole
             rest = text[end:]
-        yield from self._pieces(rest, inside=inside)
+        yield from self.split_lines(rest, inside=inside)
 
     def text(self, size: int | None = None) -> Iterator[str]:
         """The unchanged text in blocks, which may end inside a line or word.
@@ -299,10 +294,6 @@ class LineReader:
             line += block.count(b"\n")
             offset += len(block)
 
-    def split_lines(self, text: str) -> Iterator[str]:
-        """The stripped lines of a record's text."""
-        return self._pieces(text, inside=False)
-
     def kept_lines(self, blocks: Iterable[str]) -> Iterator[str]:
         """The unchanged lines of a text; those above MAX_LINE are split and counted."""
         pieces = 0
@@ -311,7 +302,7 @@ class LineReader:
             pieces = 0 if unit.endswith("\n") else pieces + 1
             yield unit.removesuffix("\n")
 
-    def _pieces(self, text: str, *, inside: bool) -> Iterator[str]:
+    def split_lines(self, text: str, *, inside: bool = False) -> Iterator[str]:
         """The stripped lines of a text, splitting long ones.
 
         Args:

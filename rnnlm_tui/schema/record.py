@@ -7,7 +7,7 @@ pydantic-core's, with pydantic's errors. A pydantic model may hold records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from inspect import get_annotations
 from types import MappingProxyType, NoneType, UnionType
@@ -96,8 +96,8 @@ class FieldInfo(NamedTuple):
 class LeftOut(TypedDict, total=False):
     """What a dump of a record contains: names of fields, or a mapping of names to those below."""
 
-    include: Collection[str]
-    exclude: Collection[str] | Mapping[str, Any]
+    include: set[str] | frozenset[str]
+    exclude: set[str] | frozenset[str] | dict[str, Any]
     exclude_none: bool
     exclude_unset: bool
     exclude_defaults: bool
@@ -115,6 +115,7 @@ class Record:
         "__dict__", "__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__",
     )  # fmt: skip
     """Where pydantic-core keeps a record's values."""
+    __pydantic_fields_set__: set[str]
 
     STRICT: ClassVar[bool] = True
     """Whether text is never converted to numbers."""
@@ -194,17 +195,21 @@ class Record:
         Args:
             mode: "json": with lists for tuples, and None for numbers that aren't finite.
         """
-        # The serializer leaves infinite numbers in "json" mode as they are.
-        if mode == "json":
-            found = from_json(_serializer(cast(Any, type(self))).to_json(self, **left_out))
-        else:
-            found = _serializer(cast(Any, type(self))).to_python(self, **left_out, warnings=False)
+        serializer = _serializer(cast(Any, type(self)))
+        how: Any = {**left_out, "warnings": False}
+        # to_python would leave infinite numbers as they are in JSON.
+        found = (
+            from_json(serializer.to_json(self, **how))
+            if mode == "json"
+            else serializer.to_python(self, **how)
+        )
         return cast(dict[str, Any], found)
 
     def model_dump_json(self, *, indent: int | None = None, **left_out: Unpack[LeftOut]) -> str:
         """Return the values as JSON."""
         serializer = _serializer(cast(Any, type(self)))
-        return serializer.to_json(self, indent=indent, **left_out, warnings=False).decode()
+        written = serializer.to_json(self, indent=indent, **cast(Any, left_out), warnings=False)
+        return written.decode()
 
     @classmethod
     def __get_pydantic_core_schema__(cls, *_: object) -> CoreSchema:

@@ -190,7 +190,6 @@ class HostileServices:
             title="title",
             source_hash="0" * 64,
             vocab_size=2_048,
-            token_dtype="uint16",
             eos_id=0,
             pad_id=1,
             eos_text="\n",
