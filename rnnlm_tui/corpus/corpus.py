@@ -106,11 +106,6 @@ class PreparedCorpus:
         """Start of each sentence and number of tokens, `(sentences + 1,)`, read-only."""
         return np.memmap(self.path / f"{split}.offsets.bin", dtype=np.uint64, mode="r")
 
-    def bytes_per_token(self, split: Split) -> float:
-        """Mean UTF-8 bytes of text per token."""
-        facts = self.manifest.splits[split]
-        return facts.bytes / facts.tokens
-
     def baseline_loss(self, split: Split, training: TrainingConfig) -> float:
         """Loss of the bigram baseline in nats per token, in the data mode of `training`."""
         return self.manifest.bigram[
@@ -489,7 +484,7 @@ def _losses(
         min(facts.tokens, COUNTED_TOKENS) if split == "train" else facts.tokens
         for split, facts in manifest.splits.items()
     )
-    width = prepared.bytes_per_token("train")
+    width = manifest.splits["train"].bytes / manifest.splits["train"].tokens
     meter = Meter("baseline", round(width * tokens), progress)
     losses = baseline_losses(
         lambda split: (prepared.tokens(split), prepared.offsets(split)),

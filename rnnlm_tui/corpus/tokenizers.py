@@ -188,17 +188,17 @@ def build_tokenizer(
     return built
 
 
-def load_built(folder: Path) -> BuiltTokenizer:
-    """Load a tokenizer written by `BuiltTokenizer.save`."""
+def load_built(folder: Path) -> tuple[BuiltTokenizer, dict[str, Any]]:
+    """Load a tokenizer written by `BuiltTokenizer.save`, and its config."""
     config = json.loads((folder / TOKENIZER_CONFIG_NAME).read_text(encoding="utf-8"))
-    tokenizer: Tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_NAME))
-    return BuiltTokenizer(
-        tokenizer,
+    built = BuiltTokenizer(
+        Tokenizer.from_str((folder / TOKENIZER_NAME).read_text(encoding="utf-8")),
         config["rnnlm_kind"],
         config["pad_token"],
         config["eos_token"],
         config["unk_token"],
     )
+    return built, config
 
 
 def vocabulary_size(tokenizer: Tokenizer) -> int:
