@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ValidationError
 
 from rnnlm_tui.corpus.build import claimed, empty, publish
 from rnnlm_tui.corpus.download import fetch
@@ -22,6 +22,7 @@ from rnnlm_tui.corpus.progress import Meter, ProgressCallback
 from rnnlm_tui.corpus.text_files import hash_files
 from rnnlm_tui.errors import CorpusError, StorageError
 from rnnlm_tui.schema.formatting import disk
+from rnnlm_tui.schema.record import Record
 from rnnlm_tui.system.disk import free_bytes
 from rnnlm_tui.system.files import remove, stamp
 
@@ -51,10 +52,8 @@ The text, a cleaned copy (removed at the end), and about 0.5 bytes of token ids 
 _BLOCK = 1 << 18
 
 
-class NewsRecord(BaseModel):
+class NewsRecord(Record):
     """The file `source.json`: where the texts next to it were downloaded from."""
-
-    model_config = ConfigDict(frozen=True)
 
     url: str
     sha256: str

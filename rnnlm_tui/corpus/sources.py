@@ -313,7 +313,7 @@ def _dataset(
     def documents(advance: Advance) -> Iterator[Document]:
         reader = LineReader(Path(data.name.module), advance)
         for split, text in data.texts():
-            yield Document(split, _item_units(text, layout, reader))
+            yield Document(split, text_units(reader, layout, text))
             advance(len(text.encode()))
         notes.extend(_cut_note(reader.cut_lines, layout))
 
@@ -422,7 +422,7 @@ def _files(title: str, files: list[tuple[Path, Split]], corpus: CorpusConfig) ->
             reader = LineReader(path, advance)
             if holds_records(path):
                 for text in read_records(reader, corpus.text_field):
-                    yield Document(split, _item_units(text, layout, reader))
+                    yield Document(split, text_units(reader, layout, text))
             else:
                 yield Document(split, text_units(reader, layout))
             cut += reader.cut_lines
@@ -446,22 +446,19 @@ def _cut_note(lines: int, layout: TextLayout) -> list[str]:
     return [f"{cut} split into several {layout}"] if lines else []
 
 
-def text_units(reader: LineReader, layout: TextLayout) -> Iterator[str]:
+def text_units(reader: LineReader, layout: TextLayout, text: str | None = None) -> Iterator[str]:
     """The units of a text file: sentences, lines without line breaks, or pieces of raw text.
+
+    Args:
+        text: a record or item, whose units are wanted instead of the file's.
 
     Raises:
         CorpusError: it isn't UTF-8 text, or can't be read.
     """
     if layout == "sentences":
-        return reader.lines()
-    return raw_units(reader.text()) if layout == "raw" else reader.kept_lines(reader.text())
-
-
-def _item_units(text: str, layout: TextLayout, reader: LineReader) -> Iterable[str]:
-    """The units of a record or item: sentences, lines, or pieces of raw text."""
-    if layout == "sentences":
-        return reader.split_lines(text)
-    return raw_units([text]) if layout == "raw" else reader.kept_lines([text])
+        return reader.lines() if text is None else reader.split_lines(text)
+    blocks = reader.text() if text is None else [text]
+    return raw_units(blocks) if layout == "raw" else reader.kept_lines(blocks)
 
 
 def _with_test(source: Source, test: Source) -> Source:

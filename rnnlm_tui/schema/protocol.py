@@ -48,26 +48,17 @@ class Command(Message):
     It is executed between two steps and journalled before it is answered, except for `status`.
     """
 
-    id: str = Field(
-        min_length=1, max_length=64, description="Chosen by the sender; the answer has it too."
-    )
+    id: str = Field(min_length=1, max_length=64)
+    """Chosen by the sender; the answer has it too."""
     verb: Verb
-    changes: dict[str, JsonValue] | None = Field(
-        default=None,
-        max_length=64,
-        description="set: dotted path to new value; null clears a field. Applied all or none.",
-    )
-    after: StopMark | None = Field(
-        default=None, description="stop_after: when to stop; null cancels the request."
-    )
-    who: str = Field(
-        default="", max_length=100, description="The user and terminal that ask, for the journal."
-    )
-    prompt: str | None = Field(
-        default=None,
-        max_length=20_000,
-        description="sample: the prompt; default: the configured prompts.",
-    )
+    changes: dict[str, JsonValue] | None = Field(default=None, max_length=64)
+    """set: dotted path to new value; null clears a field. Applied all or none."""
+    after: StopMark | None = None
+    """stop_after: when to stop; null cancels the request."""
+    who: str = Field(default="", max_length=100)
+    """The user and terminal that ask, for the journal."""
+    prompt: str | None = Field(default=None, max_length=20_000)
+    """sample: the prompt; default: the configured prompts."""
 
 
 class Setting(Message):
