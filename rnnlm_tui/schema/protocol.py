@@ -39,7 +39,7 @@ MAX_REQUEST_BYTES = 65_536
 class Message(BaseModel):
     """One line of JSON between two processes of one installation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
 class Command(Message):

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import SEEDS, perplexity
+from rnnlm_tui.schema.protocol import Message
 
 MAX_PROMPT_CHARACTERS = 20_000
 MAX_SAMPLES = 64
@@ -27,17 +28,13 @@ MAX_LAGS = 200
 """Tokens that a gradient is followed back."""
 
 
-class _SamplerMessage(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
-
-
-class CancelRequest(_SamplerMessage):
+class CancelRequest(Message):
     """Cancel a request, queued or running."""
 
     id: str
 
 
-class _Request(_SamplerMessage):
+class _Request(Message):
     id: str
     checkpoint: str
     """Absolute path of a checkpoint or snapshot directory."""
@@ -162,12 +159,12 @@ SamplerRequest = (
 REQUESTS: tuple[type[SamplerRequest], ...] = get_args(SamplerRequest)
 
 
-class _Answer(_SamplerMessage):
+class _Answer(Message):
     id: str
     """Of the request."""
 
 
-class SamplerReady(_SamplerMessage):
+class SamplerReady(Message):
     """Sent at the start, and as the answer to a load request."""
 
     id: str = ""
@@ -194,7 +191,7 @@ class SamplePiece(_Answer):
     """Mean of -log2 p of these tokens at temperature 1; None if it isn't computed yet."""
 
 
-class Alternative(_SamplerMessage):
+class Alternative(Message):
     """A token at a position."""
 
     token: int
@@ -211,7 +208,7 @@ class Alternative(_SamplerMessage):
     sampled."""
 
 
-class TokenChoice(_SamplerMessage):
+class TokenChoice(Message):
     """A generated token and what it was chosen from."""
 
     taken: Alternative
@@ -248,7 +245,7 @@ class SampleDone(_Answer):
     """One per new token, if the request asked for alternatives."""
 
 
-class InspectedToken(_SamplerMessage):
+class InspectedToken(Message):
     """A token of an inspected text."""
 
     token: int
@@ -389,7 +386,7 @@ class ScoreDone(_Answer):
         return perplexity(self.loss)
 
 
-class TensorChange(_SamplerMessage):
+class TensorChange(Message):
     """How much one tensor changed."""
 
     name: str
