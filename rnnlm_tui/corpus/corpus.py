@@ -182,11 +182,12 @@ def prepare_corpus(
         TokenizerError: the tokenizer can't be trained or loaded.
         StorageError: `root` can't be written, or its disk is too small.
     """
+    load = partial(load_pretrained, tokenizer) if tokenizer.kind == "pretrained" else None
     if NEWS in (corpus.source, corpus.test_source) and news_files(root) is None:
-        if tokenizer.kind == "pretrained":
-            load_pretrained(tokenizer)
+        if load is not None:
+            load()
         ensure_news(root, corpus.url, progress)
-    source = open_source(corpus, root, tokenizer)
+    source = open_source(corpus, root, load)
     meter = Meter("checking", source.size, progress)
     source_hash = source.fingerprint(meter.advance)
     meter.done()

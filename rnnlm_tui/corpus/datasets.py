@@ -21,10 +21,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rnnlm_tui.errors import CorpusError, UntrustedDatasetError
-from rnnlm_tui.schema.config import TokenizerConfig
 from rnnlm_tui.schema.corpora import SPLITS, DatasetName, Split
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.system.files import (
@@ -35,8 +34,9 @@ from rnnlm_tui.system.files import (
     write_whole,
 )
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+LoadTokenizer = Callable[[], Any]
+"""Loads the pretrained `BuiltTokenizer` of a run, whose module this one doesn't import: the app asks
+about datasets too."""
 
 TRUSTED_NAME = "trusted-datasets.txt"
 """In the corpora folder, a line for each file that a trusted dataset's import runs: SHA-256, module
@@ -159,16 +159,16 @@ class PythonDataset:
 
     Args:
         root: the corpora folder, which lists the trusted datasets.
-        tokenizer: the run's, for items of token ids.
+        load: loads the tokenizer for items of token ids; None if the run trains its own.
 
     Raises:
         UntrustedDatasetError: the user hasn't named it in this home; nothing was imported.
         CorpusError: it can't be imported, or isn't a dataset.
     """
 
-    def __init__(self, source: str, root: Path, tokenizer: TokenizerConfig | None = None) -> None:
+    def __init__(self, source: str, root: Path, load: LoadTokenizer | None = None) -> None:
         self.name = DatasetName.parse(source)
-        self._config = tokenizer
+        self._load = load
         check_trusted(self.name, root)
         with self._errors("import"):
             found = self._import()
@@ -205,11 +205,8 @@ class PythonDataset:
         return digest.hexdigest()
 
     @cached_property
-    def _tokenizer(self) -> Tokenizer:
-        from rnnlm_tui.corpus.tokenizers import load_pretrained
-
-        assert self._config is not None
-        return load_pretrained(self._config).tokenizer
+    def _tokenizer(self) -> Any:
+        return None if self._load is None else self._load().tokenizer
 
     def _import(self) -> Any:
         with _path_first(self.name.folder), _no_bytecode():
@@ -264,15 +261,15 @@ class PythonDataset:
 
     def _decoded(self, ids: list[int], index: int) -> str:
         """Token ids as the text that the run's tokenizer splits into just these ids."""
-        if self._config is None or self._config.kind != "pretrained":
+        tokenizer = self._tokenizer
+        if tokenizer is None:
             raise CorpusError(
                 f"item {index:,} of the dataset {self.name} has token ids, but the run trains a"
                 " tokenizer of its own",
                 hint="set tokenizer.kind=pretrained and tokenizer.name to the one that made them",
             )
-        tokenizer = self._tokenizer
         with self._errors(f"decode item {index:,} of"):
-            text = tokenizer.decode(ids, skip_special_tokens=False)
+            text = str(tokenizer.decode(ids, skip_special_tokens=False))
         if tokenizer.encode(text, add_special_tokens=False).ids != ids:
             raise CorpusError(
                 f"item {index:,} of the dataset {self.name}: the run's tokenizer doesn't make these"

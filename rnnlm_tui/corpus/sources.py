@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rnnlm_tui.corpus import builtin
 from rnnlm_tui.corpus.builtin import Grammar, elman_grammar
-from rnnlm_tui.corpus.datasets import PythonDataset
+from rnnlm_tui.corpus.datasets import LoadTokenizer, PythonDataset
 from rnnlm_tui.corpus.news import NEWS, news_files, news_fingerprint
 from rnnlm_tui.corpus.records import read_records
 from rnnlm_tui.corpus.text_files import (
@@ -31,7 +31,7 @@ from rnnlm_tui.corpus.text_files import (
     text_suffix,
 )
 from rnnlm_tui.errors import CorpusError, did_you_mean
-from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig
+from rnnlm_tui.schema.config import CorpusConfig
 from rnnlm_tui.schema.corpora import (
     BUILT_IN_SOURCES,
     PYTHON_SOURCE,
@@ -165,15 +165,13 @@ class Source:
     """Notes for the user, complete once the documents have been read."""
 
 
-def open_source(
-    corpus: CorpusConfig, root: Path, tokenizer: TokenizerConfig | None = None
-) -> Source:
+def open_source(corpus: CorpusConfig, root: Path, load: LoadTokenizer | None = None) -> Source:
     """Open the config's source, reading only the beginning to choose the layout.
 
     Args:
         root: the corpora folder, which contains `news` once it is downloaded, and the list of
             trusted datasets.
-        tokenizer: the run's, for datasets of token ids.
+        load: loads the run's pretrained tokenizer, for datasets of token ids.
 
     Raises:
         UntrustedDatasetError: it is a dataset of Python that the user hasn't named in this home.
@@ -181,12 +179,12 @@ def open_source(
     """
     test = corpus.test_source
     if test is None:
-        return _open(corpus.source, corpus, root, tokenizer)
+        return _open(corpus.source, corpus, root, load)
     if corpus.layout == "auto" and test in BUILT_IN_SOURCES:
         corpus = corpus.model_copy(update={"layout": "sentences"})
-    source = _open(corpus.source, corpus, root, tokenizer)
+    source = _open(corpus.source, corpus, root, load)
     return _with_test(
-        source, _open(test, corpus.model_copy(update={"layout": source.layout}), root, tokenizer)
+        source, _open(test, corpus.model_copy(update={"layout": source.layout}), root, load)
     )
 
 
@@ -194,10 +192,10 @@ def _open(
     name: str,
     corpus: CorpusConfig,
     root: Path,
-    tokenizer: TokenizerConfig | None = None,
+    load: LoadTokenizer | None = None,
 ) -> Source:
     if name.startswith(PYTHON_SOURCE):
-        return _dataset(name, corpus, root, tokenizer)
+        return _dataset(name, corpus, root, load)
     if name == "presidents":
         return _presidents()
     if name == "elman":
@@ -303,10 +301,8 @@ def _news(root: Path) -> Source:
     )
 
 
-def _dataset(
-    name: str, corpus: CorpusConfig, root: Path, tokenizer: TokenizerConfig | None
-) -> Source:
-    data = PythonDataset(name, root, tokenizer)
+def _dataset(name: str, corpus: CorpusConfig, root: Path, load: LoadTokenizer | None) -> Source:
+    data = PythonDataset(name, root, load)
     layout = "sentences" if corpus.layout == "auto" else corpus.layout
     notes: list[str] = []
 
