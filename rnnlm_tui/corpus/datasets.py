@@ -35,8 +35,8 @@ from rnnlm_tui.system.files import (
 )
 
 LoadTokenizer = Callable[[], Any]
-"""Loads the pretrained `BuiltTokenizer` of a run, whose module this one doesn't import: the app asks
-about datasets too."""
+"""Loads a run's pretrained `BuiltTokenizer`. This module doesn't import that class: the app asks
+about datasets, too, and has to start fast."""
 
 TRUSTED_NAME = "trusted-datasets.txt"
 """In the corpora folder, a line for each file that a trusted dataset's import runs: SHA-256, module
