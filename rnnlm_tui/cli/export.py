@@ -64,7 +64,7 @@ def export(
     done = exported.done
     if json:
         facts = {name: getattr(exported, name) for name in ("run", "format", "bytes", "files")}
-        print_json({**facts, "path": exported.folder, **done.model_dump(exclude={"kind"})})
+        print_json({**facts, "path": exported.folder, **done.model_dump()})
         return
     line(
         f"exported {run.name}@{exported.step} to {folder}:"
@@ -100,9 +100,7 @@ def import_model(
     with _progress(f"importing {path.name}") as report:
         run, done = client.export.import_book(path, name, tokenizer=tokenizer, report=report)
     if json:
-        print_json(
-            {"run": run.name, "path": run.path, "step": 0, **done.model_dump(exclude={"kind"})}
-        )
+        print_json({"run": run.name, "path": run.path, "step": 0, **done.model_dump()})
         return
     line(
         f"imported {path.name} as {run.name}: elman, {done.num_layers} x {done.width},"

@@ -207,7 +207,7 @@ class FileScore:
 
     def json(self) -> dict[str, object]:
         """The figures at full precision."""
-        figures = self.done.model_dump(exclude={"kind", "id"})
+        figures = self.done.model_dump(exclude={"id"})
         return {"file": self.name, "perplexity": self.done.perplexity, **figures}
 
 

@@ -13,7 +13,7 @@ from typing import IO, TypeVar, cast
 from pydantic import BaseModel
 
 from rnnlm_tui.errors import DeviceError, InputError, RnnlmError, WorkerError, error_kind
-from rnnlm_tui.schema.protocol import TaskFailed, TaskProgress, decode_line
+from rnnlm_tui.schema.protocol import TaskFailed, TaskProgress, decode_line, encode_line
 from rnnlm_tui.schema.record import Record
 from rnnlm_tui.system.processes import dependent_environment, python_command
 
@@ -42,7 +42,7 @@ def run_child(
 
     Args:
         task: its name, as in `worker.task`.
-        done: the model of the result, with the `kind` done.
+        done: the model of the result.
         report: called with each progress message.
         what: the child's name in errors, such as `the probe`.
         hint_for_memory: returns a hint if the child ran out of memory.
@@ -55,7 +55,7 @@ def run_child(
         WorkerError: it died, or was killed.
     """
     with tempfile.TemporaryFile() as sent, tempfile.TemporaryFile() as log:
-        sent.write(request.model_dump_json().encode())
+        sent.write(encode_line(request))
         sent.seek(0)
         process = subprocess.Popen(
             python_command("rnnlm_tui.worker.task", task),

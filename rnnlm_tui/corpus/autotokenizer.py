@@ -59,7 +59,7 @@ def autotokenizer_files(
     """
     state = json.loads((directory / TOKENIZER_NAME).read_text(encoding="utf-8"))
     known = json.loads((directory / TOKENIZER_CONFIG_NAME).read_text(encoding="utf-8"))
-    names = {name: _content(known.get(f"{name}_token")) for name in ("eos", "pad", "unk")}
+    names = {name: known[f"{name}_token"] for name in ("eos", "pad", "unk")}
     state["padding"] = state["truncation"] = None
     notes: list[str] = []
     if codec.layout == "lines" and names["eos"] is not None:
@@ -94,12 +94,6 @@ def autotokenizer_files(
         start_id=_start_id(codec, after_end=after_end),
         notes=tuple(notes),
     )
-
-
-def _content(token: object) -> str | None:
-    if isinstance(token, dict):
-        return str(token["content"])
-    return None if token is None else str(token)
 
 
 def _rename_end(state: dict[str, Any], end: str) -> bool:

@@ -69,9 +69,11 @@ class Grammar:
 
     def entropy(self) -> float:
         """Entropy of a sentence in nats: the sum of expected uses times entropy by symbol."""
-        return sum(
-            count * _choice_entropy(self.rules[symbol])
+        return -sum(
+            count * rule.probability * math.log(rule.probability)
             for symbol, count in self._expected_uses().items()
+            for rule in self.rules[symbol]
+            if rule.probability > 0
         )
 
     def expected_words(self) -> float:
@@ -173,46 +175,19 @@ def _noun_phrase(number: str, depth: int) -> tuple[Rule, ...]:
     return tuple(rule for rule in candidates if rule.probability > 0)
 
 
-def _choice_entropy(rules: tuple[Rule, ...]) -> float:
-    return -sum(
-        rule.probability * math.log(rule.probability) for rule in rules if rule.probability > 0
-    )
-
-
 TEST_YEARS = frozenset({1966, 1977, 1988, 2000, 2012, 2024})
 
 _ADDRESSES = Path(__file__).with_name("presidents.txt.zst")
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """One spoken address."""
-
-    name: str
-    """Such as `1961-Kennedy-1`."""
-    sentences: tuple[str, ...]
-    """The president's sentences in ASCII, without notes, headings and other speakers."""
-
-    @property
-    def is_test(self) -> bool:
-        return int(self.name[:4]) in TEST_YEARS
-
-    @property
-    def size(self) -> int:
-        """Its bytes."""
-        return sum(len(sentence) + 1 for sentence in self.sentences)
-
-
-def read_addresses() -> list[Address]:
-    """The spoken addresses by date."""
+def read_addresses() -> dict[str, list[str]]:
+    """The spoken addresses by date: the president's sentences in ASCII, by names such as
+    `1961-Kennedy-1`."""
     import zstandard  # imported late: other sources don't need it
 
     text = zstandard.ZstdDecompressor().decompress(_ADDRESSES.read_bytes()).decode("ascii")
-    addresses = []
-    for part in text.split("\n\n"):
-        name, *sentences = part.split("\n")
-        addresses.append(Address(name, tuple(sentences)))
-    return addresses
+    parts = (part.split("\n") for part in text.split("\n\n"))
+    return {name: sentences for name, *sentences in parts}
 
 
 def addresses_hash() -> str:

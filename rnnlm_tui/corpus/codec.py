@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-from rnnlm_tui.corpus.tokenizers import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, vocabulary_size
+from rnnlm_tui.corpus.tokenizers import load_built, vocabulary_size
 from rnnlm_tui.errors import InputError, TokenizerError
 from rnnlm_tui.schema.config import UnknownTokens
 from rnnlm_tui.schema.corpora import EosText, TextLayout
@@ -36,42 +36,37 @@ class TextCodec:
 
     def __init__(self, directory: Path) -> None:
         try:
-            self._tokenizer = Tokenizer.from_str(
-                (directory / TOKENIZER_NAME).read_text(encoding="utf-8")
-            )
-            config = json.loads((directory / TOKENIZER_CONFIG_NAME).read_text(encoding="utf-8"))
-            eos, pad, eos_text, kind = (
-                config[key] for key in ("eos_token", "pad_token", "rnnlm_eos_text", "rnnlm_kind")
-            )
+            self.built, config = load_built(directory)
+            """The tokenizer itself."""
+            eos_text = config["rnnlm_eos_text"]
+            layout = config.get("rnnlm_layout", "sentences")
+            for name, value, known in (
+                ("rnnlm_eos_text", eos_text, get_args(EosText)),
+                ("rnnlm_layout", layout, get_args(TextLayout)),
+            ):
+                if value not in known:
+                    raise ValueError(f"{name} is {value!r}")
+            self._tokenizer = self.built.tokenizer
+            self.vocab_size = self.built.vocab_size
+            for token in (self.built.eos, self.built.pad):
+                if token is not None and self._tokenizer.token_to_id(token) is None:
+                    raise ValueError(f"{token} is not in its vocabulary")
         except OSError as error:
             raise TokenizerError(
                 f"can't read the tokenizer in {directory}: {error.strerror or error}"
             ) from error
         except Exception as error:  # the library raises Exception for a damaged file
             raise TokenizerError(f"the tokenizer in {directory} is damaged: {error}") from error
-        layout = config.get("rnnlm_layout", "sentences")
-        for name, value, known in (
-            ("rnnlm_eos_text", eos_text, get_args(EosText)),
-            ("rnnlm_layout", layout, get_args(TextLayout)),
-        ):
-            if value not in known:
-                raise TokenizerError(
-                    f"the tokenizer in {directory} is damaged: {name} is {value!r}"
-                )
         self.eos_text = cast(EosText, eos_text)
         """The end token as text."""
-        self.kind = str(kind)
+        self.kind = self.built.kind
         self.layout = cast(TextLayout, layout)
-        self.vocab_size = vocabulary_size(self._tokenizer)
-        self.eos_id = self._id(eos, directory)
+        self.eos_id = self.built.eos_id
         """None if the corpus has no end token."""
-        self.pad_id = cast(int, self._id(pad, directory))
-        self._tokenizer.encode_special_tokens = True  # "<eos>" in the text is ordinary text
-        unk = config.get("unk_token")
-        self.unk_id: int | None = (
-            None if unk in (None, eos, pad) else self._tokenizer.token_to_id(unk)
-        )
+        self.pad_id = self.built.pad_id
+        self.unk_id = self.built.unk_id
         """The unknown token; None if there is none, or if it is the end or padding token."""
+        self._tokenizer.encode_special_tokens = True  # "<eos>" in the text is ordinary text
         self._start = str(config.get("rnnlm_start") or "")
         """The text used for an empty prompt; if empty, the end token is used."""
 
@@ -176,18 +171,6 @@ class TextCodec:
 
     def _decode_sentence(self, ids: Sequence[int]) -> str:
         return str(self._tokenizer.decode(ids, skip_special_tokens=False)) if ids else ""
-
-    def _id(self, token: object, directory: Path) -> int | None:
-        if token is None:
-            return None
-        found = self._tokenizer.token_to_id(
-            token["content"] if isinstance(token, dict) else str(token)
-        )
-        if found is None:
-            raise TokenizerError(
-                f"the tokenizer in {directory} is damaged: {token} is not in its vocabulary"
-            )
-        return int(found)
 
 
 class TokenBytes:
@@ -418,11 +401,8 @@ class StopStrings:
     def _undecided(self, text: str) -> int:
         """Length of the longest suffix of the text that is a prefix of a stop string."""
         longest = min(len(text), max(map(len, self._strings)) - 1)
-        return next(
-            (
-                length
-                for length in range(longest, 0, -1)
-                if any(string.startswith(text[-length:]) for string in self._strings)
-            ),
-            0,
+        return max(
+            length
+            for length in range(longest + 1)
+            if any(string.startswith(text[len(text) - length :]) for string in self._strings)
         )

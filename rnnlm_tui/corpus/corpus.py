@@ -16,11 +16,9 @@ from pydantic import ValidationError
 
 from rnnlm_tui.corpus.build import claimed, discard, empty, publish, sweep
 from rnnlm_tui.corpus.encode import (
-    EncodedSplit,
     LineEncoder,
     Repeats,
     encode_split,
-    token_dtype,
 )
 from rnnlm_tui.corpus.news import NEWS, ensure_news, news_files
 from rnnlm_tui.corpus.ngram import COUNTED_TOKENS, Tokens, baseline_losses
@@ -41,8 +39,7 @@ from rnnlm_tui.corpus.tokenizers import (
     TOKENIZER_NAME,
     BuiltTokenizer,
     build_tokenizer,
-    check_pretrained,
-    pretrained_codec,
+    load_pretrained,
 )
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TrainingConfig
@@ -62,6 +59,7 @@ from rnnlm_tui.schema.corpora import (
     SplitFacts,
     TextLayout,
     baseline_key,
+    token_dtype,
     unused_corpus_fields,
     unused_tokenizer_fields,
 )
@@ -102,16 +100,11 @@ class PreparedCorpus:
 
     def tokens(self, split: Split) -> Tokens:
         """All token ids of a split, `(tokens,)`, read-only."""
-        return np.memmap(self.path / f"{split}.bin", dtype=self.manifest.token_dtype, mode="r")
+        return np.memmap(self.path / f"{split}.bin", token_dtype(self.vocab_size), mode="r")
 
     def offsets(self, split: Split) -> NDArray[np.uint64]:
         """Start of each sentence and number of tokens, `(sentences + 1,)`, read-only."""
         return np.memmap(self.path / f"{split}.offsets.bin", dtype=np.uint64, mode="r")
-
-    def bytes_per_token(self, split: Split) -> float:
-        """Mean UTF-8 bytes of text per token."""
-        facts = self.manifest.splits[split]
-        return facts.bytes / facts.tokens
 
     def baseline_loss(self, split: Split, training: TrainingConfig) -> float:
         """Loss of the bigram baseline in nats per token, in the data mode of `training`."""
@@ -139,13 +132,7 @@ def load_prepared(path: Path) -> PreparedCorpus:
             f"the corpus in {path} has format {manifest.format}, but this version reads format"
             f" {CORPUS_FORMAT}"
         )
-    if manifest.token_dtype == "uint16" and token_dtype(manifest.vocab_size) != "uint16":
-        raise StorageError(
-            f"the manifest in {path} is invalid: {counted(manifest.vocab_size, 'type')} don't fit"
-            " into uint16",
-            hint=_PREPARE_AGAIN,
-        )
-    width = np.dtype(manifest.token_dtype).itemsize
+    width = np.dtype(token_dtype(manifest.vocab_size)).itemsize
     sizes: dict[str, int | None] = {TOKENIZER_NAME: None, TOKENIZER_CONFIG_NAME: None}
     sizes |= {f"{split}.bin": facts.tokens * width for split, facts in manifest.splits.items()}
     sizes |= {
@@ -195,10 +182,12 @@ def prepare_corpus(
         TokenizerError: the tokenizer can't be trained or loaded.
         StorageError: `root` can't be written, or its disk is too small.
     """
+    load = partial(load_pretrained, tokenizer) if tokenizer.kind == "pretrained" else None
     if NEWS in (corpus.source, corpus.test_source) and news_files(root) is None:
-        check_pretrained(tokenizer)
+        if load is not None:
+            load()
         ensure_news(root, corpus.url, progress)
-    source = open_source(corpus, root, partial(pretrained_codec, tokenizer))
+    source = open_source(corpus, root, load)
     meter = Meter("checking", source.size, progress)
     source_hash = source.fingerprint(meter.advance)
     meter.done()
@@ -318,7 +307,7 @@ def _build(order: _Order, work: Path, progress: ProgressCallback) -> Path:
         start="\n" if source.layout == "raw" and few else None,
     )
     repeats = Repeats()
-    encoded = _encode(built, pieces, here, source.layout, repeats, progress)
+    splits, unknown = _encode(built, pieces, here, source.layout, repeats, progress)
     manifest = CorpusManifest(
         hash=order.identity,
         corpus=order.corpus,
@@ -326,23 +315,14 @@ def _build(order: _Order, work: Path, progress: ProgressCallback) -> Path:
         title=source.title,
         source_hash=order.source_hash,
         vocab_size=built.vocab_size,
-        token_dtype=token_dtype(built.vocab_size),
         eos_id=built.eos_id,
         pad_id=built.pad_id,
         eos_text=source.eos_text,
         layout=source.layout,
         layout_reason=source.layout_reason,
-        splits={
-            split: SplitFacts(
-                documents=sum(piece.documents for piece in pieces[split]),
-                sentences=found.sentences,
-                tokens=found.tokens,
-                bytes=found.bytes,
-            )
-            for split, found in ((split, encoded[split]) for split in SPLITS)
-        },
+        splits=splits,
         bigram={},
-        source_loss=_source_loss(source, config, encoded),
+        source_loss=None if any(unknown.values()) else _source_loss(source, config),
         notes=(
             *source.notes,
             *_enlarged_notes(shares, order.corpus),
@@ -351,7 +331,7 @@ def _build(order: _Order, work: Path, progress: ProgressCallback) -> Path:
                 if source.grammar
                 else repeats.notes("sentences" if source.layout == "sentences" else "lines")
             ),
-            *_unknown_notes(encoded),
+            *_unknown_notes(unknown["test"], splits["test"].tokens),
         ),
         created=time.time(),
         first_lines=_first_lines(built, pieces["train"], source.layout),
@@ -371,20 +351,22 @@ def _encode(
     layout: TextLayout,
     repeats: Repeats,
     progress: ProgressCallback,
-) -> dict[Split, EncodedSplit]:
-    """Encode the splits.
+) -> tuple[dict[Split, SplitFacts], dict[Split, int]]:
+    """Encode the splits; returns their facts, and the tokens outside the vocabulary of each.
 
     The training split is the last, to find held-out sentences (`repeats`) in it.
     """
     size = sum(piece.end - piece.start for held in pieces.values() for piece in held)
     meter = Meter("encoding", size, progress)
     encode = LineEncoder(built, layout)
-    encoded = {}
+    facts, unknown = {}, {}
     for split in reversed(SPLITS):
         look = repeats.look if split == "train" else partial(repeats.hold, split)
-        encoded[split] = encode_split(split, pieces[split], encode, here, meter.advance, look)
+        facts[split], unknown[split] = encode_split(
+            split, pieces[split], encode, here, meter.advance, look
+        )
     meter.done()
-    return encoded
+    return {split: facts[split] for split in SPLITS}, unknown
 
 
 def _tokenizer(
@@ -418,15 +400,9 @@ def _first_lines(
     return tuple(built.token_texts(unit.decode()[:PREVIEWED_CHARACTERS]) for unit in units)
 
 
-def _source_loss(
-    source: Source, config: TokenizerConfig, encoded: dict[Split, EncodedSplit]
-) -> float | None:
+def _source_loss(source: Source, config: TokenizerConfig) -> float | None:
     """Entropy of a generated source per token of a stream; None unless tokens are words."""
-    if (
-        source.grammar is None
-        or config.kind != "word"
-        or any(found.unknown for found in encoded.values())
-    ):
+    if source.grammar is None or config.kind != "word":
         return None
     return source.grammar.entropy() / (source.grammar.expected_words() + config.end_of_sentence)
 
@@ -444,13 +420,12 @@ def _enlarged_notes(shares: dict[Split, float], corpus: CorpusConfig) -> list[st
     ]
 
 
-def _unknown_notes(encoded: dict[Split, EncodedSplit]) -> list[str]:
-    found = encoded["test"]
-    if not found.unknown:
+def _unknown_notes(unknown: int, tokens: int) -> list[str]:
+    if not unknown:
         return []
     return [
-        f"{share(found.unknown / found.tokens)} of the test tokens are outside the vocabulary: only"
-        " compare perplexities with the same vocabulary"
+        f"{share(unknown / tokens)} of the test tokens are outside the vocabulary: only compare"
+        " perplexities with the same vocabulary"
     ]
 
 
@@ -510,7 +485,7 @@ def _losses(
         min(facts.tokens, COUNTED_TOKENS) if split == "train" else facts.tokens
         for split, facts in manifest.splits.items()
     )
-    width = prepared.bytes_per_token("train")
+    width = manifest.splits["train"].bytes / manifest.splits["train"].tokens
     meter = Meter("baseline", round(width * tokens), progress)
     losses = baseline_losses(
         lambda split: (prepared.tokens(split), prepared.offsets(split)),

@@ -15,9 +15,15 @@ from functools import lru_cache
 from pathlib import Path
 
 from rnnlm_tui.corpus.news import NEWS
-from rnnlm_tui.corpus.sources import Source, looks_tokenized, open_source
+from rnnlm_tui.corpus.sources import Source, open_source
 from rnnlm_tui.corpus.splits import Piece, read_lines, split_pools, split_shares, stage, units_of
-from rnnlm_tui.corpus.text_files import PACKINGS, is_pattern, matching_files, text_files
+from rnnlm_tui.corpus.text_files import (
+    PACKINGS,
+    is_pattern,
+    looks_tokenized,
+    matching_files,
+    text_files,
+)
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig
 from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES

@@ -19,6 +19,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,9 @@ from rnnlm_tui.system.files import (
     write_whole,
 )
 
-Encode = Callable[[str], Sequence[int]]
-Decode = Callable[[Sequence[int]], str]
-TokenCodec = tuple[Encode, Decode]
-"""A text to token ids, and back."""
+LoadTokenizer = Callable[[], Any]
+"""Loads a run's pretrained `BuiltTokenizer`. This module doesn't import that class: the app asks
+about datasets, too, and has to start fast."""
 
 TRUSTED_NAME = "trusted-datasets.txt"
 """In the corpora folder, a line for each file that a trusted dataset's import runs: SHA-256, module
@@ -159,19 +159,16 @@ class PythonDataset:
 
     Args:
         root: the corpora folder, which lists the trusted datasets.
-        codec: loads the pretrained tokenizer; returns None if the run trains its own.
+        load: loads the tokenizer for items of token ids; None if the run trains its own.
 
     Raises:
         UntrustedDatasetError: the user hasn't named it in this home; nothing was imported.
         CorpusError: it can't be imported, or isn't a dataset.
     """
 
-    def __init__(
-        self, source: str, root: Path, codec: Callable[[], TokenCodec | None] | None = None
-    ) -> None:
+    def __init__(self, source: str, root: Path, load: LoadTokenizer | None = None) -> None:
         self.name = DatasetName.parse(source)
-        self._load_codec = codec
-        self._codec: TokenCodec | None = None
+        self._load = load
         check_trusted(self.name, root)
         with self._errors("import"):
             found = self._import()
@@ -206,6 +203,10 @@ class PythonDataset:
             digest.update(data)
             advance(len(data))
         return digest.hexdigest()
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return None if self._load is None else self._load().tokenizer
 
     def _import(self) -> Any:
         with _path_first(self.name.folder), _no_bytecode():
@@ -260,18 +261,16 @@ class PythonDataset:
 
     def _decoded(self, ids: list[int], index: int) -> str:
         """Token ids as the text that the run's tokenizer splits into just these ids."""
-        if self._codec is None and self._load_codec is not None:
-            self._codec = self._load_codec()
-        if self._codec is None:
+        tokenizer = self._tokenizer
+        if tokenizer is None:
             raise CorpusError(
                 f"item {index:,} of the dataset {self.name} has token ids, but the run trains a"
                 " tokenizer of its own",
                 hint="set tokenizer.kind=pretrained and tokenizer.name to the one that made them",
             )
-        encode, decode = self._codec
         with self._errors(f"decode item {index:,} of"):
-            text = decode(ids)
-        if list(encode(text)) != ids:
+            text = str(tokenizer.decode(ids, skip_special_tokens=False))
+        if tokenizer.encode(text, add_special_tokens=False).ids != ids:
             raise CorpusError(
                 f"item {index:,} of the dataset {self.name}: the run's tokenizer doesn't make these"
                 f" {counted(len(ids), 'token')} of their text",

@@ -15,7 +15,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ValidationError
 
 from rnnlm_tui import __version__
 from rnnlm_tui.corpus.progress import Meter, ProgressCallback
@@ -23,6 +23,7 @@ from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.schema.corpora import SET_SOURCE
 from rnnlm_tui.schema.formatting import disk
 from rnnlm_tui.schema.metrics import Progress
+from rnnlm_tui.schema.record import Record
 from rnnlm_tui.system.files import storage_errors, write_text_atomically, write_whole
 
 USER_AGENT = f"rnnlm-tui/{__version__}"
@@ -48,10 +49,8 @@ CheckDisk = Callable[[int, int], None]
 if the disk is too small."""
 
 
-class _Note(BaseModel):
+class _Note(Record):
     """The whole file, as described by the server; stored beside the part that is downloaded."""
-
-    model_config = ConfigDict(frozen=True)
 
     url: str
     version: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,27 +21,13 @@ from rnnlm_tui.corpus.splits import (
 )
 from rnnlm_tui.corpus.text_files import LineReader
 from rnnlm_tui.corpus.tokenizers import BuiltTokenizer, folding_of
-from rnnlm_tui.schema.corpora import Split, TextLayout
+from rnnlm_tui.schema.corpora import Split, SplitFacts, TextLayout, token_dtype
 from rnnlm_tui.schema.formatting import share
 
 REPEAT_BYTES = 32
 COUNTED_REPEATS = 20_000
 NOTED_REPEATS = 0.01
 """Repeats: shortest length, most sentences to look for, and fraction for a note."""
-
-TokenDtype = Literal["uint16", "uint32"]
-
-
-@dataclass(frozen=True, slots=True)
-class EncodedSplit:
-    """The size of a split whose files are written."""
-
-    tokens: int
-    sentences: int
-    bytes: int
-    """As in `SplitFacts`."""
-    unknown: int
-    """Tokens outside the vocabulary."""
 
 
 class Repeats:
@@ -78,10 +64,6 @@ class Repeats:
                     " occur in the training text: the model may have memorized them"
                 )
         return notes
-
-
-def token_dtype(vocab_size: int) -> TokenDtype:
-    return "uint16" if vocab_size <= 65_536 else "uint32"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +129,10 @@ def encode_split(
     folder: Path,
     advance: Advance,
     look: Callable[[Sequence[bytes]], None],
-) -> EncodedSplit:
+) -> tuple[SplitFacts, int]:
     """Write `{split}.bin` and `{split}.offsets.bin` (uint64, sentences + 1), in constant memory.
+
+    Returns the split's facts, and its tokens outside the vocabulary.
 
     Args:
         look: called with each batch of sentences.
@@ -170,4 +154,6 @@ def encode_split(
             size += part.bytes
             unknown += part.unknown
             advance(sum(map(len, staged)) + len(staged))
-    return EncodedSplit(tokens, sentences, size, unknown)
+    documents = sum(piece.documents for piece in pieces)
+    facts = SplitFacts(documents=documents, sentences=sentences, tokens=tokens, bytes=size)
+    return facts, unknown

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ValidationError
 
 from rnnlm_tui.corpus.build import claimed, empty, publish
 from rnnlm_tui.corpus.download import fetch
@@ -22,6 +22,7 @@ from rnnlm_tui.corpus.progress import Meter, ProgressCallback
 from rnnlm_tui.corpus.text_files import hash_files
 from rnnlm_tui.errors import CorpusError, StorageError
 from rnnlm_tui.schema.formatting import disk
+from rnnlm_tui.schema.record import Record
 from rnnlm_tui.system.disk import free_bytes
 from rnnlm_tui.system.files import remove, stamp
 
@@ -51,10 +52,8 @@ The text, a cleaned copy (removed at the end), and about 0.5 bytes of token ids 
 _BLOCK = 1 << 18
 
 
-class NewsRecord(BaseModel):
+class NewsRecord(Record):
     """The file `source.json`: where the texts next to it were downloaded from."""
-
-    model_config = ConfigDict(frozen=True)
 
     url: str
     sha256: str
@@ -102,12 +101,11 @@ def ensure_news(root: Path, url: str, progress: ProgressCallback) -> None:
         CorpusError: the archive can't be downloaded, or is damaged.
         StorageError: `root` can't be written, or the disk is too small.
     """
+    folder, work = root / NEWS, root / f".{NEWS}-download"
+    existed = os.path.lexists(folder)  # asked first: another process may just finish it
     if news_files(root) is not None:
         return
-    folder, work = root / NEWS, root / f".{NEWS}-download"
-    if os.path.lexists(folder):
-        if news_files(root) is not None:  # another process has just finished
-            return
+    if existed:
         raise CorpusError(
             f"{' or '.join(FILES)} not found in {folder}",
             hint="put both files there, or remove the folder to download them again",
@@ -193,13 +191,6 @@ def _take_out(stream: _Bounded, folder: Path) -> list[str]:
                 continue
             if path.name in found:
                 raise CorpusError(f"the archive contains {path.name} twice")
-            have = free_bytes(folder)
-            if member.size > have:
-                raise StorageError(
-                    f"not enough disk space in {folder.parent} for {path.name}: needs"
-                    f" {disk(member.size)}, {disk(have)} free",
-                    hint="free some space, or set RNNLM_TUI_HOME to a folder on a larger disk",
-                )
             with archive.extractfile(member) as text, (folder / path.name).open("wb") as file:
                 shutil.copyfileobj(text, file, _BLOCK)
             found.append(path.name)

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from rnnlm_tui.corpus.text_files import LineReader, text_suffix
@@ -34,7 +35,7 @@ def read_records(reader: LineReader, field: str) -> Iterator[str]:
         return _json_lines(reader.path, blocks, field)
     first = next(blocks, "").removeprefix(_MARK)
     return (_json_array if first.lstrip().startswith("[") else _json_lines)(
-        reader.path, _chained(first, blocks), field
+        reader.path, chain([first], blocks), field
     )
 
 
@@ -107,7 +108,7 @@ def _table(path: Path, blocks: Iterator[str], field: str) -> Iterator[str]:
     header = next(lines, "")
     separator = "\t" if text_suffix(path) == ".tsv" else max(",;\t|", key=header.count)
     csv.field_size_limit(MAX_RECORD_BYTES)
-    rows = csv.reader(_chained(header, lines), delimiter=separator, strict=True)
+    rows = csv.reader(chain([header], lines), delimiter=separator, strict=True)
     try:
         names = next(rows, [])
         if field not in names:
@@ -151,8 +152,3 @@ def _text(where: str, record: object, field: str) -> str:
             hint=f"its fields with text: {known}; set corpus.text_field to one of them",
         )
     return value.encode("utf-8", "replace").decode()
-
-
-def _chained(first: str, rest: Iterator[str]) -> Iterator[str]:
-    yield first
-    yield from rest

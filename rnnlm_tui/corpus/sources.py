@@ -9,18 +9,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import islice, pairwise
+from itertools import chain, islice, pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 from rnnlm_tui.corpus import builtin
 from rnnlm_tui.corpus.builtin import Grammar, elman_grammar
-from rnnlm_tui.corpus.datasets import PythonDataset, TokenCodec
+from rnnlm_tui.corpus.datasets import LoadTokenizer, PythonDataset
 from rnnlm_tui.corpus.news import NEWS, news_files, news_fingerprint
 from rnnlm_tui.corpus.records import read_records
 from rnnlm_tui.corpus.text_files import (
     CODE_SUFFIXES,
-    MAX_LINE_BYTES,
+    MAX_LINE,
     LineReader,
     check_source_path,
     hash_files,
@@ -57,17 +56,10 @@ _SENTENCE_END = re.compile(r"""[.!?…。！？।؟۔]["'”’»)\]*_]*$""")
 _INDENTED = re.compile(r"(?: {2,}|[ ]*\t)\S")
 
 
-class ChosenLayout(NamedTuple):
-    """A layout and the reason for it; empty for the default."""
+def choose_layout(paths: Sequence[Path], text_field: str) -> tuple[TextLayout, str]:
+    """`raw` for code and for text with indented or blank lines but no sentences, and the reason.
 
-    layout: TextLayout
-    reason: str = ""
-
-
-def choose_layout(paths: Sequence[Path], text_field: str) -> ChosenLayout:
-    """`raw` for code and for text with indented or blank lines but no sentences.
-
-    Otherwise `sentences`.
+    Otherwise `sentences`, without a reason.
 
     Raises:
         CorpusError: a file can't be read.
@@ -85,7 +77,7 @@ def choose_layout(paths: Sequence[Path], text_field: str) -> ChosenLayout:
             if len(paths) > 1
             else "the file is code"
         )
-        return ChosenLayout("raw", f"{what} ({', '.join(suffix for suffix, _ in suffixes)})")
+        return "raw", f"{what} ({', '.join(suffix for suffix, _ in suffixes)})"
     chosen = [
         paths[index * len(paths) // min(len(paths), SAMPLED_FILES)]
         for index in range(min(len(paths), SAMPLED_FILES))
@@ -93,36 +85,26 @@ def choose_layout(paths: Sequence[Path], text_field: str) -> ChosenLayout:
     return layout_of("\n".join(beginning(path, text_field, SAMPLED_CHARACTERS) for path in chosen))
 
 
-def layout_of(text: str) -> ChosenLayout:
-    """The layout for a sample of text."""
+def layout_of(text: str) -> tuple[TextLayout, str]:
+    """The layout for a sample of text, and the reason for it; empty for the default."""
     lines = text.strip("\n").split("\n")
     if sum(len(line) for line in lines if len(line) > LONG_LINE) * 2 > len(text):
-        return ChosenLayout("raw", "the text has almost no line breaks")
+        return "raw", "the text has almost no line breaks"
     filled = [line for line in lines if line.strip()]
     if len(filled) < FEWEST_LINES:
-        return ChosenLayout("sentences")
+        return "sentences", ""
     blanks = sum(1 for before, line in pairwise(lines) if before.strip() and not line.strip())
     blank = blanks / len(filled)
     indented = sum(1 for line in filled if _INDENTED.match(line)) / len(filled)
     ended = sum(1 for line in filled if _SENTENCE_END.search(line.rstrip())) / len(filled)
     if ended >= 0.5 or (blank < 0.02 and indented < 0.05):
-        return ChosenLayout("sentences")
+        return "sentences", ""
     shape = (
         f"{percent(indented)} are indented"
         if indented >= 0.05
         else f"{percent(blank)} are followed by a blank line"
     )
-    return ChosenLayout("raw", f"{percent(ended)} of its lines end like a sentence and {shape}")
-
-
-def looks_tokenized(lines: Iterable[str]) -> bool:
-    """Whether punctuation in the first 10,000 sentences is separated (as in PTB) or missing."""
-    count = ended = commas = 0
-    for line in islice(lines, 10_000):
-        count += 1
-        ended += re.search(r"\w[.!?;:\"')]+$", line) is not None
-        commas += re.search(r"\w,(?:\s|$)", line) is not None
-    return max(ended, commas) < 0.1 * count
+    return "raw", f"{percent(ended)} of its lines end like a sentence and {shape}"
 
 
 def beginning(path: Path, text_field: str, characters: int) -> str:
@@ -183,15 +165,13 @@ class Source:
     """Notes for the user, complete once the documents have been read."""
 
 
-def open_source(
-    corpus: CorpusConfig, root: Path, codec: Callable[[], TokenCodec | None] | None = None
-) -> Source:
+def open_source(corpus: CorpusConfig, root: Path, load: LoadTokenizer | None = None) -> Source:
     """Open the config's source, reading only the beginning to choose the layout.
 
     Args:
         root: the corpora folder, which contains `news` once it is downloaded, and the list of
             trusted datasets.
-        codec: loads the run's pretrained tokenizer, for datasets of token ids.
+        load: loads the run's pretrained tokenizer, for datasets of token ids.
 
     Raises:
         UntrustedDatasetError: it is a dataset of Python that the user hasn't named in this home.
@@ -199,12 +179,12 @@ def open_source(
     """
     test = corpus.test_source
     if test is None:
-        return _open(corpus.source, corpus, root, codec)
+        return _open(corpus.source, corpus, root, load)
     if corpus.layout == "auto" and test in BUILT_IN_SOURCES:
         corpus = corpus.model_copy(update={"layout": "sentences"})
-    source = _open(corpus.source, corpus, root, codec)
+    source = _open(corpus.source, corpus, root, load)
     return _with_test(
-        source, _open(test, corpus.model_copy(update={"layout": source.layout}), root, codec)
+        source, _open(test, corpus.model_copy(update={"layout": source.layout}), root, load)
     )
 
 
@@ -212,10 +192,10 @@ def _open(
     name: str,
     corpus: CorpusConfig,
     root: Path,
-    codec: Callable[[], TokenCodec | None] | None = None,
+    load: LoadTokenizer | None = None,
 ) -> Source:
     if name.startswith(PYTHON_SOURCE):
-        return _dataset(name, corpus, root, codec)
+        return _dataset(name, corpus, root, load)
     if name == "presidents":
         return _presidents()
     if name == "elman":
@@ -259,14 +239,15 @@ def _presidents() -> Source:
     addresses = builtin.read_addresses()
 
     def documents(advance: Advance) -> Iterator[Document]:
-        for address in addresses:
-            yield Document("test" if address.is_test else "train", address.sentences)
-            advance(address.size)
+        for name, sentences in addresses.items():
+            year = int(name[:4])
+            yield Document("test" if year in builtin.TEST_YEARS else "train", sentences)
+            advance(sum(map(len, sentences)) + len(sentences))
 
     return Source(
         title=f"{len(addresses)} State of the Union addresses",
         eos_text=" ",
-        size=sum(address.size for address in addresses),
+        size=sum(len(sentence) + 1 for sentence in chain.from_iterable(addresses.values())),
         fingerprint=lambda _: builtin.addresses_hash(),
         documents=documents,
         reading=("presidents",),
@@ -320,17 +301,15 @@ def _news(root: Path) -> Source:
     )
 
 
-def _dataset(
-    name: str, corpus: CorpusConfig, root: Path, codec: Callable[[], TokenCodec | None] | None
-) -> Source:
-    data = PythonDataset(name, root, codec)
+def _dataset(name: str, corpus: CorpusConfig, root: Path, load: LoadTokenizer | None) -> Source:
+    data = PythonDataset(name, root, load)
     layout = "sentences" if corpus.layout == "auto" else corpus.layout
     notes: list[str] = []
 
     def documents(advance: Advance) -> Iterator[Document]:
         reader = LineReader(Path(data.name.module), advance)
         for split, text in data.texts():
-            yield Document(split, _item_units(text, layout, reader))
+            yield Document(split, text_units(reader, layout, text))
             advance(len(text.encode()))
         notes.extend(_cut_note(reader.cut_lines, layout))
 
@@ -347,7 +326,7 @@ def _dataset(
 
 
 def _folder(folder: Path, corpus: CorpusConfig) -> Source:
-    paths, others = text_files(folder, documents_first=corpus.layout == "sentences")
+    paths, others = text_files(folder)
     above = [path for path in paths if path.parent == folder]
     chosen = _named_splits(above)
     if chosen:
@@ -439,7 +418,7 @@ def _files(title: str, files: list[tuple[Path, Split]], corpus: CorpusConfig) ->
             reader = LineReader(path, advance)
             if holds_records(path):
                 for text in read_records(reader, corpus.text_field):
-                    yield Document(split, _item_units(text, layout, reader))
+                    yield Document(split, text_units(reader, layout, text))
             else:
                 yield Document(split, text_units(reader, layout))
             cut += reader.cut_lines
@@ -459,26 +438,23 @@ def _files(title: str, files: list[tuple[Path, Split]], corpus: CorpusConfig) ->
 
 
 def _cut_note(lines: int, layout: TextLayout) -> list[str]:
-    cut = f"{counted(lines, 'line')} longer than {MAX_LINE_BYTES:,} bytes"
+    cut = f"{counted(lines, 'line')} longer than {MAX_LINE:,} characters"
     return [f"{cut} split into several {layout}"] if lines else []
 
 
-def text_units(reader: LineReader, layout: TextLayout) -> Iterator[str]:
+def text_units(reader: LineReader, layout: TextLayout, text: str | None = None) -> Iterator[str]:
     """The units of a text file: sentences, lines without line breaks, or pieces of raw text.
+
+    Args:
+        text: a record or item, whose units are wanted instead of the file's.
 
     Raises:
         CorpusError: it isn't UTF-8 text, or can't be read.
     """
     if layout == "sentences":
-        return reader.lines()
-    return raw_units(reader.text()) if layout == "raw" else reader.kept_lines(reader.text())
-
-
-def _item_units(text: str, layout: TextLayout, reader: LineReader) -> Iterable[str]:
-    """The units of a record or item: sentences, lines, or pieces of raw text."""
-    if layout == "sentences":
-        return reader.split_lines(text)
-    return raw_units([text]) if layout == "raw" else reader.kept_lines([text])
+        return reader.lines() if text is None else reader.split_lines(text)
+    blocks = reader.text() if text is None else [text]
+    return raw_units(blocks) if layout == "raw" else reader.kept_lines(blocks)
 
 
 def _with_test(source: Source, test: Source) -> Source:

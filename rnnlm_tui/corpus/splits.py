@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from rnnlm_tui.corpus.sources import Advance, Source
+from rnnlm_tui.corpus.text_files import MAX_LINE
 from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.schema.config import CorpusConfig, TrainingConfig
 from rnnlm_tui.schema.corpora import EVALUATED, SPLITS, CorpusManifest, Split, TextLayout
@@ -37,6 +38,8 @@ _NO_BREAK, _END = "\0-", "."
 
 _BATCH_LINES = 4_096
 _BATCH_BYTES = 1 << 18
+_LONGEST_LINE = 5 * MAX_LINE
+"""More bytes than a line of a plain file has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,15 +307,8 @@ def _by_lines(pool: Pool, fractions: dict[Split, float]) -> dict[Split, list[Pie
 def _last_line(path: Path, end: int) -> int:
     """The start of the last line before `end`."""
     with path.open("rb") as file:
-        position = end - 1
-        while position > 0:
-            start = max(0, position - 65_536)
-            file.seek(start)
-            found = file.read(position - start).rfind(b"\n")
-            if found >= 0:
-                return start + found + 1
-            position = start
-    return 0
+        first = file.seek(max(0, end - _LONGEST_LINE))
+        return first + file.read(end - 1 - first).rfind(b"\n") + 1
 
 
 def check_length(manifest: CorpusManifest, training: TrainingConfig) -> None:

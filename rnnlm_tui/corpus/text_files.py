@@ -16,15 +16,15 @@ import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
 from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.schema.formatting import counted, user_path
 
-MAX_LINE_BYTES = 65_536
-"""Longer lines are split at the last space before this many bytes, to limit memory."""
+MAX_LINE = 65_536
+"""Longer lines are split at the last space before this many characters, to limit memory."""
 
 MAX_UNIT = 1_024
 """Longest piece of raw text in characters, so that texts without line breaks can be split too."""
@@ -141,14 +141,11 @@ def holds_records(path: Path) -> bool:
     return text_suffix(path) in RECORD_SUFFIXES
 
 
-def text_files(folder: Path, *, documents_first: bool = False) -> tuple[list[Path], int]:
+def text_files(folder: Path) -> tuple[list[Path], int]:
     """The sorted text files below a folder, and the number of ignored files, without hidden ones.
 
     Text files are recognized by suffix. Tables (CSV, TSV, JSON) are only used if there is no other
     text. If there are no tables either, all files that start with text are used.
-
-    Args:
-        documents_first: ignore code if there are documents, as versions before `corpus.layout` did.
 
     Raises:
         CorpusError: the folder contains no text file.
@@ -159,8 +156,7 @@ def text_files(folder: Path, *, documents_first: bool = False) -> tuple[list[Pat
         for path in (Path(where, name) for name in names if not name.startswith(".")):
             groups[_GROUPS.get(text_suffix(path), "others")].append(path)
     documents, code, tables, others = groups.values()
-    found = (documents or code or tables) if documents_first else [*documents, *code] or tables
-    found = found or [path for path in others if _is_text(path)]
+    found = [*documents, *code] or tables or [path for path in others if _is_text(path)]
     left_out = sum(map(len, groups.values())) - len(found)
     if not found:
         found_there = f"only {counted(left_out, 'other file')}" if left_out else "it is empty"
@@ -174,6 +170,16 @@ def text_files(folder: Path, *, documents_first: bool = False) -> tuple[list[Pat
     for path in found:
         check_source_path(path)
     return sorted(found), left_out
+
+
+def looks_tokenized(lines: Iterable[str]) -> bool:
+    """Whether punctuation in the first 10,000 sentences is separated (as in PTB) or missing."""
+    count = ended = commas = 0
+    for line in islice(lines, 10_000):
+        count += 1
+        ended += re.search(r"\w[.!?;:\"')]+$", line) is not None
+        commas += re.search(r"\w,(?:\s|$)", line) is not None
+    return max(ended, commas) < 0.1 * count
 
 
 def is_pattern(name: str) -> bool:
@@ -220,9 +226,11 @@ def hash_files(paths: list[Path], advance: Callable[[int], None]) -> str:
 
 
 def _is_text(path: Path) -> bool:
+    """Whether a file's first bytes are UTF-8 text and not a known binary format."""
     try:
-        return path.is_file() and LineReader(path, lambda _: None).begins_as_text()
-    except OSError:  # a link into a folder that can't be searched
+        beginning = LineReader(path, lambda _: None).text(_LOOKED_AT)
+        return path.is_file() and bool(next(beginning, "").strip())
+    except (CorpusError, OSError):  # also a link into a folder that can't be searched
         return False
 
 
@@ -232,15 +240,8 @@ class LineReader:
     def __init__(self, path: Path, advance: Callable[[int], None]) -> None:
         self.path = path
         self.cut_lines = 0
-        """Lines longer than MAX_LINE_BYTES, so far."""
+        """Lines longer than MAX_LINE, so far."""
         self._advance = advance
-
-    def begins_as_text(self) -> bool:
-        """Whether the first bytes are UTF-8 text and not a known binary format."""
-        try:
-            return bool(next(self.text(_LOOKED_AT), "").strip())
-        except CorpusError:
-            return False
 
     def lines(self) -> Iterator[str]:
         """The stripped lines without empty ones; long lines are split.
@@ -253,13 +254,13 @@ class LineReader:
             text = rest + (block if number else block.removeprefix("\ufeff"))
             end = text.rfind("\n") + 1 or text.rfind("\r", 0, -1) + 1
             whole = end > 0
-            if not whole and len(text.encode()) > MAX_LINE_BYTES:
+            if not whole and len(text) > MAX_LINE:
                 end = text.rfind(" ", 1, -1) + 1 or len(text) - 1
             if end:
-                yield from self._pieces(text[:end], inside=inside)
+                yield from self.split_lines(text[:end], inside=inside)
                 inside = not whole
             rest = text[end:]
-        yield from self._pieces(rest, inside=inside)
+        yield from self.split_lines(rest, inside=inside)
 
     def text(self, size: int | None = None) -> Iterator[str]:
         """The unchanged text in blocks, which may end inside a line or word.
@@ -293,19 +294,15 @@ class LineReader:
             line += block.count(b"\n")
             offset += len(block)
 
-    def split_lines(self, text: str) -> Iterator[str]:
-        """The stripped lines of a record's text."""
-        return self._pieces(text, inside=False)
-
     def kept_lines(self, blocks: Iterable[str]) -> Iterator[str]:
-        """The unchanged lines of a text; those above MAX_LINE_BYTES are split and counted."""
+        """The unchanged lines of a text; those above MAX_LINE are split and counted."""
         pieces = 0
-        for unit in raw_units(_plain_breaks(blocks), MAX_LINE_BYTES):
+        for unit in raw_units(_plain_breaks(blocks), MAX_LINE):
             self.cut_lines += pieces == 1
             pieces = 0 if unit.endswith("\n") else pieces + 1
             yield unit.removesuffix("\n")
 
-    def _pieces(self, text: str, *, inside: bool) -> Iterator[str]:
+    def split_lines(self, text: str, *, inside: bool = False) -> Iterator[str]:
         """The stripped lines of a text, splitting long ones.
 
         Args:
@@ -313,13 +310,11 @@ class LineReader:
         """
         for raw in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
             piece = raw.strip()
-            if len(piece) * 4 > MAX_LINE_BYTES and len(encoded := piece.encode()) > MAX_LINE_BYTES:
-                self.cut_lines += not inside
-                while len(encoded) > MAX_LINE_BYTES:
-                    end = _cut_position(encoded, MAX_LINE_BYTES)
-                    yield encoded[:end].decode().strip()
-                    encoded = encoded[end:].lstrip()
-                piece = encoded.decode().strip()
+            self.cut_lines += len(piece) > MAX_LINE and not inside
+            while len(piece) > MAX_LINE:
+                end = piece.rfind(" ", 1, MAX_LINE) + 1 or MAX_LINE
+                yield piece[:end].strip()
+                piece = piece[end:].lstrip()
             inside = False
             if piece:
                 yield piece
@@ -416,20 +411,6 @@ def _cut(line: str, longest: int, kept: int = 0) -> Iterator[str]:
 def _place(data: bytes, position: int, line: int, offset: int) -> str:
     newlines = data.count(b"\n", 0, position)
     return f"byte {offset + position:,} (line {line + newlines:,})"
-
-
-def _cut_position(data: bytes, max_bytes: int) -> int:
-    """Where to split: after the last space before `max_bytes`, else between two characters."""
-    space = data.rfind(b" ", 1, max_bytes)
-    return space + 1 if space > 0 else _character_start(data, max_bytes)
-
-
-def _character_start(data: bytes, position: int) -> int:
-    """The start of the character at a position."""
-    end = position
-    while end > max(0, position - 4) and data[end] & 0xC0 == 0x80:
-        end -= 1
-    return end
 
 
 def _unreadable(path: Path, error: OSError) -> CorpusError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 from pathlib import Path
@@ -22,7 +22,7 @@ from tokenizers import (
     trainers,
 )
 
-from rnnlm_tui.corpus.sources import looks_tokenized
+from rnnlm_tui.corpus.text_files import looks_tokenized
 from rnnlm_tui.errors import TokenizerError
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TokenizerKind
 from rnnlm_tui.schema.corpora import EosText, TextLayout
@@ -171,7 +171,7 @@ def build_tokenizer(
             loaded or is unsuitable.
     """
     if config.kind == "pretrained":
-        built = _pretrained(config)
+        built = load_pretrained(config)
         if layout == "raw":
             built.tokenizer.pre_tokenizer = _lines_apart(built.tokenizer.pre_tokenizer)
         if layout != "sentences":
@@ -188,27 +188,17 @@ def build_tokenizer(
     return built
 
 
-def load_built(folder: Path) -> BuiltTokenizer:
-    """Load a tokenizer written by `BuiltTokenizer.save`."""
+def load_built(folder: Path) -> tuple[BuiltTokenizer, dict[str, Any]]:
+    """Load a tokenizer written by `BuiltTokenizer.save`, and its config."""
     config = json.loads((folder / TOKENIZER_CONFIG_NAME).read_text(encoding="utf-8"))
-    tokenizer: Tokenizer = Tokenizer.from_file(str(folder / TOKENIZER_NAME))
-    return BuiltTokenizer(
-        tokenizer,
+    built = BuiltTokenizer(
+        Tokenizer.from_str((folder / TOKENIZER_NAME).read_text(encoding="utf-8")),
         config["rnnlm_kind"],
         config["pad_token"],
         config["eos_token"],
         config["unk_token"],
     )
-
-
-def check_pretrained(config: TokenizerConfig) -> None:
-    """Check a pretrained tokenizer before a long preparation, by loading it.
-
-    Raises:
-        TokenizerError: it can't be loaded or is unsuitable.
-    """
-    if config.kind == "pretrained":
-        _pretrained(config)
+    return built, config
 
 
 def vocabulary_size(tokenizer: Tokenizer) -> int:
@@ -367,24 +357,12 @@ def _vocabulary(config: TokenizerConfig, counts: Counter[str]) -> dict[str, int]
     return {name: index for index, name in enumerate([*specials, *ordered][: config.vocab_size])}
 
 
-def pretrained_codec(
-    config: TokenizerConfig,
-) -> tuple[Callable[[str], Sequence[int]], Callable[[Sequence[int]], str]] | None:
-    """A pretrained tokenizer as two functions, a text to token ids and back; None for other kinds.
+def load_pretrained(config: TokenizerConfig) -> BuiltTokenizer:
+    """Load the pretrained tokenizer that a config names.
 
     Raises:
-        TokenizerError: it can't be loaded.
+        TokenizerError: it can't be loaded or is unsuitable.
     """
-    if config.kind != "pretrained":
-        return None
-    tokenizer = _pretrained(config).tokenizer
-    return (
-        lambda text: tokenizer.encode(text, add_special_tokens=False).ids,
-        lambda ids: tokenizer.decode(list(ids), skip_special_tokens=False),
-    )
-
-
-def _pretrained(config: TokenizerConfig) -> BuiltTokenizer:
     name = config.name or ""
     _refuse_by_kind(user_path(name), name)
     from transformers import AutoTokenizer

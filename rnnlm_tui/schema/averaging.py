@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from pydantic import Field
 
 from rnnlm_tui.schema.protocol import Message
@@ -39,7 +37,6 @@ class EvaluatedPart(Message):
 class AverageDone(Message):
     """The last line of a successful process."""
 
-    kind: Literal["done"] = "done"
     step: int
     """Of the newest part."""
     loss: float

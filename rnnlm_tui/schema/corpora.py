@@ -106,6 +106,11 @@ def dataset_names(corpus: CorpusConfig) -> list[DatasetName]:
     return [DatasetName.parse(one) for one in sources if one and one.startswith(PYTHON_SOURCE)]
 
 
+def token_dtype(vocab_size: int) -> Literal["uint16", "uint32"]:
+    """The type of the token ids in files."""
+    return "uint16" if vocab_size <= 65_536 else "uint32"
+
+
 class SplitFacts(Record):
     """One split of a prepared corpus."""
 
@@ -136,7 +141,6 @@ class CorpusManifest(Record):
     source_hash: str
     """SHA-256 of the source."""
     vocab_size: int
-    token_dtype: Literal["uint16", "uint32"]
     eos_id: int | None
     """The token after a sentence, a line, or a document of raw text; None without end tokens."""
     pad_id: int

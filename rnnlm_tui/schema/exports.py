@@ -29,7 +29,6 @@ CHECKED_TOKENS, GREEDY_TOKENS = 64, 50
 class ExportRequest(Message):
     """Write a checkpoint in another format and compare the result with it."""
 
-    kind: Literal["export"] = "export"
     run: str
     """The run's folder."""
     checkpoint: str
@@ -45,7 +44,6 @@ class ExportRequest(Message):
 class ImportRequest(Message):
     """Read a state dict of the book's model and write it as a checkpoint's model files."""
 
-    kind: Literal["import"] = "import"
     file: str
     tokenizer: str
     """A folder with tokenizer.json, or the name of a tokenizer on the Hugging Face hub."""
@@ -56,7 +54,6 @@ class ImportRequest(Message):
 class ExportDone(Message):
     """The last line of a successful export: what the comparison found."""
 
-    kind: Literal["done"] = "done"
     step: int
     logits_compared: int
     largest_difference: float
@@ -70,7 +67,6 @@ class ExportDone(Message):
 class ImportDone(Message):
     """The last line of a successful reading of a state dict."""
 
-    kind: Literal["imported"] = "imported"
     vocab_size: int
     width: int
     """Of the embedding and of both layers."""

@@ -149,18 +149,14 @@ def find_key(name: str) -> RunKey:
         )
     raise InputError(
         f'unknown key "{shown}"',
-        hint=did_you_mean_key(wanted[:64], _by_name()) or f"try {', '.join(figure_names())}",
+        hint=did_you_mean_key(wanted[:64], _by_name())
+        or f"try {', '.join(key.name for key in FIGURES)}",
     )
 
 
 def key_names() -> tuple[str, ...]:
     """All names that `find_key` accepts, including aliases."""
     return tuple(_by_name())
-
-
-def figure_names() -> tuple[str, ...]:
-    """The names of the summary's keys, without aliases."""
-    return tuple(key.name for key in FIGURES)
 
 
 @cache

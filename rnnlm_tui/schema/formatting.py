@@ -233,13 +233,9 @@ def age(seconds: float | None) -> str:
         return NOTHING
     if seconds < 10:
         return "now"
-    if seconds < MINUTE:
-        return f"{int(seconds)} s"
-    if seconds < HOUR:
-        return f"{int(seconds // MINUTE)} min"
-    if seconds < DAY:
-        return f"{int(seconds // HOUR)} h"
-    return f"{int(seconds // DAY)} d"
+    units = ((DAY, "d"), (HOUR, "h"), (MINUTE, "min"), (1, "s"))
+    size, unit = next((size, unit) for size, unit in units if seconds >= size)
+    return f"{int(seconds // size)} {unit}"
 
 
 def ago(seconds: float) -> str:

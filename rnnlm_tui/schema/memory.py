@@ -7,6 +7,7 @@ with the same constants, and was not measured.
 from __future__ import annotations
 
 import functools
+from bisect import bisect_right
 from dataclasses import dataclass
 from importlib.util import find_spec
 from math import ceil
@@ -264,25 +265,13 @@ def largest_fitting_batch(
 ) -> int | None:
     """The largest batch size, up to the config's, that fits into `available` bytes, or None."""
 
-    def fits(batch: int) -> bool:
+    def needed(batch: int) -> int:
         training = config.training.model_copy(update={"batch_size": batch})
-        return (
-            memory_parts(
-                config.model_copy(update={"training": training}),
-                vocab_size,
-                sentences=sentences,
-                on_gpu=on_gpu,
-            ).training
-            <= available
-        )
+        smaller = config.model_copy(update={"training": training})
+        return memory_parts(smaller, vocab_size, sentences=sentences, on_gpu=on_gpu).training
 
-    if not fits(1):
-        return None
-    low, high = 1, config.training.batch_size
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle - 1)
-    return low
+    sizes = range(1, config.training.batch_size + 1)
+    return bisect_right(sizes, available, key=needed) or None
 
 
 def _numbers_per_position(model: ModelConfig, length: int) -> float:

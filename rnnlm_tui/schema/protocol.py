@@ -6,8 +6,7 @@ Commands to a worker's control socket, and the results of a probe; those of a sa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Literal, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic_core import from_json
@@ -40,7 +39,7 @@ MAX_REQUEST_BYTES = 65_536
 class Message(BaseModel):
     """One line of JSON between two processes of one installation."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
 
 class Command(Message):
@@ -49,21 +48,15 @@ class Command(Message):
     It is executed between two steps and journalled before it is answered, except for `status`.
     """
 
-    id: str = Field(
-        min_length=1, max_length=64, description="Chosen by the sender; the answer has it too."
-    )
+    id: str = Field(min_length=1, max_length=64)
+    """Chosen by the sender; the answer has it too."""
     verb: Verb
-    changes: dict[str, JsonValue] | None = Field(
-        default=None,
-        max_length=64,
-        description="set: dotted path to new value; null clears a field. Applied all or none.",
-    )
-    after: StopMark | None = Field(
-        default=None, description="stop_after: when to stop; null cancels the request."
-    )
-    who: str = Field(
-        default="", max_length=100, description="The user and terminal that ask, for the journal."
-    )
+    changes: dict[str, JsonValue] | None = Field(default=None, max_length=64)
+    """set: dotted path to new value; null clears a field. Applied all or none."""
+    after: StopMark | None = None
+    """stop_after: when to stop; null cancels the request."""
+    who: str = Field(default="", max_length=100)
+    """The user and terminal that ask, for the journal."""
 
 
 class Setting(Message):
@@ -117,38 +110,31 @@ class CommandResult(Message):
 MessageT = TypeVar("MessageT", bound=BaseModel | Record)
 
 
-def encode_line(message: BaseModel) -> bytes:
-    """Encode a message as one line of UTF-8 JSON."""
-    return message.model_dump_json(exclude_defaults=False).encode() + b"\n"
+def encode_line(message: BaseModel | Record) -> bytes:
+    """Encode a message as one line of UTF-8 JSON, with the name of its class as its `kind`."""
+    fields = message.model_dump_json().removeprefix("{")
+    return f'{{"kind":"{type(message).__name__}",{fields}\n'.encode()
 
 
 def decode_line(line: bytes, *models: type[MessageT]) -> MessageT:
-    """Decode a line as the first model that it matches; several models must differ in `kind`.
+    """Decode a line as the model that its `kind` names; a line without one as the first.
 
     Raises:
         InputError: invalid JSON, or not one of these messages.
     """
-    problem = "no message expected"
-    for model in _of_kind(line, models) if len(models) > 1 else models:
-        try:
-            return cast(MessageT, model.model_validate_json(line))
-        except ValidationError as error:
-            details = error.errors(include_url=False, include_input=False)[0]
-            problem = (
-                f"{'.'.join(str(part) for part in details['loc']) or 'line'}: {details['msg']}"
-            )
-    raise InputError(f"not a valid message: {problem}")
-
-
-def _of_kind(line: bytes, models: Sequence[type[Any]]) -> Sequence[type[Any]]:
-    """The models of the line's `kind`, all if there are none: so the error is about the message
-    that was meant, and a long line isn't validated many times."""
     try:
         values = from_json(line)
-    except ValueError:
-        return models
-    kind = values.get("kind") if isinstance(values, dict) else None
-    return [model for model in models if model.model_fields["kind"].default == kind] or models
+        kind = values.pop("kind", None) if isinstance(values, dict) else None
+        for model in models:
+            if kind in (None, model.__name__):
+                return cast(MessageT, model.model_validate(values))
+        problem = "another message was expected"
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_input=False)[0]
+        problem = f"{'.'.join(str(part) for part in details['loc']) or 'line'}: {details['msg']}"
+    except ValueError as error:
+        problem = f"line: {error}"
+    raise InputError(f"not a valid message: {problem}")
 
 
 Fact = str | int | float | bool
@@ -200,7 +186,6 @@ class Calibration(BaseModel):
 class TaskProgress(Message):
     """The progress of a child process."""
 
-    kind: Literal["progress"] = "progress"
     phase: str
     """What it does now: of a probe a phase of the corpus preparation, `warm-up` or `steps`; of an
     export `loading`, `writing` or `checking`."""
@@ -212,7 +197,6 @@ class TaskProgress(Message):
 class ProbeDone(Message):
     """The last line of a successful probe."""
 
-    kind: Literal["done"] = "done"
     calibration: Calibration
     warning: str = ""
     """Why it did not measure this machine's GPU; empty: it did, or should not."""
@@ -221,7 +205,6 @@ class ProbeDone(Message):
 class TokensDone(Message):
     """The first lines of a text as tokens: the only line of a successful token preview."""
 
-    kind: Literal["tokens"] = "tokens"
     layout: TextLayout
     layout_reason: str = ""
     lines: tuple[tuple[str, ...], ...]
@@ -235,7 +218,6 @@ class TokensDone(Message):
 class TaskFailed(Message):
     """The last line of a child process that failed."""
 
-    kind: Literal["failed"] = "failed"
     message: str
     hint: str = ""
     exit_code: int

@@ -7,9 +7,7 @@ pydantic-core's, with pydantic's errors. A pydantic model may hold records.
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from inspect import get_annotations
 from types import MappingProxyType, NoneType, UnionType
@@ -20,7 +18,9 @@ from typing import (
     ClassVar,
     Literal,
     NamedTuple,
+    TypedDict,
     Union,
+    Unpack,
     cast,
     dataclass_transform,
     get_args,
@@ -28,7 +28,7 @@ from typing import (
     get_type_hints,
 )
 
-from pydantic_core import SchemaValidator, core_schema
+from pydantic_core import SchemaSerializer, SchemaValidator, core_schema, from_json
 
 if TYPE_CHECKING:
     from typing import Self
@@ -93,6 +93,16 @@ class FieldInfo(NamedTuple):
         return str(self.about["description"])
 
 
+class LeftOut(TypedDict, total=False):
+    """What a dump of a record contains: names of fields, or a mapping of names to those below."""
+
+    include: set[str] | frozenset[str]
+    exclude: set[str] | frozenset[str] | dict[str, Any]
+    exclude_none: bool
+    exclude_unset: bool
+    exclude_defaults: bool
+
+
 @dataclass_transform(frozen_default=True, kw_only_default=True)
 class Record:
     """The base of all records. Fields are annotations, with or without defaults; names of capital
@@ -100,6 +110,12 @@ class Record:
 
     The constructor takes values as they are; `model_validate` checks them.
     """
+
+    __slots__ = (
+        "__dict__", "__pydantic_extra__", "__pydantic_fields_set__", "__pydantic_private__",
+    )  # fmt: skip
+    """Where pydantic-core keeps a record's values."""
+    __pydantic_fields_set__: set[str]
 
     STRICT: ClassVar[bool] = True
     """Whether text is never converted to numbers."""
@@ -122,36 +138,33 @@ class Record:
 
     def __init__(self, **values: Any) -> None:
         unknown = values.keys() - self.DECLARED.keys()
-        missing = [
-            name
-            for name, declared in self.DECLARED.items()
-            if declared.default is _REQUIRED and name not in values
-        ]
+        filled = {
+            name: values.get(name, declared.default) for name, declared in self.DECLARED.items()
+        }
+        missing = [name for name, value in filled.items() if value is _REQUIRED]
         if unknown or missing:
             words = ", ".join((*sorted(unknown), *missing))
             raise TypeError(f"{type(self).__name__}: unknown or missing fields: {words}")
-        self.__dict__.update(values)
+        object.__setattr__(self, "__dict__", filled)
+        object.__setattr__(self, "__pydantic_fields_set__", set(values))
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__}.{name} can't be changed: copy the record")
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, type(self)) and self._values() == other._values()
+        return isinstance(other, type(self)) and self.__dict__ == other.__dict__
 
     def __hash__(self) -> int:
-        return hash(tuple(self._values().values()))
+        return hash(tuple(self.__dict__.values()))
 
     def __repr__(self) -> str:
-        values = ", ".join(f"{name}={value!r}" for name, value in self._values().items())
+        values = ", ".join(f"{name}={value!r}" for name, value in self.__dict__.items())
         return f"{type(self).__name__}({values})"
-
-    def _values(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.DECLARED}
 
     @property
     def model_fields_set(self) -> frozenset[str]:
         """Names of the fields that were given."""
-        return frozenset(self.__dict__)
+        return frozenset(self.__pydantic_fields_set__)
 
     @classmethod
     def model_validate(cls, values: object) -> Self:
@@ -171,52 +184,32 @@ class Record:
 
     def model_copy(self, *, update: Mapping[str, Any]) -> Self:
         """Return a copy with other values."""
-        return type(self)(**{**self.__dict__, **update})
+        given = {name: getattr(self, name) for name in self.__pydantic_fields_set__}
+        return type(self)(**{**given, **update})
 
     def model_dump(
-        self,
-        *,
-        mode: Literal["python", "json"] = "python",
-        include: Collection[str] | None = None,
-        exclude: Collection[str] | Mapping[str, Any] = (),
-        exclude_none: bool = False,
-        exclude_unset: bool = False,
-        exclude_defaults: bool = False,
+        self, *, mode: Literal["python", "json"] = "python", **left_out: Unpack[LeftOut]
     ) -> dict[str, Any]:
         """Return the values as a dict, those of records within as dicts too.
 
         Args:
             mode: "json": with lists for tuples, and None for numbers that aren't finite.
-            exclude: names of fields, or a mapping of names to those to leave out below.
         """
-        how: dict[str, Any] = {
-            "mode": mode,
-            "exclude_none": exclude_none,
-            "exclude_unset": exclude_unset,
-            "exclude_defaults": exclude_defaults,
-        }
-        below = exclude if isinstance(exclude, Mapping) else dict.fromkeys(exclude, True)
-        found: dict[str, Any] = {}
-        for name, value in self._values().items():
-            left_out = below.get(name)
-            if (
-                left_out is True
-                or (include is not None and name not in include)
-                or (exclude_none and value is None)
-                or (exclude_unset and name not in self.model_fields_set)
-                or (exclude_defaults and value == self.DECLARED[name].default)
-            ):
-                continue
-            found[name] = _plain(value, how, left_out or ())
-        return found
+        serializer = _serializer(cast(Any, type(self)))
+        how: Any = {**left_out, "warnings": False}
+        # to_python would leave infinite numbers as they are in JSON.
+        found = (
+            from_json(serializer.to_json(self, **how))
+            if mode == "json"
+            else serializer.to_python(self, **how)
+        )
+        return cast(dict[str, Any], found)
 
-    def model_dump_json(
-        self, *, indent: int | None = None, exclude: Collection[str] | Mapping[str, Any] = ()
-    ) -> str:
+    def model_dump_json(self, *, indent: int | None = None, **left_out: Unpack[LeftOut]) -> str:
         """Return the values as JSON."""
-        separators = (",", ":") if indent is None else None
-        values = self.model_dump(mode="json", exclude=exclude)
-        return json.dumps(values, indent=indent, separators=separators, ensure_ascii=False)
+        serializer = _serializer(cast(Any, type(self)))
+        written = serializer.to_json(self, indent=indent, **cast(Any, left_out), warnings=False)
+        return written.decode()
 
     @classmethod
     def __get_pydantic_core_schema__(cls, *_: object) -> CoreSchema:
@@ -247,55 +240,36 @@ def _unwrapped(hint: Any) -> tuple[Any, dict[str, Any]]:
     return kind, bounds.given
 
 
-def _plain(value: Any, how: dict[str, Any], exclude: Any) -> Any:
-    if isinstance(value, tuple | list):
-        items = [_plain(item, how, exclude) for item in value]
-        return items if how["mode"] == "json" or isinstance(value, list) else tuple(items)
-    if isinstance(value, dict):
-        return {name: _plain(item, how, ()) for name, item in value.items()}
-    if hasattr(value, "model_dump"):
-        return value.model_dump(**how, **({"exclude": exclude} if exclude else {}))
-    if how["mode"] == "json" and isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
 @cache
 def _validator(record: type[Any]) -> SchemaValidator:
     return SchemaValidator(_schema_of_record(cast(Any, record)))
 
 
 @cache
+def _serializer(record: type[Any]) -> SchemaSerializer:
+    return SchemaSerializer(_schema_of_record(cast(Any, record)))
+
+
+@cache
 def _schema_of_record(record: type[Any]) -> CoreSchema:
     found = {
-        name: core_schema.typed_dict_field(
-            _schema_of_field(info),
-            required=record.DECLARED[name].default is _REQUIRED,
-        )
+        name: core_schema.model_field(_schema_of_field(info, record.DECLARED[name].default))
         for name, info in fields_of(record).items()
     }
-    values = core_schema.typed_dict_schema(
-        found,
-        extra_behavior=record.EXTRA,
+    return core_schema.model_schema(
+        record,
+        core_schema.model_fields_schema(found, extra_behavior=record.EXTRA),
         config=core_schema.CoreConfig(strict=record.STRICT, allow_inf_nan=not record.FINITE),
     )
 
-    def make(value: Any, handler: core_schema.ValidatorFunctionWrapHandler) -> Any:
-        return value if isinstance(value, record) else record(**handler(value))
 
-    return core_schema.no_info_wrap_validator_function(
-        make,
-        values,
-        serialization=core_schema.plain_serializer_function_ser_schema(
-            lambda value, info: value.model_dump(mode=info.mode), info_arg=True
-        ),
-    )
-
-
-def _schema_of_field(info: FieldInfo) -> CoreSchema:
+def _schema_of_field(info: FieldInfo, default: Any) -> CoreSchema:
     schema = _schema_of(info.annotation, info.bounds)
-    check = info.about.get("check")
-    return core_schema.no_info_after_validator_function(check, schema) if check else schema
+    if check := info.about.get("check"):
+        schema = core_schema.no_info_after_validator_function(check, schema)
+    if default is _REQUIRED:
+        return schema
+    return core_schema.with_default_schema(schema, default=default)
 
 
 def _schema_of(hint: Any, bounds: Mapping[str, Any]) -> CoreSchema:

@@ -8,14 +8,14 @@ solve it, best first: the form applies one on request, the command line prints t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import TypeVar
+from contextlib import suppress
 
 from pydantic_core import ValidationError
 
 from rnnlm_tui.errors import Adjustment, Problem
 from rnnlm_tui.schema.cells import HEADED_CELLS, RECURRENT_WEIGHT_CELLS
 from rnnlm_tui.schema.config import (
+    SECTIONS,
     CorpusConfig,
     ModelConfig,
     OptimizerConfig,
@@ -26,7 +26,7 @@ from rnnlm_tui.schema.config import (
 from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.schema.estimates import smallest_training_split
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.record import Record
+from rnnlm_tui.schema.record import Record, fields_of
 
 RATE = "optimizer.learning_rate"
 ADAMW_MAX_RATE = 1
@@ -36,43 +36,27 @@ SMALLEST_BPE = 260
 """256 bytes and the special tokens."""
 BATCH = "training.batch_size"
 
-SectionT = TypeVar("SectionT", bound=Record)
-
-
-@dataclass(frozen=True, slots=True)
-class Sections:
-    """A config's sections, each None if one of its own values is invalid."""
-
-    corpus: CorpusConfig | None
-    tokenizer: TokenizerConfig | None
-    model: ModelConfig | None
-    optimizer: OptimizerConfig | None
-    training: TrainingConfig | None
-
-
-Check = Callable[[Sections], Iterable[Problem]]
-"""Returns the problems of a config."""
+Check = Callable[..., Iterable[Problem]]
+"""Returns the problems of the sections that its fields are in, in the order of these."""
 
 
 def rule_problems(raw: Mapping[str, object]) -> Iterator[Problem]:
     """Check fields against each other. A rule runs if its sections are valid, whatever the others
     are."""
+    valid: dict[str, Record] = {}
+    for section in SECTIONS:
+        with suppress(ValidationError):
+            model = fields_of(RunConfig)[section].annotation
+            valid[section] = model.model_validate(raw.get(section, {}))
+    for paths, check in RULES:
+        needed = dict.fromkeys(path.partition(".")[0] for path in paths)
+        if needed.keys() <= valid.keys():
+            yield from check(*(valid[section] for section in needed))
 
-    def valid(section: str, model: type[SectionT]) -> SectionT | None:
-        try:
-            return model.model_validate(raw.get(section, {}))
-        except ValidationError:
-            return None
 
-    sections = Sections(
-        corpus=valid("corpus", CorpusConfig),
-        tokenizer=valid("tokenizer", TokenizerConfig),
-        model=valid("model", ModelConfig),
-        optimizer=valid("optimizer", OptimizerConfig),
-        training=valid("training", TrainingConfig),
-    )
-    for _, check in RULES:
-        yield from check(sections)
+def _problem(path: str, message: str, hint: str, *changes: Mapping[str, object]) -> Problem:
+    """A problem and the changes that each solve it, best first."""
+    return Problem(path, message, hint, tuple(map(Adjustment.of, changes)))
 
 
 def dependent_fields(path: str) -> tuple[str, ...]:
@@ -87,25 +71,21 @@ def dependent_fields(path: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(related))
 
 
-def _tied(sections: Sections) -> Iterator[Problem]:
-    model = sections.model
-    if model and model.tie_weights and model.embedding_dim != model.hidden_size:
-        yield Problem(
+def _tied(model: ModelConfig) -> Iterator[Problem]:
+    if model.tie_weights and model.embedding_dim != model.hidden_size:
+        yield _problem(
             "model.tie_weights",
             "requires model.embedding_dim = model.hidden_size, but they are"
             f" {model.embedding_dim:,} and {model.hidden_size:,}",
             "make them equal, or set it to false",
-            adjustments=(
-                Adjustment.of({"model.embedding_dim": model.hidden_size}),
-                Adjustment.of({"model.hidden_size": model.embedding_dim}),
-                Adjustment.of({"model.tie_weights": False}),
-            ),
+            {"model.embedding_dim": model.hidden_size},
+            {"model.hidden_size": model.embedding_dim},
+            {"model.tie_weights": False},
         )
 
 
-def _heads(sections: Sections) -> Iterator[Problem]:
-    model = sections.model
-    if model and model.cell_type in HEADED_CELLS and model.hidden_size % model.num_heads:
+def _heads(model: ModelConfig) -> Iterator[Problem]:
+    if model.cell_type in HEADED_CELLS and model.hidden_size % model.num_heads:
         heads, width = model.num_heads, model.hidden_size
         near = _near_divisor(model)
         # The multiple of the heads nearest to the width, and not below one unit per head.
@@ -113,14 +93,12 @@ def _heads(sections: Sections) -> Iterator[Problem]:
         widths = {"model.hidden_size": wide}
         if model.tie_weights and model.embedding_dim == width:
             widths["model.embedding_dim"] = wide
-        yield Problem(
+        yield _problem(
             "model.num_heads",
             f"is {heads:,}, must divide the hidden size of {width:,}",
             f"use {near}, for example",
-            adjustments=(
-                Adjustment.of({"model.num_heads": near}),
-                *([Adjustment.of(widths)] if wide <= _LARGEST_WIDTH else []),
-            ),
+            {"model.num_heads": near},
+            *([widths] if wide <= _LARGEST_WIDTH else []),
         )
 
 
@@ -139,14 +117,13 @@ def _near_divisor(model: ModelConfig) -> int:
     )
 
 
-def _weight_dropout(sections: Sections) -> Iterator[Problem]:
-    model = sections.model
-    if model and model.weight_dropout and model.cell_type not in RECURRENT_WEIGHT_CELLS:
-        yield Problem(
+def _weight_dropout(model: ModelConfig) -> Iterator[Problem]:
+    if model.weight_dropout and model.cell_type not in RECURRENT_WEIGHT_CELLS:
+        yield _problem(
             "model.weight_dropout",
             f"is {model.weight_dropout:g}, but {model.cell_type} has no recurrent weights to drop",
             f"set it to 0, or set model.cell_type to {', '.join(RECURRENT_WEIGHT_CELLS)}",
-            adjustments=(Adjustment.of({"model.weight_dropout": 0.0}),),
+            {"model.weight_dropout": 0.0},
         )
 
 
@@ -158,20 +135,15 @@ _STREAM_DROPOUTS = {
 """Kinds of dropout that need stream mode, and their values when off."""
 
 
-def _stream_dropout(sections: Sections) -> Iterator[Problem]:
-    model, training = sections.model, sections.training
-    if not model or not training or training.data_mode != "sentences":
-        return
+def _stream_dropout(model: ModelConfig, training: TrainingConfig) -> Iterator[Problem]:
     for name, off in _STREAM_DROPOUTS.items():
-        if getattr(model, name):
-            yield Problem(
+        if training.data_mode == "sentences" and getattr(model, name):
+            yield _problem(
                 f"model.{name}",
                 "is only for stream mode, but training.data_mode is sentences",
                 "turn it off, or set training.data_mode=stream",
-                adjustments=(
-                    Adjustment.of({f"model.{name}": off}),
-                    Adjustment.of({"training.data_mode": "stream"}),
-                ),
+                {f"model.{name}": off},
+                {"training.data_mode": "stream"},
             )
 
 
@@ -184,102 +156,83 @@ def rate_too_high(rate: object, algorithm: object) -> Problem:
     within_sgd = algorithm == "adamw" and isinstance(rate, int | float) and rate <= SGD_MAX_RATE
     allowed = f"above 0, at most {limit:,}"
     with_it = f" with {algorithm}" if isinstance(algorithm, str) else ""
-    return Problem(
+    return _problem(
         RATE,
         f"is {shown}, must be at most {limit:,}{with_it}",
         f"{allowed}; sgd allows larger rates" if algorithm == "adamw" else allowed,
-        adjustments=(
-            Adjustment.of(
-                {RATE: OptimizerConfig().learning_rate if algorithm == "adamw" else limit}
-            ),
-            *([Adjustment.of({"optimizer.algorithm": "sgd"})] if within_sgd else []),
-        ),
+        {RATE: OptimizerConfig().learning_rate if algorithm == "adamw" else limit},
+        *([{"optimizer.algorithm": "sgd"}] if within_sgd else []),
     )
 
 
-def _rate(sections: Sections) -> Iterator[Problem]:
-    optimizer = sections.optimizer
-    if optimizer and optimizer.algorithm == "adamw" and optimizer.learning_rate > ADAMW_MAX_RATE:
+def _rate(optimizer: OptimizerConfig) -> Iterator[Problem]:
+    if optimizer.algorithm == "adamw" and optimizer.learning_rate > ADAMW_MAX_RATE:
         yield rate_too_high(optimizer.learning_rate, "adamw")
 
 
-def _layout(sections: Sections) -> Iterator[Problem]:
-    corpus = sections.corpus
-    if not corpus or corpus.layout not in ("lines", "raw"):
-        return
+def _layout(corpus: CorpusConfig) -> Iterator[Problem]:
     built_in = next(
         (name for name in (corpus.source, corpus.test_source) if name in BUILT_IN_SOURCES), None
     )
-    if built_in:
-        yield Problem(
+    if built_in and corpus.layout in ("lines", "raw"):
+        yield _problem(
             "corpus.layout",
             f"is {corpus.layout}, but the built-in corpus {built_in} has only sentences",
             "set it to auto, or use your own text",
-            adjustments=(Adjustment.of({"corpus.layout": "auto"}),),
+            {"corpus.layout": "auto"},
         )
 
 
-def _exact(sections: Sections) -> Iterator[Problem]:
-    training = sections.training
-    if training and training.deterministic and training.matmul == "medium":
-        yield Problem(
+def _exact(training: TrainingConfig) -> Iterator[Problem]:
+    if training.deterministic and training.matmul == "medium":
+        yield _problem(
             "training.matmul",
             "is medium, but exact mode needs float32",
             "set it to auto or float32",
-            adjustments=(
-                Adjustment.of({"training.matmul": "float32"}),
-                Adjustment.of({"training.deterministic": False}),
-            ),
+            {"training.matmul": "float32"},
+            {"training.deterministic": False},
         )
 
 
-def _tokenizer_name(sections: Sections) -> Iterator[Problem]:
-    tokenizer = sections.tokenizer
-    if tokenizer and tokenizer.kind == "pretrained" and tokenizer.name is None:
-        yield Problem(
+def _tokenizer_name(tokenizer: TokenizerConfig) -> Iterator[Problem]:
+    if tokenizer.kind == "pretrained" and tokenizer.name is None:
+        yield _problem(
             "tokenizer.name",
             "is empty, must be a local folder or a Hugging Face name for a pretrained tokenizer",
-            adjustments=(Adjustment.of({"tokenizer.kind": "bpe"}),),
+            "",
+            {"tokenizer.kind": "bpe"},
         )
 
 
-def _vocabulary(sections: Sections) -> Iterator[Problem]:
-    tokenizer = sections.tokenizer
-    if not tokenizer:
-        return
+def _vocabulary(tokenizer: TokenizerConfig) -> Iterator[Problem]:
     size = tokenizer.vocab_size
     if tokenizer.kind == "bpe" and size < SMALLEST_BPE:
-        yield Problem(
+        yield _problem(
             "tokenizer.vocab_size",
             f"is {size:,}, must be at least {SMALLEST_BPE} for bpe",
             "256 bytes and the special tokens are always included",
-            adjustments=(
-                Adjustment.of({"tokenizer.vocab_size": SMALLEST_BPE}),
-                Adjustment.of({"tokenizer.kind": "character"}),
-            ),
+            {"tokenizer.vocab_size": SMALLEST_BPE},
+            {"tokenizer.kind": "character"},
         )
     # Padding, <unk>, perhaps <eos>, and one type of the text.
     least = 3 + tokenizer.end_of_sentence
     if tokenizer.kind in ("word", "character") and size < least:
-        yield Problem(
+        yield _problem(
             "tokenizer.vocab_size",
             f"is {size:,}, must be at least {least} for {tokenizer.kind}",
             f"{least - 1} special tokens are always included",
-            adjustments=(Adjustment.of({"tokenizer.vocab_size": least}),),
+            {"tokenizer.vocab_size": least},
         )
 
 
-def _precision(sections: Sections) -> Iterator[Problem]:
-    training = sections.training
-    if training and training.precision == "bf16" and training.device in ("cpu", "mps"):
-        yield Problem(
+def _precision(training: TrainingConfig) -> Iterator[Problem]:
+    if training.precision == "bf16" and training.device in ("cpu", "mps"):
+        yield _problem(
             "training.precision",
             f"is bf16, which needs a CUDA GPU, but training.device is {training.device}",
             "set it to float32; training.matmul=medium rounds matmul inputs on a CPU",
-            adjustments=(
-                Adjustment.of({"training.precision": "float32"}),
-                Adjustment.of({"training.device": "auto"}),
-            ),
+            {"training.precision": "float32"},
+            {"training.device": "auto"},
         )
 
 
@@ -312,30 +265,21 @@ def text_problems(
         tokens, sentences: of the training split; None if unknown.
     """
     training = config.training
-    have = tokens if training.data_mode == "stream" else sentences
-    if have is None:
-        return ()
-    if have >= smallest_training_split(training):
-        return ()
-    return (_batch_problem(training, have),)
-
-
-def _batch_problem(training: TrainingConfig, have: int) -> Problem:
-    """A batch larger than the training text of `have` tokens (streams) or sentences."""
-    largest = have // smallest_training_split(training.model_copy(update={"batch_size": 1}))
     streams = training.data_mode == "stream"
+    have = tokens if streams else sentences
+    if have is None or have >= smallest_training_split(training):
+        return ()
+    largest = have // smallest_training_split(training.model_copy(update={"batch_size": 1}))
     what = counted(have, "token" if streams else "sentence")
     if largest < 1:
-        return Problem(
-            BATCH, f"is {training.batch_size:,}, but the training text has {what}", "use more text"
-        )
+        message = f"is {training.batch_size:,}, but the training text has {what}"
+        return (_problem(BATCH, message, "use more text"),)
     # Half as many as fit would leave two steps; prefer ten steps per epoch.
     comfortable = max(1, largest // 10)
-    return Problem(
+    found = _problem(
         BATCH,
         f"is {training.batch_size:,}, must be at most {largest:,}: the training text has {what}",
         "use more text, or lower it",
-        adjustments=tuple(
-            Adjustment.of({BATCH: size}) for size in dict.fromkeys((comfortable, largest))
-        ),
+        *({BATCH: size} for size in dict.fromkeys((comfortable, largest))),
     )
+    return (found,)

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from rnnlm_tui.schema.config import SamplingConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import SEEDS, perplexity
+from rnnlm_tui.schema.protocol import Message
 
 MAX_PROMPT_CHARACTERS = 20_000
 MAX_SAMPLES = 64
@@ -27,18 +28,13 @@ MAX_LAGS = 200
 """Tokens that a gradient is followed back."""
 
 
-class _SamplerMessage(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
-
-
-class CancelRequest(_SamplerMessage):
+class CancelRequest(Message):
     """Cancel a request, queued or running."""
 
-    kind: Literal["cancel"] = "cancel"
     id: str
 
 
-class _Request(_SamplerMessage):
+class _Request(Message):
     id: str
     checkpoint: str
     """Absolute path of a checkpoint or snapshot directory."""
@@ -46,8 +42,6 @@ class _Request(_SamplerMessage):
 
 class LoadRequest(_Request):
     """Load a checkpoint in advance, so that the first sample starts immediately."""
-
-    kind: Literal["load"] = "load"
 
 
 class _TextRequest(_Request):
@@ -63,7 +57,6 @@ class SampleRequest(_TextRequest):
     """Continue a text. The token at each position depends on the seed and the position alone, so
     a text that is continued or branched from equals one that was sampled in one go."""
 
-    kind: Literal["sample"] = "sample"
     count: int = Field(default=1, ge=1, le=MAX_SAMPLES)
     """Samples, computed in one batch; sample i has the seed `settings.seed + i`."""
     alternatives: int = Field(default=0, ge=0, le=MAX_ALTERNATIVES)
@@ -94,13 +87,10 @@ def in_batches(request: SampleRequest, samples: int) -> Iterator[tuple[int, Samp
 class InspectRequest(_TextRequest):
     """Score every token of a text."""
 
-    kind: Literal["inspect"] = "inspect"
-
 
 class AlternativesRequest(_TextRequest):
     """The tokens that could be at a position."""
 
-    kind: Literal["alternatives"] = "alternatives"
     position: int = Field(ge=0)
     """The number of tokens before it may be all of them: what comes next."""
     count: int = Field(default=10, ge=1, le=MAX_ALTERNATIVES)
@@ -109,7 +99,6 @@ class AlternativesRequest(_TextRequest):
 class StatesRequest(_TextRequest):
     """The activations of a layer's units over a text."""
 
-    kind: Literal["states"] = "states"
     layer: int = Field(default=-1)
     """From 0; -1 is the last."""
     order: Literal["memory", "search", "index"] = "memory"
@@ -121,7 +110,6 @@ class StatesRequest(_TextRequest):
 class ReachRequest(_TextRequest):
     """How far back the gradient of one token's loss reaches."""
 
-    kind: Literal["reach"] = "reach"
     position: int = Field(ge=1)
     """The token whose loss is differentiated."""
     lags: int = Field(default=60, ge=1, le=MAX_LAGS)
@@ -130,7 +118,6 @@ class ReachRequest(_TextRequest):
 class KeepStateRequest(_TextRequest):
     """Save the state after a token to a file."""
 
-    kind: Literal["keep"] = "keep"
     position: int | None = Field(default=None, ge=0)
     """The last token that is read; None: the last one of the text."""
     name: str
@@ -144,7 +131,6 @@ class KeepStateRequest(_TextRequest):
 class ScoreRequest(_Request):
     """Score a text file, read in parts."""
 
-    kind: Literal["score"] = "score"
     path: str
     """Absolute path of a UTF-8 file."""
     tokens: bool = False
@@ -154,7 +140,6 @@ class ScoreRequest(_Request):
 class WeightChangeRequest(_Request):
     """How much the weights changed since an earlier checkpoint of the run."""
 
-    kind: Literal["weight_change"] = "weight_change"
     before: str
     """Absolute path of the earlier checkpoint."""
 
@@ -174,15 +159,14 @@ SamplerRequest = (
 REQUESTS: tuple[type[SamplerRequest], ...] = get_args(SamplerRequest)
 
 
-class _Answer(_SamplerMessage):
+class _Answer(Message):
     id: str
     """Of the request."""
 
 
-class SamplerReady(_SamplerMessage):
+class SamplerReady(Message):
     """Sent at the start, and as the answer to a load request."""
 
-    kind: Literal["ready"] = "ready"
     id: str = ""
     device: str = "cpu"
 
@@ -190,7 +174,6 @@ class SamplerReady(_SamplerMessage):
 class SampleFailed(_Answer):
     """The answer to a request that can't be done."""
 
-    kind: Literal["failed"] = "failed"
     message: str
     hint: str = ""
     exit_code: int = 1
@@ -199,7 +182,6 @@ class SampleFailed(_Answer):
 class SamplePiece(_Answer):
     """The text of one sample since its last piece, in whole characters."""
 
-    kind: Literal["piece"] = "piece"
     sample: int = 0
     """Which sample of the request, from 0."""
     text: str
@@ -209,7 +191,7 @@ class SamplePiece(_Answer):
     """Mean of -log2 p of these tokens at temperature 1; None if it isn't computed yet."""
 
 
-class Alternative(_SamplerMessage):
+class Alternative(Message):
     """A token at a position."""
 
     token: int
@@ -226,7 +208,7 @@ class Alternative(_SamplerMessage):
     sampled."""
 
 
-class TokenChoice(_SamplerMessage):
+class TokenChoice(Message):
     """A generated token and what it was chosen from."""
 
     taken: Alternative
@@ -237,7 +219,6 @@ class TokenChoice(_SamplerMessage):
 class SampleDone(_Answer):
     """The end of one sample of a request; a request with `count` n ends with n of them."""
 
-    kind: Literal["done"] = "done"
     sample: int = 0
     reason: Literal["length", "stop", "cancelled"]
     stop: str = ""
@@ -264,7 +245,7 @@ class SampleDone(_Answer):
     """One per new token, if the request asked for alternatives."""
 
 
-class InspectedToken(_SamplerMessage):
+class InspectedToken(Message):
     """A token of an inspected text."""
 
     token: int
@@ -285,7 +266,6 @@ class InspectedToken(_SamplerMessage):
 class Inspection(_Answer):
     """The answer to an inspect request."""
 
-    kind: Literal["inspection"] = "inspection"
     tokens: tuple[InspectedToken, ...]
     prompt_tokens: int
     """How many of them are the prompt's."""
@@ -304,7 +284,6 @@ class Inspection(_Answer):
 class Alternatives(_Answer):
     """The answer to an alternatives request."""
 
-    kind: Literal["alternatives"] = "alternatives"
     position: int
     rows: tuple[Alternative, ...]
     """The most likely tokens, the most likely first."""
@@ -320,7 +299,6 @@ class Alternatives(_Answer):
 class StateMap(_Answer):
     """The answer to a states request: activations of one layer's units at each token."""
 
-    kind: Literal["state_map"] = "state_map"
     layer: int
     num_layers: int
     units: tuple[int, ...]
@@ -348,7 +326,6 @@ class StateMap(_Answer):
 class GradientReach(_Answer):
     """The answer to a reach request."""
 
-    kind: Literal["gradient_reach"] = "gradient_reach"
     position: int
     norms: tuple[float, ...]
     """By lag: L2 norm of the gradient of the token's loss with respect to what the layers pass on
@@ -358,7 +335,6 @@ class GradientReach(_Answer):
 class StateKept(_Answer):
     """The answer to a keep request."""
 
-    kind: Literal["state_kept"] = "state_kept"
     name: str
     path: str
     tokens: int
@@ -370,7 +346,6 @@ class StateKept(_Answer):
 class ScoreProgress(_Answer):
     """How far a file is scored; sent every now and then."""
 
-    kind: Literal["score_progress"] = "score_progress"
     phase: Literal["reading", "scoring"]
     """A model of streams reads the whole file before it scores it."""
     done: int
@@ -382,14 +357,12 @@ class ScoreProgress(_Answer):
 class ScorePiece(_Answer):
     """Scored tokens of a file."""
 
-    kind: Literal["score_piece"] = "score_piece"
     tokens: tuple[InspectedToken, ...]
 
 
 class ScoreDone(_Answer):
     """The answer to a score request."""
 
-    kind: Literal["score"] = "score"
     loss: float
     """Mean cross-entropy per predicted token in nats, computed as the trainer's evaluation does."""
     tokens: int
@@ -413,7 +386,7 @@ class ScoreDone(_Answer):
         return perplexity(self.loss)
 
 
-class TensorChange(_SamplerMessage):
+class TensorChange(Message):
     """How much one tensor changed."""
 
     name: str
@@ -426,7 +399,6 @@ class TensorChange(_SamplerMessage):
 class WeightChange(_Answer):
     """The answer to a weight change request."""
 
-    kind: Literal["weight_changes"] = "weight_changes"
     tensors: tuple[TensorChange, ...]
     """By name."""
 

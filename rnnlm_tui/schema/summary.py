@@ -34,11 +34,11 @@ class EvaluationFigures(Figures):
     bits_per_byte: float | None = None
     """None if the text has too many unknown tokens (`metrics.MAX_UNKNOWN_SHARE`)."""
     unknown_share: float | None = None
-    """Fraction of unknown tokens among the targets; None for evaluations by earlier versions."""
+    """Fraction of unknown tokens among the targets; None if it was not counted."""
     scored_bytes: int | None = None
-    """UTF-8 bytes of the scored tokens; None for evaluations by earlier versions."""
+    """UTF-8 bytes of the scored tokens; None if it was not counted."""
     scored_share: float | None = None
-    """Fraction of the set's bytes that were scored; None for evaluations by earlier versions."""
+    """Fraction of the set's bytes that were scored; None if it was not counted."""
     best_step: int | None = None
     best_perplexity: float | None = None
 
@@ -179,7 +179,7 @@ class RunSummary(Figures):
     corpus: str = ""
     """Title of the text, such as `57 State of the Union addresses`."""
     corpus_hash: str | None = None
-    """Hash of the prepared corpus; None until it is prepared, and for runs of earlier versions."""
+    """Hash of the prepared corpus; None until it is prepared."""
     corpus_notes: tuple[str, ...] = ()
     """Notes about the text, such as lines that were cut and sentences that occur in two splits."""
     corpus_layout: str = "sentences"
@@ -213,7 +213,7 @@ class RunSummary(Figures):
     parent: str | None = None
     """The `run@step` that this run started from."""
     lineage: LineageFigures | None = None
-    """More about it; None for runs that earlier versions started."""
+    """More about it; None for a run that started from nothing."""
     created: float | None = None
     """When the run was created, in Unix seconds."""
     message: str | None = None

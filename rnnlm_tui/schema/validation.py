@@ -64,7 +64,7 @@ _WANTED = {
     "bool_type": "true or false",
     "string_type": "text",
     "tuple_type": "a list of texts",
-    "dict_type": "a section of keys",
+    "model_type": "a section of keys",
     "finite_number": "a finite number",
 }
 """What a value must be, by pydantic's type of error."""
@@ -270,12 +270,7 @@ def _unknown_key(path: str, known: Iterable[str]) -> Problem:
     return Problem(path, "unknown config key", hint or "`rnnlm-tui config show` lists all keys")
 
 
-_BOUNDS = {
-    "greater_than": "above",
-    "greater_than_equal": "at least",
-    "less_than": "below",
-    "less_than_equal": "at most",
-}
+_BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
 
 
 def _problem(details: ErrorDetails, raw: Mapping[str, object]) -> Problem:
@@ -292,8 +287,8 @@ def _problem(details: ErrorDetails, raw: Mapping[str, object]) -> Problem:
         noun = "character" if isinstance(value, str) else "text"
         most = f"has {counted(len(value), noun)}, must have at most {context.get('max_length')}"
         return Problem(path, most if value else "is empty")
-    if kind in _BOUNDS:
-        wanted = f"{_BOUNDS[kind]} {_plain(next(iter(context.values())))}"
+    if bound := next((bound for bound in context if bound in _BOUNDS), ""):
+        wanted = f"{_BOUNDS[bound]} {_plain(context[bound])}"
     elif kind == "literal_error":
         choices = field_choices(path)
         wanted, hint = f"one of {', '.join(choices)}", did_you_mean(str(value), choices)
@@ -336,8 +331,7 @@ def allowed_range(path: str, raw: Mapping[str, object] | None = None) -> str:
         return ""
     if path in _RANGES:
         return _RANGES[path]
-    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-    found = {key: limit for key, limit in fields()[path].bounds.items() if key in words}
+    found = {key: limit for key, limit in fields()[path].bounds.items() if key in _BOUNDS}
     if "ge" in found and "le" in found:
         return f"{_plain(found['ge'])} … {_plain(found['le'])}"
     if path == RATE and raw is None:
@@ -345,8 +339,8 @@ def allowed_range(path: str, raw: Mapping[str, object] | None = None) -> str:
     if path == RATE and _algorithm(raw or {}) == "adamw":
         found["le"] = ADAMW_MAX_RATE
     return ", ".join(
-        f"{words[key]} {_plain(found[key])}"
-        for key in ("gt", "ge", "lt", "le")
+        f"{word} {_plain(found[key])}"
+        for key, word in _BOUNDS.items()
         if key in found and not (key == "lt" and found[key] >= 2**63)
     )
 

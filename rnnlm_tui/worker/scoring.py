@@ -19,7 +19,6 @@ from torch import Tensor
 from rnnlm_tui.corpus.codec import IncrementalDecoder
 from rnnlm_tui.corpus.encode import EncodedLines, encode_file
 from rnnlm_tui.corpus.text_files import check_source_path
-from rnnlm_tui.corpus.tokenizers import load_built
 from rnnlm_tui.engine.batches import Batch, evaluation_batches
 from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.engine.loss import IGNORED
@@ -70,7 +69,7 @@ def score_file(
             hint="give the path of a UTF-8 text file",
         )
     check_source_path(path)
-    parts = encode_file(path, load_built(loaded.path), loaded.codec.layout)
+    parts = encode_file(path, loaded.codec.built, loaded.codec.layout)
     yield from scoring.stream(parts) if loaded.data_mode == "stream" else scoring.sentences(parts)
     loss = scoring.loss / scoring.targets
     yield ScoreDone(

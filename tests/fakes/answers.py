@@ -330,4 +330,4 @@ def answer(request: SamplerRequest) -> SamplerAnswer:
             return StateKept(id=request.id, name=request.name, path=request.path, tokens=tokens)
         case WeightChangeRequest():
             return weight_change(request)
-    raise AssertionError(f"a {request.kind} request has several answers")
+    raise AssertionError(f"a {type(request).__name__} has several answers")

@@ -24,7 +24,6 @@ def corpus_manifest(
         title="a text",
         source_hash="cd" * 32,
         vocab_size=2_048,
-        token_dtype="uint16",
         eos_id=1,
         pad_id=0,
         eos_text="\n",

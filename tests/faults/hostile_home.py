@@ -153,7 +153,6 @@ def _prepare_corpus(config: RunConfig, text: str) -> None:
         title=text,
         source_hash=text,
         vocab_size=2_048,
-        token_dtype="uint16",
         eos_id=0,
         pad_id=1,
         eos_text="\n",

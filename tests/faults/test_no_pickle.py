@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run as command
-from rnnlm_tui.corpus.tokenizers import check_pretrained
+from rnnlm_tui.corpus.tokenizers import load_pretrained
 from rnnlm_tui.engine.checkpoint import load_model
 from rnnlm_tui.errors import CheckpointError, InputError, TokenizerError
 from rnnlm_tui.schema.config import TokenizerConfig
@@ -132,5 +132,5 @@ def test_code_beside_a_tokenizer_is_never_run(trap: bytes, tmp_path: Path) -> No
     (folder / "tokenizer_config.json").write_text(json.dumps(own))
     (folder / "evil.py").write_text("class A: pass\n")
     with pytest.raises(TokenizerError):
-        check_pretrained(TokenizerConfig(kind="pretrained", name=str(folder), vocab_size=100))
+        load_pretrained(TokenizerConfig(kind="pretrained", name=str(folder), vocab_size=100))
     assert "evil" not in sys.modules

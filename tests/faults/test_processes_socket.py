@@ -16,7 +16,7 @@ import pytest
 
 from rnnlm_tui.client.control import send
 from rnnlm_tui.client.monitor import summarize
-from rnnlm_tui.schema.protocol import Command, CommandResult, encode_line
+from rnnlm_tui.schema.protocol import Command, CommandResult, decode_line, encode_line
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.worker.control import (
@@ -71,7 +71,7 @@ def answers_of(path: Path, line: bytes) -> list[CommandResult]:
         with suppress(ConnectionError):
             while part := connection.recv(65_536):
                 received += part
-    return [CommandResult.model_validate_json(one) for one in received.splitlines()]
+    return [decode_line(one, CommandResult) for one in received.splitlines()]
 
 
 def journalled(run: RunDirectory) -> list[str]:
@@ -166,7 +166,7 @@ def test_a_flood_gets_two_percent_of_a_core_and_commands_are_still_answered(
         began, used = time.monotonic(), time.clock_gettime(clock)
         with connected(path) as person:
             person.sendall(STATUS)
-            assert CommandResult.model_validate_json(person.recv(1_000)).ok
+            assert decode_line(person.recv(1_000), CommandResult).ok
         wait_for(lambda: time.monotonic() - began > FLOOD_SECONDS, "the flood to last")
         took, elapsed = time.clock_gettime(clock) - used, time.monotonic() - began
     finally:

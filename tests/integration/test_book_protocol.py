@@ -16,7 +16,7 @@ from tests.fakes.archive_server import ArchiveServer, archive_of, serving
 from tests.fakes.llama_tokenizer import write_tokenizer
 from tests.integration.runs import start, wait_until_ended
 
-LINES = [line for address in builtin.read_addresses()[:4] for line in address.sentences][:600]
+LINES = [line for lines in builtin.read_addresses().values() for line in lines][:600]
 TRAIN, TEST = LINES[:500], LINES[500:]
 
 

@@ -78,7 +78,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def book(tmp_path_factory: pytest.TempPathFactory) -> BookRun:
     """The first addresses as `news`, and a tokenizer with the traps of the book's."""
     home = tmp_path_factory.mktemp("book")
-    sentences = [line for address in builtin.read_addresses() for line in address.sentences][:2_400]
+    sentences = [line for lines in builtin.read_addresses().values() for line in lines][:2_400]
     (home / "corpora" / "news").mkdir(parents=True)
     test = sentences[::TEST_EVERY]
     train = [sentence for place, sentence in enumerate(sentences) if place % TEST_EVERY]

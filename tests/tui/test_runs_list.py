@@ -296,7 +296,7 @@ async def test_a_long_list_scrolls_draws_only_what_changes_and_leaves_room_for_t
 
 
 async def test_the_detail_says_why_a_run_failed_or_cannot_be_read_and_what_its_text_lacks() -> None:
-    notes = "3 lines longer than 65,536 bytes split into several sentences", "2 files ignored"
+    notes = "3 lines longer than 65,536 characters split into several sentences", "2 files ignored"
     failed = EventRow(1, 0, "failed", "the loss is not a number", START)
     record(create_run(DEMO, "amber-vole"), Facts(max_steps=3, corpus_notes=notes), failed)
     create_run(DEMO, "div").config_path.write_text("{")

@@ -233,7 +233,7 @@ def as_json(scored: ScoredText) -> str:
         "run": source.weights.run,
         "step": source.weights.step,
         "prompt": source.prompt,
-        **answer.model_dump(exclude={"kind", "id", "tokens"}),
+        **answer.model_dump(exclude={"id", "tokens"}),
         "perplexity": perplexity(answer.bits_per_token * math.log(2)),
         "tokens": [token.model_dump() for token in answer.tokens],
     }

@@ -201,7 +201,10 @@ async def test_the_figures_follow_typing_and_none_is_invented(
         known = {"memory_measured": True, "calibrated_by": "probe", "calibrated_run": None}
         large = ("GiB measured", "batch_size = 12 should fit", "based on a probe")
         gpu = GpuProblem("torch 2.13.0+cpu is built without CUDA", "install one with CUDA: pip")
-        notes = ("3 lines longer than 65,536 bytes split", "2 other files in the folder ignored")
+        notes = (
+            "3 lines longer than 65,536 characters split",
+            "2 other files in the folder ignored",
+        )
         whole = (f"! CPU, not GPU: {gpu.fact} ! {gpu.fix}", *(f"! {note}" for note in notes))
         for seed, more, wide, small in (
             ("7", {**size, **known, "steps": 100, "seconds": 100.0}, large, large),

@@ -35,13 +35,13 @@ import json, os, pathlib, signal, sys, time
 asked = json.loads(sys.stdin.read())
 folder = pathlib.Path(asked["target"])
 print("a library says hello", flush=True)
-print(json.dumps({"kind": "progress", "phase": "writing"}), flush=True)
+print(json.dumps({"kind": "TaskProgress", "phase": "writing"}), flush=True)
 (folder / "model.bin").write_bytes(b"12345")
 ACTION
 marker = {"rnnlm_export": 1, "format": asked["format"], "run": "r", "step": 5, "created": 1.0,
           "rnnlm_version": "1", "files": {"model.bin": {"size": 5, "sha256": "0" * 64}}}
 (folder / "rnnlm_export.json").write_text(json.dumps(marker))
-print(json.dumps({"kind": "done", "step": 5, "logits_compared": 1, "largest_difference": 0.0,
+print(json.dumps({"kind": "ExportDone", "step": 5, "logits_compared": 1, "largest_difference": 0.0,
                   "greedy_tokens": 50}), flush=True)
 """
 
@@ -52,7 +52,9 @@ def fake(action: str = "") -> list[str]:
 
 
 def failing(message: str, exit_code: int) -> list[str]:
-    answer = json.dumps({"kind": "failed", "message": message, "hint": "h", "exit_code": exit_code})
+    answer = json.dumps(
+        {"kind": "TaskFailed", "message": message, "hint": "h", "exit_code": exit_code}
+    )
     return fake(f"print({answer!r}, flush=True); sys.exit({exit_code})")
 
 

@@ -133,7 +133,7 @@ def test_a_probe_ends_with_its_parent(home: Path) -> None:
         reported.append(progress.done)
         raise KeyboardInterrupt
 
-    progress = '{"kind": "progress", "phase": "steps", "done": %d, "total": 0}'
+    progress = '{"kind": "TaskProgress", "phase": "steps", "done": %d, "total": 0}'
     waiting = f"print({progress!r} % os.getpid(), flush=True)\nsignal.pause()"
     with pytest.raises(KeyboardInterrupt), running(child(waiting)):
         run_probe(CONFIG, interrupt)

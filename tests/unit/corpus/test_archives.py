@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -156,9 +158,12 @@ def test_an_archive_that_is_damaged_or_not_what_is_wanted_is_rejected(
         take_out(tmp_path, packed)
 
 
-def test_a_disk_too_small_for_a_file_is_reported_with_needed_and_free_space(
+def test_a_full_disk_is_reported_with_the_free_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(news, "free_bytes", lambda _: 12_000)
-    with pytest.raises(StorageError, match=r"train\.txt: needs 40 kB, 12 kB free"):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr("rnnlm_tui.corpus.news.shutil.copyfileobj", Mock(side_effect=full))
+    with pytest.raises(StorageError, match=r"can't write to .*: No space left") as raised:
         take_out(tmp_path, archive_of(TEXTS))
+    assert raised.value.hint == "12 kB are free"

@@ -7,6 +7,7 @@ import math
 import statistics
 from collections.abc import Callable
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
@@ -17,24 +18,28 @@ from rnnlm_tui.corpus.builtin import (
     Rule,
     elman_grammar,
 )
+from rnnlm_tui.corpus.sources import open_source
+from rnnlm_tui.schema.config import CorpusConfig
+from rnnlm_tui.schema.corpora import Split
 
 
 def test_the_addresses_have_the_documented_size() -> None:
     addresses = builtin.read_addresses()
     assert len(addresses) == 57
-    years = {int(address.name[:4]) for address in addresses if address.is_test}
-    assert years == builtin.TEST_YEARS
-    held: dict[bool, list[str]] = {True: [], False: []}
-    for address in addresses:
-        held[address.is_test].extend(address.sentences)
-    assert {is_test: len(sentences) for is_test, sentences in held.items()} == {
-        True: 2_209,
-        False: 15_596,
+    source, root = CorpusConfig(), Path()
+    held: dict[Split, list[str]] = {"train": [], "test": []}
+    sizes: list[int] = []
+    for document in open_source(source, root).documents(sizes.append):
+        held[document.split].extend(document.sentences)
+    assert {split: len(sentences) for split, sentences in held.items()} == {
+        "test": 2_209,
+        "train": 15_596,
     }
-    everything = "\n".join(held[True] + held[False])
-    assert len(everything) + 1 == sum(address.size for address in addresses)
+    everything = "\n".join(held["test"] + held["train"])
+    assert len(everything) + 1 == sum(sizes) == open_source(source, root).size
+    assert {int(name[:4]) for name in addresses} >= builtin.TEST_YEARS
     assert everything.isascii()
-    assert all(sentence == sentence.strip() != "" for sentence in held[True] + held[False])
+    assert all(sentence == sentence.strip() != "" for sentence in held["test"] + held["train"])
     assert not any(mark in everything for mark in ("[", "]", "Audience member", "The President. "))
 
 

@@ -89,7 +89,6 @@ def test_every_sentence_is_in_exactly_one_split(tmp_path: Path, kind: str, eos: 
             assert all(sentence.pop() == prepared.eos_id for sentence in sentences)
         texts = [codec.decode(sentence) for sentence in sentences]
         assert facts.bytes == sum(len(text.encode()) for text in texts) + eos * len(texts)
-        assert prepared.bytes_per_token(split) == facts.bytes / facts.tokens
         found += texts
     assert found == LINES
     assert (prepared.vocab_size, prepared.eos_id, prepared.pad_id) == (
@@ -136,10 +135,8 @@ def test_a_changed_text_tokenizer_or_setting_makes_another_corpus(tmp_path: Path
         ),
         (
             "manifest.json",
-            lambda data: re.sub(
-                rb'"vocab_size": \d+,\n  "token', b'"vocab_size": 65537, "token', data
-            ),
-            "65,537 types don't fit into uint16",
+            lambda data: re.sub(rb'"vocab_size": \d+', b'"vocab_size": 65537', data),
+            "must have",
         ),
         ("train.bin", lambda data: data[:-2], "must have"),
         ("test.offsets.bin", lambda data: data + bytes(8), "must have"),
@@ -493,7 +490,6 @@ def test_large_vocabularies_use_wider_tokens(tmp_path: Path) -> None:
         write(tmp_path / "a.txt", [*lines, *lines]),
         TokenizerConfig(kind="word", vocab_size=100_000),
     )
-    assert prepared.manifest.token_dtype == "uint32"
     assert prepared.tokens("train").dtype == np.uint32
     assert int(prepared.tokens("train").max()) > 65_535
 

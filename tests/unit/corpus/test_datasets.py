@@ -18,7 +18,7 @@ from rnnlm_tui.client.start import check_before_start, check_source, trust_datas
 from rnnlm_tui.corpus.corpus import prepare_corpus
 from rnnlm_tui.corpus.datasets import PythonDataset, module_files, remember_dataset
 from rnnlm_tui.corpus.sources import Source, open_source
-from rnnlm_tui.corpus.tokenizers import pretrained_codec
+from rnnlm_tui.corpus.tokenizers import load_pretrained
 from rnnlm_tui.errors import CorpusError, UntrustedDatasetError
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.schema.corpora import DatasetName, TextLayout
@@ -148,13 +148,13 @@ def test_token_ids_are_those_that_the_tokenizer_makes(folder: Path) -> None:
     module = folder / "own_data.py"
     module.write_text(f"good = {held}\nbad = [[{held[0][0]}] * 3 + [10**9]]\n", encoding="utf-8")
     config = TokenizerConfig(kind="pretrained", name=str(folder / "tokenizer"), vocab_size=size)
-    codec = partial(pretrained_codec, config)
+    load = partial(load_pretrained, config)
     for name in ("good", "bad"):
         remember_dataset(DatasetName.parse(f"python:own_data:{name}@{folder}"), folder)
-    dataset = PythonDataset(f"python:own_data:good@{folder}", folder, codec)
+    dataset = PythonDataset(f"python:own_data:good@{folder}", folder, load)
     assert [text for _, text in dataset.texts()] == lines
     with pytest.raises(CorpusError, match="doesn't make these 4 tokens"):
-        list(PythonDataset(f"python:own_data:bad@{folder}", folder, codec).texts())
+        list(PythonDataset(f"python:own_data:bad@{folder}", folder, load).texts())
 
 
 def test_a_corpus_is_prepared_once_and_again_when_an_item_changes(folder: Path) -> None:

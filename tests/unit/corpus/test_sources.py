@@ -178,4 +178,4 @@ def test_split_lines_are_noted_in_the_words_of_the_layout(
     (tmp_path / "a.txt").write_text("word " * 20_000)
     source = opened(CorpusConfig(source=str(tmp_path / "a.txt"), layout=layout))
     contents(source)
-    assert source.notes == [f"1 line longer than 65,536 bytes split into several {layout}"]
+    assert source.notes == [f"1 line longer than 65,536 characters split into several {layout}"]

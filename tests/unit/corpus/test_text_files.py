@@ -15,7 +15,7 @@ import pytest
 
 from rnnlm_tui.corpus.records import read_records
 from rnnlm_tui.corpus.text_files import (
-    MAX_LINE_BYTES,
+    MAX_LINE,
     LineReader,
     check_source_path,
     hash_files,
@@ -270,7 +270,7 @@ def test_a_long_line_is_split_without_loss(tmp_path: Path, text: str, join: str)
     reader = LineReader(tmp_path / "a.txt", nothing)
     first, *pieces, last = reader.lines()
     assert (first, join.join(pieces), last) == ("short", text, "end")
-    assert max(len(piece.encode()) for piece in pieces) <= MAX_LINE_BYTES
+    assert max(map(len, pieces)) <= MAX_LINE
     assert reader.cut_lines == 1
 
 

@@ -15,7 +15,7 @@ from tokenizers import pre_tokenizers
 
 from rnnlm_tui.corpus import tokenizers
 from rnnlm_tui.corpus.codec import TextCodec
-from rnnlm_tui.corpus.sources import looks_tokenized
+from rnnlm_tui.corpus.text_files import looks_tokenized
 from rnnlm_tui.corpus.tokenizers import (
     EOS,
     PAD,

@@ -40,7 +40,7 @@ def test_a_message_is_unchanged_after_a_round_trip_in_one_line(
     assert decode_line(line, type(message)) == message
 
 
-def test_the_kind_selects_the_model() -> None:
+def test_the_name_of_its_class_selects_the_model() -> None:
     load = LoadRequest(id="a", checkpoint="/x")
     assert decode_line(encode_line(load), SampleRequest, CancelRequest, LoadRequest) == load
 

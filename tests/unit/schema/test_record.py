@@ -81,12 +81,12 @@ RAW = st.dictionaries(st.sampled_from([*fields_of(Outer), "other"]), VALUES, max
 
 
 def outcome(kind: type[Any], raw: object) -> object:
-    """The JSON of a valid value, else the errors without pydantic's words for a wrong class."""
+    """The JSON of a valid value, else the errors without pydantic's words."""
     try:
         return json.loads(kind.model_validate(raw).model_dump_json())
     except ValidationError as error:
         return [
-            (one["loc"], one["type"].replace("model_type", "dict_type"))
+            (one["loc"], one["type"])
             for one in error.errors(include_url=False, include_input=False)
         ]
 

@@ -10,7 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.schema.protocol import MAX_REQUEST_BYTES, Command, CommandResult, Verb, encode_line
+from rnnlm_tui.schema.protocol import (
+    MAX_REQUEST_BYTES,
+    Command,
+    CommandResult,
+    Verb,
+    decode_line,
+    encode_line,
+)
 from rnnlm_tui.worker.control import MAX_CONNECTIONS, ControlServer, PendingCommand
 
 
@@ -78,7 +85,7 @@ def read_line(connection: socket.socket) -> CommandResult:
         part = connection.recv(65_536)
         assert part, received
         received += part
-    return CommandResult.model_validate_json(received)
+    return decode_line(received, CommandResult)
 
 
 def asked(connection: socket.socket, verb: Verb = "status", *, id: str = "a") -> CommandResult:
