@@ -32,7 +32,7 @@ _OWN = re.compile(
 """Codes that the app itself writes to a terminal."""
 _OWN_IN_LINES = re.compile(
     r"\x1b\[(0|2|31|32|33|36)m"
-    r"|\r(?=[^\r\n\x1b]*\x1b\[K)|\x1b\[K"  # around a line of progress
+    r"|\r(?=[^\r\n\x1b]*\x1b\[K)|\x1b\[[JK]"  # around a line of progress, and below a frame
 )
 _COLOUR = re.compile(r"\x1b\[([0-9;:]*)m")
 _COPIED = re.compile(r"\x1b\]52;c;([A-Za-z0-9+/=]*)\x07")

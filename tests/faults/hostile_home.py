@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from io import StringIO
 from pathlib import Path
 
 from rnnlm_tui.cli.app import VERBS
@@ -203,6 +204,7 @@ def main() -> None:
         f" {json.dumps(text)}\n",
         encoding="utf-8",
     )
+    sys.stdin = StringIO()  # nobody answers questions
     codes = []
     for arguments in commands(text, file):
         codes.append(run_verb(arguments))
