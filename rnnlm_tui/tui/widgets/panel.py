@@ -326,5 +326,7 @@ class Line(Static):
     """
 
     def put(self, *rows: Content) -> None:
-        """Show these rows."""
-        self.update(Content("\n").join(rows), layout=False)
+        """Show these rows; nothing is drawn if they are shown already."""
+        content = Content("\n").join(rows)
+        if not (isinstance(self.content, Content) and content.is_same(self.content)):
+            self.update(content, layout=False)
