@@ -151,6 +151,11 @@ class Record:
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"{type(self).__name__}.{name} can't be changed: copy the record")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are made of the values that were given."""
+        given = {name: self.__dict__[name] for name in self.__pydantic_fields_set__}
+        return _made, (type(self), given)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, type(self)) and self.__dict__ == other.__dict__
 
@@ -214,6 +219,10 @@ class Record:
     @classmethod
     def __get_pydantic_core_schema__(cls, *_: object) -> CoreSchema:
         return _schema_of_record(cast(Any, cls))
+
+
+def _made(record: type[Record], given: dict[str, Any]) -> Record:
+    return record(**given)
 
 
 def fields_of(record: type[Record]) -> Mapping[str, FieldInfo]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
+from copy import deepcopy
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -118,6 +120,13 @@ def test_a_dump_leaves_out_what_is_asked() -> None:
         assert record.model_dump(**how) == model.model_dump(**how), how
     assert record.model_copy(update={"whole": 4}).whole == 4
     assert record.whole == 3
+
+
+def test_a_record_is_pickled_and_copied_with_what_was_given() -> None:
+    record = Outer.model_validate({"whole": 3, "inner": {"number": 1}, "texts": ["a"]})
+    for again in (pickle.loads(pickle.dumps(record)), deepcopy(record)):
+        assert again == record
+        assert again.model_fields_set == record.model_fields_set
 
 
 def test_numbers_that_are_not_finite_are_null_in_json_and_refused_where_asked() -> None:
