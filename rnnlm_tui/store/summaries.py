@@ -13,14 +13,8 @@ from pathlib import Path
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.facts import Facts
-from rnnlm_tui.schema.metrics import SUMMARY_VERSION, CheckpointRow, SummaryRow
-from rnnlm_tui.schema.status import (
-    STALE_SECONDS,
-    RunStatus,
-    StatusFacts,
-    derive_status,
-    failure_prefix,
-)
+from rnnlm_tui.schema.metrics import SUMMARY_VERSION, CheckpointRow, EventKind, SummaryRow
+from rnnlm_tui.schema.status import SLOW_STEPS, STALE_SECONDS, RunStatus, failure_prefix
 from rnnlm_tui.store.checkpoints import CheckpointEntry, checkpoint_rows
 from rnnlm_tui.store.labels import RunLabels, labels_file
 from rnnlm_tui.store.lineage import read_parent
@@ -141,20 +135,63 @@ class RunStates:
     def status(self, state: RunState, lock: LockState) -> RunStatus:
         """The run's status at this moment."""
         step_age = self._activity_age.of(last_activity_time(state))
+        is_old = step_age is not None and step_age > STALE_SECONDS
         return derive_status(
-            StatusFacts(
-                lock_held=lock.held,
-                same_host=state.host in (None, host_name()),
-                last_state=None if state.last_state is None else state.last_state.kind,
-                heartbeat_age=self._heartbeat_age.of(_heartbeat(state, lock)),
-                step_age=step_age,
-                median_step_seconds=median_step_seconds(state)
-                if step_age is not None and step_age > STALE_SECONDS
-                else None,
-                activity=lock.page.activity,
-                degraded=lock.page.degraded != "",
-            )
+            None if state.last_state is None else state.last_state.kind,
+            lock_held=lock.held,
+            same_host=state.host in (None, host_name()),
+            heartbeat_age=self._heartbeat_age.of(_heartbeat(state, lock)),
+            step_age=step_age,
+            median_step_seconds=median_step_seconds(state) if is_old else None,
+            activity=lock.page.activity,
+            degraded=lock.page.degraded != "",
         )
+
+
+def derive_status(
+    last_state: EventKind | None,
+    *,
+    lock_held: bool,
+    same_host: bool,
+    heartbeat_age: float | None,
+    step_age: float | None = None,
+    median_step_seconds: float | None = None,
+    activity: str = "",
+    degraded: bool = False,
+) -> RunStatus:
+    """Derive the status from lock and heartbeat. An unknown state is never shown as success.
+
+    A run without an event is a draft, whoever holds its lock: a change of its config does too.
+
+    Args:
+        last_state: the newest event that changes the state; None if the run was never started.
+        same_host: whether the last worker ran on this host. Then a free lock means that the worker
+            is dead, also after a reboot.
+        heartbeat_age: seconds since the worker's last heartbeat; None if there was none.
+        step_age: seconds since the newest step, evaluation or checkpoint ended; None if unknown.
+        median_step_seconds: duration of a step; None if unknown.
+        activity: the worker's activity besides training. During it a run with a fresh heartbeat
+            isn't stalled.
+        degraded: whether the worker keeps rows in memory because it can't store them (full disk).
+    """
+    if last_state is None:
+        return "draft"
+    if last_state in ("stopped", "finished", "failed"):
+        return last_state
+    is_fresh = heartbeat_age is not None and heartbeat_age <= STALE_SECONDS
+    if not lock_held and (same_host or not is_fresh):
+        return "crashed" if same_host else "lost"
+    if heartbeat_age is not None and not is_fresh:
+        return "stalled"
+    if last_state == "paused":
+        return "paused"
+    if last_state in ("started", "resumed", "preparing"):
+        return "preparing"
+    if degraded:
+        return "degraded"
+    limit = max(STALE_SECONDS, SLOW_STEPS * (median_step_seconds or 0.0))
+    is_busy = activity != "" and is_fresh
+    return "stalled" if step_age is not None and step_age > limit and not is_busy else "running"
 
 
 def _config_in_effect(run: RunDirectory, facts: Facts) -> RunConfig:

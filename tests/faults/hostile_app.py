@@ -65,7 +65,7 @@ def main() -> int:
 
     run = find_run(OPEN)
     with RunLock(run.lock_path), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rnnlm_tui.schema.status.STALE_SECONDS", 3_600.0 * 24 * 10_000)
+        patch.setattr("rnnlm_tui.store.summaries.STALE_SECONDS", 3_600.0 * 24 * 10_000)
         patch.setattr("rnnlm_tui.client.control.send", refuse)
         patch.setattr("rnnlm_tui.client.start.start_run", find_nothing)
         patch.setattr("rnnlm_tui.client.sampler.SamplerClient", lambda **_: HostileSampler(text))
