@@ -24,7 +24,6 @@ from rnnlm_tui.schema.estimates import (
     ParameterCount,
     checkpoint_bytes,
     config_flops_per_token,
-    kept_checkpoints,
     parameter_count,
     positions_per_step,
     steps_per_epoch,
@@ -414,3 +413,36 @@ def _measured_step(
         and probe.versions.get("rnnlm_tui") == __version__
     )
     return next((probe.memory_bytes for probe in alike), None)
+
+
+def kept_checkpoints(config: RunConfig, steps: int | None) -> int:
+    """The most checkpoints on disk at the end of a run: the newest, the best and those always kept.
+
+    Checkpoints are saved when due, at the end, and at each new best evaluation, which may be every
+    one.
+
+    Args:
+        steps: length of the run; None if unknown.
+    """
+    newest = config.checkpoint.keep_last + 1
+    if steps is None:
+        return newest
+    written = _multiples(steps - 1, config.checkpoint.every, config.evaluation.every) + 1
+    keep_every = config.checkpoint.keep_every
+    always = (
+        _multiples(
+            steps,
+            math.lcm(config.checkpoint.every, keep_every),
+            math.lcm(config.evaluation.every, keep_every),
+        )
+        if keep_every
+        else 0
+    )
+    return min(newest + always, written)
+
+
+def _multiples(up_to: int, one: int, other: int) -> int:
+    """How many numbers from 1 to `up_to` are multiples of either; 0 has no multiples."""
+    return sum(up_to // every for every in (one, other) if every) - (
+        up_to // math.lcm(one, other) if one and other else 0
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from math import ceil, lcm
+from math import ceil
 
 from rnnlm_tui.schema.cells import CELLS, LayerSize
 from rnnlm_tui.schema.config import ModelConfig, RunConfig, ScheduleConfig, TrainingConfig
@@ -134,39 +134,6 @@ def checkpoint_bytes(model: ModelConfig, vocab_size: int, algorithm: str = "adam
     """Size of a checkpoint: weights and, with AdamW, two moments, all float32."""
     return (
         (3 if algorithm == "adamw" else 1) * FLOAT_BYTES * parameter_count(model, vocab_size).total
-    )
-
-
-def kept_checkpoints(config: RunConfig, steps: int | None) -> int:
-    """The most checkpoints on disk at the end of a run: the newest, the best and those always kept.
-
-    Checkpoints are saved when due, at the end, and at each new best evaluation, which may be every
-    one.
-
-    Args:
-        steps: length of the run; None if unknown.
-    """
-    newest = config.checkpoint.keep_last + 1
-    if steps is None:
-        return newest
-    written = _multiples(steps - 1, config.checkpoint.every, config.evaluation.every) + 1
-    keep_every = config.checkpoint.keep_every
-    always = (
-        _multiples(
-            steps,
-            lcm(config.checkpoint.every, keep_every),
-            lcm(config.evaluation.every, keep_every),
-        )
-        if keep_every
-        else 0
-    )
-    return min(newest + always, written)
-
-
-def _multiples(up_to: int, one: int, other: int) -> int:
-    """How many numbers from 1 to `up_to` are multiples of either; 0 has no multiples."""
-    return sum(up_to // every for every in (one, other) if every) - (
-        up_to // lcm(one, other) if one and other else 0
     )
 
 

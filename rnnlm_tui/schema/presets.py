@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 from rnnlm_tui.errors import InputError, did_you_mean
 from rnnlm_tui.schema.config import (
@@ -210,10 +209,6 @@ def preset(name: str) -> RunConfig:
         ) from None
 
 
-OWN_PROMPTS, PROMPT_WORDS, PROMPT_CHARACTERS = 3, 3, 40
-"""How many prompts are taken from a text, and how long they are at most."""
-
-
 def has_prompts_of_another_text(config: RunConfig) -> bool:
     """Whether the prompts are those of a preset for a built-in text, and the text is another."""
     theirs = {
@@ -222,21 +217,3 @@ def has_prompts_of_another_text(config: RunConfig) -> bool:
         if known.evaluation.prompts == config.evaluation.prompts
     }
     return bool(theirs & set(BUILT_IN_SOURCES)) and config.corpus.source not in theirs
-
-
-def fitting_prompts(config: RunConfig, first_lines: Iterable[str]) -> tuple[str, ...]:
-    """The prompts to continue: the config's, or the text's beginnings if they are another text's.
-
-    Args:
-        first_lines: of the text; those too short to have a beginning are skipped.
-    """
-    if not has_prompts_of_another_text(config):
-        return config.evaluation.prompts
-    lines = [line.strip() for line in first_lines]
-    beginnings = [" ".join(line.split()[:PROMPT_WORDS])[:PROMPT_CHARACTERS] for line in lines]
-    found = dict.fromkeys(
-        beginning
-        for beginning, line in zip(beginnings, lines, strict=True)
-        if len(beginning) < len(line)
-    )
-    return tuple(found)[:OWN_PROMPTS] or config.evaluation.prompts

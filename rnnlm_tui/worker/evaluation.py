@@ -24,7 +24,7 @@ from rnnlm_tui.schema.metrics import (
     evaluations_during_run,
     evaluations_without_improvement,
 )
-from rnnlm_tui.schema.presets import fitting_prompts
+from rnnlm_tui.schema.presets import has_prompts_of_another_text
 from rnnlm_tui.store.checkpoints import best_step
 from rnnlm_tui.worker.build import split_batches
 from rnnlm_tui.worker.checkpointing import Checkpointer
@@ -34,6 +34,8 @@ from rnnlm_tui.worker.session import Session
 
 ItemT = TypeVar("ItemT")
 
+OWN_PROMPTS, PROMPT_WORDS, PROMPT_CHARACTERS = 3, 3, 40
+"""How many prompts are taken from a text, and how long they are at most."""
 FIRST_UNITS, FIRST_TOKENS = 20, 500
 """How many of the text's first units are searched for prompts, and how much of each."""
 
@@ -265,3 +267,21 @@ def in_words(row: EvaluationRow) -> str:
         row.bits_per_byte, row.unknown_share, row.scored_share, digits=3, unit="bits per byte"
     )
     return f"{row.name} perplexity {row.perplexity:,.2f}, {bits}"
+
+
+def fitting_prompts(config: RunConfig, first_lines: Iterable[str]) -> tuple[str, ...]:
+    """The prompts to continue: the config's, or the text's beginnings if they are another text's.
+
+    Args:
+        first_lines: of the text; those too short to have a beginning are skipped.
+    """
+    if not has_prompts_of_another_text(config):
+        return config.evaluation.prompts
+    lines = [line.strip() for line in first_lines]
+    beginnings = [" ".join(line.split()[:PROMPT_WORDS])[:PROMPT_CHARACTERS] for line in lines]
+    found = dict.fromkeys(
+        beginning
+        for beginning, line in zip(beginnings, lines, strict=True)
+        if len(beginning) < len(line)
+    )
+    return tuple(found)[:OWN_PROMPTS] or config.evaluation.prompts

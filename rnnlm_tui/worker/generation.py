@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
-from rnnlm_tui.corpus.codec import IncrementalDecoder, StopStrings, TextCodec
+from rnnlm_tui.corpus.codec import IncrementalDecoder, TextCodec
 from rnnlm_tui.engine.generation import GeneratedToken, Generation, read_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.errors import InputError
@@ -19,6 +19,60 @@ from rnnlm_tui.worker.texts import RequestText, TextReader
 
 PIECE_SECONDS = 0.1
 """Text is sent this often, the first token at once."""
+
+
+class StopStrings:
+    """Pass text through until a stop string is complete, holding back text that may start one.
+
+    The first complete stop string ends the text; if several end at the same position, the longest
+    counts. The result doesn't depend on how the text is divided into pieces.
+
+    Raises:
+        InputError: a stop string is empty.
+    """
+
+    def __init__(self, strings: Sequence[str]) -> None:
+        if "" in strings:
+            raise InputError("a stop string is empty", hint="use at least one character")
+        self._strings = tuple(strings)
+        self._held = ""
+        self.found = ""
+        """The stop string that ended the text; empty until then."""
+
+    def push(self, text: str) -> str:
+        """Add text and return the part before any stop string; empty after one was found."""
+        if self.found or not text:
+            return ""
+        if not self._strings:
+            return text
+        known = self._held + text
+        ends = [
+            (start + len(string), -len(string))
+            for string in self._strings
+            if (start := known.find(string)) >= 0
+        ]
+        if ends:
+            end, negative_length = min(ends)
+            start = end + negative_length
+            self.found, self._held = known[start:end], ""
+            return known[:start]
+        held = self._undecided(known)
+        self._held = known[len(known) - held :]
+        return known[: len(known) - held]
+
+    def flush(self) -> str:
+        """Return the held-back text at the end of the text."""
+        held, self._held = self._held, ""
+        return held
+
+    def _undecided(self, text: str) -> int:
+        """Length of the longest suffix of the text that is a prefix of a stop string."""
+        longest = min(len(text), max(map(len, self._strings)) - 1)
+        return max(
+            length
+            for length in range(longest + 1)
+            if any(string.startswith(text[len(text) - length :]) for string in self._strings)
+        )
 
 
 class SampledText:

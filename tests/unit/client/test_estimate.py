@@ -10,8 +10,20 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui import __version__
-from rnnlm_tui.client.estimate import estimate, memory_warning, smaller_batch_words
-from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.client.estimate import (
+    estimate,
+    kept_checkpoints,
+    memory_warning,
+    smaller_batch_words,
+)
+from rnnlm_tui.schema.config import (
+    CheckpointConfig,
+    CorpusConfig,
+    EvaluationConfig,
+    RunConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
 from rnnlm_tui.schema.estimates import flops_per_token
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.memory import WORKER_BYTES, memory_parts, memory_shape
@@ -311,3 +323,30 @@ def test_evaluations_take_a_third_of_a_steps_work_for_each_token(home: Path) -> 
     assert found.evaluation_seconds == pytest.approx(
         found.seconds * 4 * 70_000 / 3 / (found.tokens_seen or 0)
     )
+
+
+@pytest.mark.parametrize(
+    ("saved", "keep_every", "evaluated", "steps", "kept"),
+    [
+        (50, 0, 50, None, 3),
+        (50, 0, 50, 1_000, 3),
+        (50, 0, 50, 60, 2),
+        (50, 200, 50, 1_000, 3 + 5),
+        (50, 70, 50, 1_000, 3 + 2),
+        (0, 0, 0, 1_000, 1),
+        (0, 0, 500, 1_000, 2),
+        (0, 0, 50, 1_000, 3),
+        (50, 0, 20, 60, 3),
+        (1_000, 0, 300, 600, 2),
+        (100, 100, 30, 1_000, 3 + 10),
+        # each evaluation at a multiple of 60 may have been the best once
+        (100, 60, 30, 1_000, 3 + 16),
+        (0, 100, 0, 1_000, 1),
+    ],
+)
+def test_kept_checkpoints_are_the_newest_the_best_and_multiples(
+    saved: int, keep_every: int, evaluated: int, steps: int | None, kept: int
+) -> None:
+    checkpoint = CheckpointConfig(every=saved, keep_last=2, keep_every=keep_every)
+    config = RunConfig(checkpoint=checkpoint, evaluation=EvaluationConfig(every=evaluated))
+    assert kept_checkpoints(config, steps) == kept

@@ -6,8 +6,6 @@ import pytest
 
 from rnnlm_tui.schema.cells import CellType
 from rnnlm_tui.schema.config import (
-    CheckpointConfig,
-    EvaluationConfig,
     ModelConfig,
     RunConfig,
     ScheduleConfig,
@@ -16,7 +14,6 @@ from rnnlm_tui.schema.config import (
 from rnnlm_tui.schema.estimates import (
     checkpoint_bytes,
     flops_per_token,
-    kept_checkpoints,
     parameter_count,
     planned_warmup,
     steps_per_epoch,
@@ -94,33 +91,6 @@ def test_a_cells_matrices_and_products_are_counted(
     )
     assert parameter_count(model, 7).layers == layers
     assert flops_per_token(model, 7) == 6 * (products + 42)
-
-
-@pytest.mark.parametrize(
-    ("saved", "keep_every", "evaluated", "steps", "kept"),
-    [
-        (50, 0, 50, None, 3),
-        (50, 0, 50, 1_000, 3),
-        (50, 0, 50, 60, 2),
-        (50, 200, 50, 1_000, 3 + 5),
-        (50, 70, 50, 1_000, 3 + 2),
-        (0, 0, 0, 1_000, 1),
-        (0, 0, 500, 1_000, 2),
-        (0, 0, 50, 1_000, 3),
-        (50, 0, 20, 60, 3),
-        (1_000, 0, 300, 600, 2),
-        (100, 100, 30, 1_000, 3 + 10),
-        # each evaluation at a multiple of 60 may have been the best once
-        (100, 60, 30, 1_000, 3 + 16),
-        (0, 100, 0, 1_000, 1),
-    ],
-)
-def test_kept_checkpoints_are_the_newest_the_best_and_multiples(
-    saved: int, keep_every: int, evaluated: int, steps: int | None, kept: int
-) -> None:
-    checkpoint = CheckpointConfig(every=saved, keep_last=2, keep_every=keep_every)
-    config = RunConfig(checkpoint=checkpoint, evaluation=EvaluationConfig(every=evaluated))
-    assert kept_checkpoints(config, steps) == kept
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,9 @@ from rnnlm_tui.schema.presets import (
     PRESET_SUMMARIES,
     PRESETS,
     PTB_TRAINING_TOKENS,
-    fitting_prompts,
     preset,
 )
-from rnnlm_tui.schema.validation import config_to_raw, merge, parse_config
+from rnnlm_tui.schema.validation import config_to_raw, parse_config
 
 
 def test_every_preset_has_a_summary() -> None:
@@ -114,40 +113,3 @@ def test_every_error_has_a_documented_exit_code() -> None:
 def test_perplexity_of_a_huge_loss_is_infinite() -> None:
     assert perplexity(0.0) == 1.0
     assert perplexity(1e6) == float("inf")
-
-
-LINES = (
-    "A TALE\n",
-    "",
-    "It was the best of times,\n",
-    "  it was the worst of times,\n",
-    "It was the best of all.\n",
-    "Wörter-ohne-Leerzeichen-" * 5,
-    "we had everything before us,\n",
-)
-BEGINNINGS = ("It was the", "it was the", ("Wörter-ohne-Leerzeichen-" * 5)[:40])
-
-
-@pytest.mark.parametrize(
-    ("preset", "source", "fits"),
-    [
-        ("demo", "presidents", True),
-        ("demo", "my-book.txt", False),
-        ("gru", "my-book.txt", False),
-        ("elman", "elman", True),
-        ("elman", "my-book.txt", False),
-        ("ptb-small", "my-treebank", True),
-        ("chars", "my-book.txt", True),
-    ],
-)
-def test_prompts_of_a_preset_for_another_text_give_way_to_beginnings_of_the_text(
-    preset: str, source: str, fits: bool
-) -> None:
-    config = parse_config(merge(PRESETS[preset], {"corpus.source": source}))
-    prompts = config.evaluation.prompts
-    assert fitting_prompts(config, LINES) == (prompts if fits else BEGINNINGS)
-    assert fitting_prompts(config, ["short"]) == prompts
-    chosen = parse_config(merge(config, {"evaluation.prompts": ["We must"]}))
-    assert fitting_prompts(chosen, LINES) == ("We must",)
-    none = parse_config(merge(config, {"evaluation.prompts": []}))
-    assert fitting_prompts(none, LINES) == ()

@@ -29,10 +29,12 @@ from rnnlm_tui.schema.config import (
 )
 from rnnlm_tui.schema.estimates import Schedule
 from rnnlm_tui.schema.formatting import share
+from rnnlm_tui.schema.presets import PRESETS
+from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.worker.checkpointing import Checkpointer
-from rnnlm_tui.worker.evaluation import Evaluator, in_words
+from rnnlm_tui.worker.evaluation import Evaluator, fitting_prompts, in_words
 from rnnlm_tui.worker.recorder import Recorder
 from tests.unit.engine.builders import built_model
 from tests.unit.worker.stores import session_of
@@ -248,3 +250,40 @@ def test_an_evaluation_out_of_memory_is_reported_with_its_shape(
     monkeypatch.setattr("rnnlm_tui.worker.evaluation.evaluate", fail)
     with pytest.raises(DeviceError, match="out of memory in an evaluation of 16 x 128 tokens"):
         evaluator.evaluate()
+
+
+LINES = (
+    "A TALE\n",
+    "",
+    "It was the best of times,\n",
+    "  it was the worst of times,\n",
+    "It was the best of all.\n",
+    "Wörter-ohne-Leerzeichen-" * 5,
+    "we had everything before us,\n",
+)
+BEGINNINGS = ("It was the", "it was the", ("Wörter-ohne-Leerzeichen-" * 5)[:40])
+
+
+@pytest.mark.parametrize(
+    ("preset", "source", "fits"),
+    [
+        ("demo", "presidents", True),
+        ("demo", "my-book.txt", False),
+        ("gru", "my-book.txt", False),
+        ("elman", "elman", True),
+        ("elman", "my-book.txt", False),
+        ("ptb-small", "my-treebank", True),
+        ("chars", "my-book.txt", True),
+    ],
+)
+def test_prompts_of_a_preset_for_another_text_give_way_to_beginnings_of_the_text(
+    preset: str, source: str, fits: bool
+) -> None:
+    config = parse_config(merge(PRESETS[preset], {"corpus.source": source}))
+    prompts = config.evaluation.prompts
+    assert fitting_prompts(config, LINES) == (prompts if fits else BEGINNINGS)
+    assert fitting_prompts(config, ["short"]) == prompts
+    chosen = parse_config(merge(config, {"evaluation.prompts": ["We must"]}))
+    assert fitting_prompts(chosen, LINES) == ("We must",)
+    none = parse_config(merge(config, {"evaluation.prompts": []}))
+    assert fitting_prompts(none, LINES) == ()
