@@ -1,16 +1,17 @@
-"""Configs as TOML: read with the line and column of each value, written without losing comments.
+"""Configs as TOML: read with the line and column of each value, and written.
 
-Values are read by the standard library's tomllib, which is five times as fast as tomlkit. tomlkit
-writes: importing it takes about 50 ms, so only verbs that write a config import it.
+tomlkit, which keeps comments, reads five times as slowly as the standard library's tomllib, and its
+import takes about 50 ms.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from rnnlm_tui.errors import InputError, Place, Problem
 from rnnlm_tui.schema.config import SECTIONS, RunConfig
@@ -21,15 +22,8 @@ from rnnlm_tui.schema.validation import (
     allowed_range,
     config_to_raw,
     fields,
-    is_same,
     section_model,
 )
-
-if TYPE_CHECKING:
-    from tomlkit import TOMLDocument
-    from tomlkit.container import Container
-    from tomlkit.items import Item, Table
-
 
 MOST_BYTES = 1024 * 1024
 """A longer file isn't a config."""
@@ -191,20 +185,43 @@ def _excerpt(line: str, column: int | None) -> str:
     return f"\n  {shown}\n  {' ' * (column - 1 - first)}^"
 
 
-def toml_text(raw: Mapping[str, object]) -> str:
-    """A config's values as TOML that `train --config` accepts; None is left out."""
-    import tomlkit
+def toml_text(raw: Mapping[str, object], table: str = "") -> str:
+    """A config's values as TOML that `train --config` accepts; None is left out.
 
-    document = tomlkit.document()
-    _fill(document, _written(raw))
-    return tomlkit.dumps(document)
+    Args:
+        table: the dotted path of the table that has them, for the heads of tables within.
+    """
+    texts, below = [], []
+    for name, value in raw.items():
+        key = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else toml_value(name)
+        if isinstance(value, Mapping):
+            path = f"{table}.{key}" if table else key
+            below.append(f"\n[{path}]\n{toml_text(value, path)}")
+        elif value is not None:
+            texts.append(f"{key} = {toml_value(value, in_lines=True)}\n")
+    return "".join((*texts, *below)).removeprefix("\n")
 
 
-def toml_value(value: object) -> str:
-    """A value as TOML, on one line."""
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return f"[{', '.join(map(toml_value, value))}]"
-    return _item(value).as_string()
+def toml_value(value: object, *, in_lines: bool = False) -> str:
+    """A value as TOML, with invisible characters escaped.
+
+    Args:
+        in_lines: write each text of a list on a line of its own, if there are several.
+    """
+    if isinstance(value, str | bool):
+        return UNSAFE.sub(_escape, json.dumps(value, ensure_ascii=False))
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{toml_value(key)} = {toml_value(value[key])}' for key in value)}}}"
+    if isinstance(value, Sequence):
+        items = list(map(toml_value, value))
+        if in_lines and len(items) > 1:
+            return "".join(("[\n", *(f"    {item},\n" for item in items), "]"))
+        return f"[{', '.join(items)}]"
+    return str(value)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return f"\\U{ord(match[0]):08x}"
 
 
 def explained_toml(config: RunConfig) -> str:
@@ -230,118 +247,3 @@ def field_help(path: str) -> str:
     info = fields()[path]
     limits = " ".join(part for part in (allowed_range(path), info.about["unit"]) if part)
     return f"{info.description} ({limits})" if limits else info.description
-
-
-def updated_toml(text: str, raw: Mapping[str, object]) -> str:
-    """A TOML text with other values: comments, order and the notation of equal values are kept.
-
-    Values that `raw` doesn't have are removed, with their comment on the same line. New ones are
-    added at the end of their section.
-
-    Args:
-        text: the text to change; it must be valid TOML.
-        raw: all values of the result; None is left out.
-
-    Raises:
-        TomlError: the text isn't TOML.
-    """
-    import tomlkit
-
-    wanted = _written(raw)
-    if parse_toml(text, "config").raw == wanted:
-        return text
-    try:
-        document = tomlkit.parse(text if text.endswith("\n") else f"{text}\n")
-        _update(document, wanted)
-        updated = tomlkit.dumps(document)
-    except (AttributeError, LookupError, ValueError):
-        updated = ""
-    if _readable(updated) == wanted:
-        return updated
-    # tomlkit can't change a table that is written in several parts. Its comments come first.
-    comments = re.findall(r"^[ \t]*#[^\r\n]*", text, re.MULTILINE)
-    return "".join(f"{comment.strip()}\n" for comment in comments) + toml_text(raw)
-
-
-def _written(raw: Mapping[str, object]) -> Raw:
-    """Values as TOML has them: without None, and with lists instead of tuples."""
-    return {
-        name: _written(value)
-        if isinstance(value, Mapping)
-        else list(value)
-        if isinstance(value, tuple)
-        else value
-        for name, value in raw.items()
-        if value is not None
-    }
-
-
-def _readable(text: str) -> Raw | None:
-    import tomllib
-
-    try:
-        return tomllib.loads(text)
-    except ValueError:
-        return None
-
-
-def _update(table: TOMLDocument | Table, raw: Raw) -> None:
-    before = table.unwrap()
-    for name in before.keys() - raw.keys():
-        table.remove(name)
-    for name, value in raw.items():
-        if name not in before:
-            _append(table, {name: value})
-        elif isinstance(value, dict) and isinstance(before[name], dict):
-            _update(cast("Table", table[name]), value)
-        elif not is_same(before[name], value):
-            item, old = _item(value), table.item(name)
-            if not isinstance(old, Mapping):
-                item.trivia.comment_ws = old.trivia.comment_ws
-                item.trivia.comment = old.trivia.comment
-            table[name] = item
-
-
-def _append(table: TOMLDocument | Table, raw: Raw) -> None:
-    """Add values before the comments at the end of a section, which belong to the next one."""
-    from tomlkit.items import Table
-
-    body = table.value.body if isinstance(table, Table) else []
-    end = len(body)
-    while end and body[end - 1][0] is None:
-        end -= 1
-    after = body[end:]
-    del body[end:]
-    _fill(table, raw)
-    body.extend(after)
-
-
-def _fill(table: TOMLDocument | Table | Container, raw: Raw) -> None:
-    """Append values, then tables, which end the values of what contains them."""
-    import tomlkit
-
-    for name, value in sorted(raw.items(), key=lambda item: isinstance(item[1], dict)):
-        if isinstance(value, dict):
-            inner = tomlkit.table()
-            _fill(inner, value)
-            table.add(name, inner)
-        else:
-            table.add(name, _item(value))
-
-
-def _item(value: object) -> Item:
-    """A value as TOML: invisible characters are escaped, a list of several texts has one a line."""
-    import tomlkit
-
-    if isinstance(value, str):
-        return tomlkit.value(_visible(tomlkit.item(value).as_string()))
-    if isinstance(value, Sequence):
-        items = tomlkit.array()
-        items.extend(_item(item) for item in value)
-        return items.multiline(len(value) > 1)
-    return tomlkit.item(value)
-
-
-def _visible(string: str) -> str:
-    """Escape control and invisible characters of a basic string."""
-    return UNSAFE.sub(lambda match: f"\\U{ord(match[0]):08x}", string)

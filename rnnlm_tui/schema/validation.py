@@ -107,11 +107,6 @@ def config_to_raw(config: RunConfig) -> Raw:
     return cast(Raw, config.model_dump(mode="json", exclude_none=True))
 
 
-def is_same(value: object, base: object) -> bool:
-    """Whether a raw value means the same as another; true and 1 differ."""
-    return value == base and isinstance(value, bool) == isinstance(base, bool)
-
-
 def parse_config(raw: Mapping[str, object]) -> RunConfig:
     """Validate raw values; missing fields get their defaults.
 

@@ -4,12 +4,13 @@ overlays that ask for them and for a field's value."""
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from textual.content import Content
 
@@ -33,11 +34,15 @@ from rnnlm_tui.tui.views.form import (
     EditHistory,
     edited_value,
     field_of,
+    is_same,
     read_value,
     with_values,
 )
 
 if TYPE_CHECKING:
+    from tomlkit import TOMLDocument
+    from tomlkit.items import Table
+
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.tui.app import RnnlmApp
     from rnnlm_tui.tui.views.form import FieldRow
@@ -71,7 +76,7 @@ def draft_toml(draft: Draft) -> str:
     With a document of the user, its comments are kept, and fields that it doesn't have are added
     only if they differ from the preset. Without one, each field has its description.
     """
-    from rnnlm_tui.schema.toml import explained_toml, parse_toml, updated_toml
+    from rnnlm_tui.schema.toml import explained_toml, parse_toml
 
     if not draft.document:
         return updated_toml(
@@ -88,13 +93,78 @@ def draft_toml(draft: Draft) -> str:
     return updated_toml(draft.document, {"preset": draft.base.preset, **kept})
 
 
+def updated_toml(text: str, raw: Mapping[str, object]) -> str:
+    """A TOML text with other values: comments, order and the notation of equal values are kept.
+
+    Values that `raw` doesn't have are removed, with their comment on the same line. New ones are
+    added at the end of their section.
+
+    Args:
+        text: the text to change; it must be valid TOML.
+        raw: all values of the result; None is left out.
+
+    Raises:
+        TomlError: the text isn't TOML.
+    """
+    import tomllib
+
+    import tomlkit
+
+    from rnnlm_tui.schema.toml import parse_toml, toml_text
+
+    plain = toml_text(raw)
+    wanted = tomllib.loads(plain)
+    if parse_toml(text, "config").raw == wanted:
+        return text
+    with suppress(AttributeError, LookupError, ValueError):
+        document = tomlkit.parse(text if text.endswith("\n") else f"{text}\n")
+        _update(document, wanted)
+        updated = tomlkit.dumps(document)
+        if tomllib.loads(updated) == wanted:
+            return updated
+    # tomlkit can't change a table that is written in several parts. Its comments come first.
+    comments = re.findall(r"^[ \t]*#[^\r\n]*", text, re.MULTILINE)
+    return "".join(f"{comment.strip()}\n" for comment in comments) + plain
+
+
+def _update(table: TOMLDocument | Table, raw: Mapping[str, Any]) -> None:
+    """Change, remove and add values. New ones come before the comments at the end of a section,
+    which belong to the next one."""
+    import tomlkit
+
+    from rnnlm_tui.schema.toml import toml_text
+
+    before = table.unwrap()
+    for name in before.keys() - raw.keys():
+        table.remove(name)
+    for name, value in raw.items():
+        item = tomlkit.parse(toml_text({name: value})).item(name)
+        if name not in before:
+            body = table.value.body if isinstance(table, tomlkit.items.Table) else []
+            end = len(body)
+            while end and body[end - 1][0] is None:
+                end -= 1
+            after = body[end:]
+            del body[end:]
+            table.add(name, item)
+            body.extend(after)
+        elif isinstance(value, dict) and isinstance(before[name], dict):
+            _update(cast("Table", table[name]), value)
+        elif not is_same(before[name], value):
+            old = table.item(name)
+            if not isinstance(old, Mapping):
+                item.trivia.comment_ws = old.trivia.comment_ws
+                item.trivia.comment = old.trivia.comment
+            table[name] = item
+
+
 def write_draft(run: RunDirectory, draft: Draft) -> None:
     """Write a draft, valid or not, into its run's folder.
 
     Raises:
         RunStateError: the run was started.
     """
-    from rnnlm_tui.schema.toml import toml_text, updated_toml
+    from rnnlm_tui.schema.toml import toml_text
 
     nearest = draft.nearest_config()
     config = store.runs.with_absolute_paths(nearest)

@@ -28,7 +28,6 @@ from rnnlm_tui.schema.validation import (
     field_kind,
     field_paths,
     fields,
-    is_same,
     merge,
     parse_config,
     parse_value,
@@ -150,6 +149,11 @@ def _field(path: str) -> FormField:
 FIELDS: Mapping[str, FormField] = {path: _field(path) for path in field_paths()}
 """Every field of a RunConfig except the preset's name by its path, in the order of form and file.
 """
+
+
+def is_same(value: object, base: object) -> bool:
+    """Whether a raw value means the same as another; true and 1 differ."""
+    return value == base and isinstance(value, bool) == isinstance(base, bool)
 
 
 @dataclass(frozen=True, slots=True)
