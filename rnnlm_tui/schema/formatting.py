@@ -107,6 +107,13 @@ def exact(value: float) -> str:
     return brief if float(brief) == value else repr(value)
 
 
+def plain(value: object) -> str:
+    """A bound, or a value beyond it: `65,536`, `0.01`; identifiers such as seeds have no commas."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"{value:,}" if isinstance(value, int) and value < 10**12 else str(value)
+
+
 def scientific(value: float | None, digits: int = 1) -> str:
     """A number such as a learning rate: `8.1e-4`, `4e-3`."""
     if value is None or math.isnan(value):

@@ -230,28 +230,16 @@ def _gpu_logits(rows: int, vocab_size: int, number_bytes: int) -> int:
 
 def memory_shape(config: RunConfig, vocab_size: int, sentences: int) -> dict[str, Fact]:
     """The settings that determine memory: configs with the same shape need the same."""
-    model, training = (
-        config.model.model_dump(mode="json", exclude={"initialization", "init_scale"}),
-        config.training,
-    )
-    length = (
-        {"bptt": training.bptt}
-        if training.data_mode == "stream"
-        else {"context_length": training.context_length, "sentences": sentences}
-    )
-    how = {
-        "precision": training.precision,
-        "matmul": training.matmul,
-        "deterministic": training.deterministic,
-    }
+    on_sentences = config.training.data_mode == "sentences"
+    known = {"data_mode", "batch_size", "precision", "matmul", "deterministic"}
     return {
         "vocab_size": vocab_size,
-        **model,
+        **config.model.model_dump(mode="json", exclude={"initialization", "init_scale"}),
         "algorithm": config.optimizer.algorithm,
-        "data_mode": training.data_mode,
-        "batch_size": training.batch_size,
-        **length,
-        **how,
+        **config.training.model_dump(
+            mode="json", include=known | {"context_length" if on_sentences else "bptt"}
+        ),
+        **({"sentences": sentences} if on_sentences else {}),
     }
 
 

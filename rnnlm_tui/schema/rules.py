@@ -25,7 +25,7 @@ from rnnlm_tui.schema.config import (
 )
 from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.schema.estimates import smallest_training_split
-from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.formatting import counted, plain
 from rnnlm_tui.schema.record import Record, fields_of
 
 RATE = "optimizer.learning_rate"
@@ -150,15 +150,12 @@ def _stream_dropout(model: ModelConfig, training: TrainingConfig) -> Iterator[Pr
 def rate_too_high(rate: object, algorithm: object) -> Problem:
     """The problem for a learning rate above the optimizer's limit."""
     limit = ADAMW_MAX_RATE if algorithm == "adamw" else SGD_MAX_RATE
-    shown = f"{rate:,}" if isinstance(rate, int) and rate < 10**12 else f"{rate}"
-    if isinstance(rate, float):
-        shown = f"{rate:g}"
     within_sgd = algorithm == "adamw" and isinstance(rate, int | float) and rate <= SGD_MAX_RATE
     allowed = f"above 0, at most {limit:,}"
     with_it = f" with {algorithm}" if isinstance(algorithm, str) else ""
     return _problem(
         RATE,
-        f"is {shown}, must be at most {limit:,}{with_it}",
+        f"is {plain(rate)}, must be at most {limit:,}{with_it}",
         f"{allowed}; sgd allows larger rates" if algorithm == "adamw" else allowed,
         {RATE: OptimizerConfig().learning_rate if algorithm == "adamw" else limit},
         *([{"optimizer.algorithm": "sgd"}] if within_sgd else []),

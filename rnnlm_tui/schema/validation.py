@@ -17,7 +17,7 @@ from rnnlm_tui.schema.config import (
     OptimizerConfig,
     RunConfig,
 )
-from rnnlm_tui.schema.formatting import counted, is_infinite, number_hint, read_number
+from rnnlm_tui.schema.formatting import counted, is_infinite, number_hint, plain, read_number
 from rnnlm_tui.schema.record import FieldInfo, Record, fields_of
 from rnnlm_tui.schema.rules import ADAMW_MAX_RATE, RATE, rate_too_high, rule_problems
 
@@ -283,7 +283,7 @@ def _problem(details: ErrorDetails, raw: Mapping[str, object]) -> Problem:
         most = f"has {counted(len(value), noun)}, must have at most {context.get('max_length')}"
         return Problem(path, most if value else "is empty")
     if bound := next((bound for bound in context if bound in _BOUNDS), ""):
-        wanted = f"{_BOUNDS[bound]} {_plain(context[bound])}"
+        wanted = f"{_BOUNDS[bound]} {plain(context[bound])}"
     elif kind == "literal_error":
         choices = field_choices(path)
         wanted, hint = f"one of {', '.join(choices)}", did_you_mean(str(value), choices)
@@ -306,16 +306,6 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else text[:59] + "…"
 
 
-def _plain(number: object) -> str:
-    return (
-        f"{number:,}"
-        if isinstance(number, int) and number < 10**12
-        else f"{number:g}"
-        if isinstance(number, float)
-        else str(number)
-    )
-
-
 def allowed_range(path: str, raw: Mapping[str, object] | None = None) -> str:
     """A number field's bounds, such as `1 … 65,536` or `above 0, at most 1`, or empty.
 
@@ -328,13 +318,13 @@ def allowed_range(path: str, raw: Mapping[str, object] | None = None) -> str:
         return _RANGES[path]
     found = {key: limit for key, limit in fields()[path].bounds.items() if key in _BOUNDS}
     if "ge" in found and "le" in found:
-        return f"{_plain(found['ge'])} … {_plain(found['le'])}"
+        return f"{plain(found['ge'])} … {plain(found['le'])}"
     if path == RATE and raw is None:
-        return f"above 0, at most {ADAMW_MAX_RATE} with adamw, {_plain(found['le'])} with sgd"
+        return f"above 0, at most {ADAMW_MAX_RATE} with adamw, {plain(found['le'])} with sgd"
     if path == RATE and _algorithm(raw or {}) == "adamw":
         found["le"] = ADAMW_MAX_RATE
     return ", ".join(
-        f"{word} {_plain(found[key])}"
+        f"{word} {plain(found[key])}"
         for key, word in _BOUNDS.items()
         if key in found and not (key == "lt" and found[key] >= 2**63)
     )

@@ -41,7 +41,7 @@ from rnnlm_tui.tui.views.form import (
 
 if TYPE_CHECKING:
     from tomlkit import TOMLDocument
-    from tomlkit.items import Table
+    from tomlkit.items import Item, Table
 
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.tui.app import RnnlmApp
@@ -138,7 +138,7 @@ def _update(table: TOMLDocument | Table, raw: Mapping[str, Any]) -> None:
     for name in before.keys() - raw.keys():
         table.remove(name)
     for name, value in raw.items():
-        item = tomlkit.parse(toml_text({name: value})).item(name)
+        item = cast("Item", tomlkit.parse(toml_text({name: value})).item(name))
         if name not in before:
             body = table.value.body if isinstance(table, tomlkit.items.Table) else []
             end = len(body)
