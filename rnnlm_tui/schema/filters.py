@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
 from operator import attrgetter, itemgetter
+from string import ascii_letters
 from time import time
 from typing import TYPE_CHECKING, Literal, TypeVar, cast
 
@@ -70,15 +71,9 @@ def _words(
 
 def best_perplexity(summary: RunSummary) -> float | None:
     """A run's best validation perplexity, or that of the evaluated set if there is none."""
-    validation, judged = summary.validation, summary.evaluation
-    return next(
-        (
-            value
-            for value in (validation.best_perplexity, validation.perplexity, judged.best_perplexity)
-            if value is not None
-        ),
-        None,
-    )
+    validation = summary.validation
+    own = validation.best_perplexity or validation.perplexity
+    return own or summary.evaluation.best_perplexity
 
 
 FIGURES: tuple[RunKey, ...] = (
@@ -141,7 +136,7 @@ def find_key(name: str) -> RunKey:
     found = _by_name().get(wanted)
     if found is not None:
         return found
-    shown = safe(name.strip()[:64], keep="")
+    shown = _shown(name.strip())
     ending = [path for path in field_paths() if path.rpartition(".")[2] == wanted]
     if ending:
         raise InputError(
@@ -226,7 +221,6 @@ ENDED_STATUSES: frozenset[str] = frozenset({"stopped", "finished", "failed", "cr
 _WORD = re.compile(r"""(?:[^\s"']|"[^"]*(?:"|$)|'[^']*(?:'|$))+""")
 _QUOTED = re.compile(r""""([^"]*)(?:"|$)|'([^']*)(?:'|$)""")
 _COMPARISON = re.compile(r"""(?P<key>[^<>=!"']+)(?P<sign><=|>=|!=|<|>|=)(?P<value>.*)""", re.DOTALL)
-_NUMBER = re.compile(r"(.*?)\s*([a-z%]*)", re.IGNORECASE)
 _SIGNS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
@@ -315,15 +309,14 @@ def _condition(word: str) -> Condition:
     if match is None:
         if word[:1] in "<>=!":
             raise InputError(
-                f'"{safe(word[:64], keep="")}" has no key to compare',
+                f'"{_shown(word)}" has no key to compare',
                 hint="write a key before it, such as ppl<80",
             )
         key_name, colon, rest = word.partition(":")
         if colon and key_name.lower() in _by_name():
             raise InputError(
-                f'"{safe(word[:64], keep="")}" compares nothing',
-                hint=f"write {key_name}={safe(rest[:64], keep='')}, or put it in quotes to search"
-                " for it",
+                f'"{_shown(word)}" compares nothing',
+                hint=f"write {key_name}={_shown(rest)}, or put it in quotes to search for it",
             )
         return partial(_has_word, _plain(word).lower())
     key, sign = find_key(match["key"]), match["sign"]
@@ -346,23 +339,19 @@ def _plain(word: str) -> str:
 
 
 def _number(text: str, key: RunKey, sign: str) -> float:
-    units = _UNITS[key.quantity]
-    match = _NUMBER.fullmatch(text)
-    number = None if match is None else read_number(match[1])
-    if match is None or number is None or match[2].lower() not in units:
-        shown = safe(text[:64], keep="")
-        message = (
-            f'"{shown}" is not a valid number for {key.name}'
-            if shown
-            else f"{key.name}{sign} has no value"
-        )
-        hint = "" if match is None else number_hint(match[1], whole=False)
-        raise InputError(
-            message,
-            hint=(
-                hint
-                if number is None and hint
-                else f"write {key.name}{sign}{_EXAMPLES[key.quantity]}"
-            ),
-        )
-    return number * units[match[2].lower()]
+    plain = text.rstrip(f"{ascii_letters}%")
+    number, unit = read_number(plain.rstrip()), text[len(plain) :].lower()
+    if number is not None and unit in _UNITS[key.quantity]:
+        return number * _UNITS[key.quantity][unit]
+    hint = number_hint(plain, whole=False) if number is None else ""
+    raise InputError(
+        f'"{_shown(text)}" is not a valid number for {key.name}'
+        if text
+        else f"{key.name}{sign} has no value",
+        hint=hint or f"write {key.name}{sign}{_EXAMPLES[key.quantity]}",
+    )
+
+
+def _shown(text: str) -> str:
+    """What was typed, for an error."""
+    return safe(text[:64], keep="")
