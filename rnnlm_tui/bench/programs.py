@@ -25,9 +25,9 @@ from rnnlm_tui.bench.report import (
     TextFigures,
     Turn,
 )
+from rnnlm_tui.corpus.build import ProgressCallback
 from rnnlm_tui.corpus.corpus import PreparedCorpus, load_prepared, prepare_corpus
 from rnnlm_tui.corpus.news import NEWS
-from rnnlm_tui.corpus.progress import ProgressCallback
 from rnnlm_tui.engine.batches import Batches
 from rnnlm_tui.engine.device import describe, wait
 from rnnlm_tui.engine.generation import Generation, lay_out_weights, read_text

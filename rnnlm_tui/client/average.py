@@ -12,10 +12,9 @@ from rnnlm_tui.client.child import run_child
 from rnnlm_tui.client.control import WORKER_SETTINGS
 from rnnlm_tui.client.start import check_datasets, parent_at
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.averaging import AverageDone, AveragePart, AverageRequest
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import perplexity
-from rnnlm_tui.schema.protocol import TaskProgress
+from rnnlm_tui.schema.protocol import AverageDone, AveragePart, AverageRequest, TaskProgress
 from rnnlm_tui.store.averages import keep_average, list_averages, remove_average
 from rnnlm_tui.store.checkpoints import CheckpointEntry, checkpoint_folders
 from rnnlm_tui.store.lineage import ParentCheckpoint

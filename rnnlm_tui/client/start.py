@@ -50,7 +50,7 @@ from rnnlm_tui.schema.estimates import (
     checkpoint_bytes,
     warmup_note,
 )
-from rnnlm_tui.schema.lineage import OptimizerStart
+from rnnlm_tui.schema.facts import OptimizerStart
 from rnnlm_tui.schema.protocol import Calibration, ProbeDone, TaskProgress
 from rnnlm_tui.schema.rules import text_problems
 from rnnlm_tui.schema.status import LIVING, RESUMABLE

@@ -1,5 +1,5 @@
 """Build folders that several processes may want: one builds in a hidden folder under its lock, the
-others wait, and the complete folder is renamed."""
+others wait and show its progress, and the complete folder is renamed."""
 
 from __future__ import annotations
 
@@ -10,14 +10,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from rnnlm_tui.corpus.progress import (
-    ProgressCallback,
-    end_shared_progress,
-    read_progress,
-    shared_progress,
-)
+from pydantic import TypeAdapter, ValidationError
+
 from rnnlm_tui.schema.corpora import UNFINISHED_PREFIX
-from rnnlm_tui.schema.metrics import Phase
+from rnnlm_tui.schema.metrics import Phase, Progress
 from rnnlm_tui.system.files import (
     PRIVATE_DIRECTORY,
     fsync_file,
@@ -26,6 +22,15 @@ from rnnlm_tui.system.files import (
     storage_errors,
 )
 from rnnlm_tui.system.locks import flocked, put_staged, staging
+
+ProgressCallback = Callable[[Progress], None]
+
+INTERVAL_SECONDS = 0.1
+SHARED_SECONDS = 0.5
+"""How often the progress for waiting processes is written."""
+
+_PROGRESS_NAME = "progress.json"
+_PROGRESS: TypeAdapter[Progress] = TypeAdapter(Progress)
 
 _EXCLUSIVELY = fcntl.LOCK_EX | fcntl.LOCK_NB
 _WAIT_SECONDS = 0.2
@@ -56,10 +61,10 @@ def claimed(
             if _lock(folder, held):
                 held.callback(_leave, folder)
                 if not is_done():
-                    yield shared_progress(folder, progress)
+                    yield _shared_progress(folder, progress)
                     return
             else:
-                progress(read_progress(folder, first))
+                progress(_read_progress(folder, first))
                 time.sleep(_WAIT_SECONDS)
     yield None
 
@@ -76,7 +81,7 @@ def _lock(folder: Path, held: ExitStack) -> bool:
 
 def _leave(folder: Path) -> None:
     with suppress(OSError):
-        end_shared_progress(folder)
+        _end_shared_progress(folder)
         folder.rmdir()  # fails unless it is empty
 
 
@@ -140,3 +145,76 @@ def is_held(folder: Path) -> bool:
             return False
     except (BlockingIOError, FileNotFoundError):
         return True
+
+
+def _shared_progress(folder: Path, progress: ProgressCallback) -> ProgressCallback:
+    """A callback that calls `progress` and stores it in a folder for waiting processes.
+
+    It is stored at most every SHARED_SECONDS, and at each new phase.
+    """
+    next_time, phase = 0.0, ""
+
+    def report(now: Progress) -> None:
+        nonlocal next_time, phase
+        if now.phase != phase or time.monotonic() >= next_time:
+            next_time, phase = time.monotonic() + SHARED_SECONDS, now.phase
+            temporary = folder / f"{_PROGRESS_NAME}.new"
+            temporary.write_bytes(_PROGRESS.dump_json(now))
+            temporary.replace(folder / _PROGRESS_NAME)
+        progress(now)
+
+    return report
+
+
+def _end_shared_progress(folder: Path) -> None:
+    """Remove the stored progress."""
+    (folder / _PROGRESS_NAME).unlink(missing_ok=True)
+
+
+def _read_progress(folder: Path, default: Phase) -> Progress:
+    """The progress that another process stored in a folder; the start of a phase if there is
+    none yet."""
+    try:
+        return _PROGRESS.validate_json((folder / _PROGRESS_NAME).read_bytes())
+    except (OSError, ValidationError):
+        return Progress(default)
+
+
+class Meter:
+    """Count the bytes of a phase and report them about every INTERVAL_SECONDS."""
+
+    def __init__(
+        self, phase: Phase, total: int, callback: ProgressCallback, start: int = 0
+    ) -> None:
+        """
+        Args:
+            start: bytes that are already done.
+        """
+        self._phase: Phase = phase
+        self._total = total
+        self._callback = callback
+        self._count = start
+        self._next = 0.0
+        self.advance(0)
+
+    def advance(self, count: int) -> None:
+        """Add processed bytes."""
+        self._count += count
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + INTERVAL_SECONDS
+            self._callback(
+                Progress(
+                    self._phase,
+                    min(self._count, self._total) if self._total else self._count,
+                    self._total,
+                )
+            )
+
+    def restart(self) -> None:
+        """Start another pass over the same bytes."""
+        self._count = 0
+
+    def done(self) -> None:
+        total = self._total or self._count
+        self._callback(Progress(self._phase, total, total))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from rnnlm_tui.corpus.build import claimed, discard, empty, publish, sweep
+from rnnlm_tui.corpus.build import Meter, ProgressCallback, claimed, discard, empty, publish, sweep
 from rnnlm_tui.corpus.encode import (
     LineEncoder,
     Repeats,
@@ -22,7 +22,6 @@ from rnnlm_tui.corpus.encode import (
 )
 from rnnlm_tui.corpus.news import NEWS, ensure_news, news_files
 from rnnlm_tui.corpus.ngram import COUNTED_TOKENS, Tokens, baseline_losses
-from rnnlm_tui.corpus.progress import Meter, ProgressCallback
 from rnnlm_tui.corpus.sources import Source, open_source
 from rnnlm_tui.corpus.splits import (
     Piece,

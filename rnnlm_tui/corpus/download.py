@@ -18,7 +18,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 from pydantic_core import ValidationError
 
 from rnnlm_tui import __version__
-from rnnlm_tui.corpus.progress import Meter, ProgressCallback
+from rnnlm_tui.corpus.build import Meter, ProgressCallback
 from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.schema.corpora import SET_SOURCE
 from rnnlm_tui.schema.formatting import disk

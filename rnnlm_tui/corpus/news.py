@@ -16,9 +16,8 @@ from pathlib import Path, PurePosixPath
 
 from pydantic_core import ValidationError
 
-from rnnlm_tui.corpus.build import claimed, empty, publish
+from rnnlm_tui.corpus.build import Meter, ProgressCallback, claimed, empty, publish
 from rnnlm_tui.corpus.download import fetch
-from rnnlm_tui.corpus.progress import Meter, ProgressCallback
 from rnnlm_tui.corpus.text_files import hash_files
 from rnnlm_tui.errors import CorpusError, StorageError
 from rnnlm_tui.schema.formatting import disk

@@ -1,7 +1,7 @@
 """Messages between processes, as one JSON object per line.
 
-Commands to a worker's control socket, and the results of a probe; those of a sampler are in
-`schema.sampling`.
+Commands to a worker's control socket, and those of a probe, a token preview and an average;
+those of a sampler are in `schema.sampling`, those of an export in `schema.exports`.
 """
 
 from __future__ import annotations
@@ -213,6 +213,45 @@ class TokensDone(Message):
     """Characters of the text that the tokenizer was built from."""
     whole: bool
     """Whether that is the whole training text, so that a run's tokenizer splits it equally."""
+
+
+class AveragePart(Message):
+    """One of the checkpoints whose mean is taken."""
+
+    address: str
+    """`plain-otter@1500`."""
+    path: str
+    """Its folder."""
+
+
+class AverageRequest(Message):
+    """Average the weights of some checkpoints and evaluate the mean."""
+
+    run: str
+    """Folder of the run that gets the average, and on whose validation set all are evaluated."""
+    parts: tuple[AveragePart, ...] = Field(min_length=2)
+    folder: str
+    """The folder of the average, which is created."""
+
+
+class EvaluatedPart(Message):
+    """A part with its loss, measured in the same way as the average's."""
+
+    address: str
+    loss: float
+    """On the validation set, in nats per token."""
+
+
+class AverageDone(Message):
+    """The last line of a successful process."""
+
+    step: int
+    """Of the newest part."""
+    loss: float
+    """Of the average on the validation set, in nats per token."""
+    tokens: int
+    """Tokens of the validation set that count."""
+    parts: tuple[EvaluatedPart, ...]
 
 
 class TaskFailed(Message):

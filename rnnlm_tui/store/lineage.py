@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from rnnlm_tui.errors import ConfigError, InputError, Problem, StorageError, UnknownCheckpointError
 from rnnlm_tui.schema.cells import HEADED_CELLS
 from rnnlm_tui.schema.config import ModelConfig
-from rnnlm_tui.schema.lineage import CHANGED_FACT, OptimizerStart, Parent
+from rnnlm_tui.schema.facts import CHANGED_FACT, OptimizerStart, Parent
 from rnnlm_tui.store.manifest import MANIFEST_NAME, Manifest, read_manifest, verify_checkpoint
 from rnnlm_tui.store.paths import PARENT_NAME, RunDirectory, weights_name
 from rnnlm_tui.system.files import (

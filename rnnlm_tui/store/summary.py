@@ -19,9 +19,8 @@ from typing import Any, cast
 from pydantic_core import ValidationError
 
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.facts import Facts
+from rnnlm_tui.schema.facts import Facts, Parent
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.lineage import Parent
 from rnnlm_tui.schema.metrics import (
     SMOOTHED_STEPS,
     AttemptRow,

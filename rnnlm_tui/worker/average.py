@@ -12,10 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.errors import CheckpointError, InputError
-from rnnlm_tui.schema.averaging import AverageDone, AveragePart, AverageRequest, EvaluatedPart
+from rnnlm_tui.schema.facts import CHANGED_FACT
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.lineage import CHANGED_FACT
-from rnnlm_tui.schema.protocol import decode_line
+from rnnlm_tui.schema.protocol import (
+    AverageDone,
+    AveragePart,
+    AverageRequest,
+    EvaluatedPart,
+    decode_line,
+)
 from rnnlm_tui.store.averages import AVERAGED_FACT, write_average
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory

@@ -20,8 +20,8 @@ from rnnlm_tui.engine.snapshot import Snapshot, SnapshotCopies, snapshot_of, wei
 from rnnlm_tui.errors import CheckpointError, NewerCheckpointError, RunStateError, StorageError
 from rnnlm_tui.schema.config import FILTERS
 from rnnlm_tui.schema.estimates import FLOAT_BYTES, checkpoint_bytes
+from rnnlm_tui.schema.facts import CHANGED_FACT
 from rnnlm_tui.schema.formatting import counted, memory
-from rnnlm_tui.schema.lineage import CHANGED_FACT
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
 from rnnlm_tui.store.checkpoints import (
     CheckpointEntry,

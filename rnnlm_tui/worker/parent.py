@@ -17,8 +17,8 @@ from rnnlm_tui.engine.checkpoint import load_weights
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.errors import CheckpointError
 from rnnlm_tui.schema.config import RunConfig, TokenizerConfig
+from rnnlm_tui.schema.facts import Parent
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.schema.lineage import Parent
 from rnnlm_tui.store.lineage import PARENT_FOLDER, read_parent
 from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory

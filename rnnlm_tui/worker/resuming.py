@@ -15,8 +15,8 @@ from shlex import quote
 import torch
 from pydantic import JsonValue
 
+from rnnlm_tui.corpus.build import ProgressCallback
 from rnnlm_tui.corpus.corpus import PreparedCorpus, prepare_corpus
-from rnnlm_tui.corpus.progress import ProgressCallback
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_NAME
 from rnnlm_tui.engine.device import cuda_versions, instructions, processor
 from rnnlm_tui.engine.trainer import Trainer

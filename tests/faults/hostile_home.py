@@ -14,8 +14,7 @@ from rnnlm_tui.cli.main import run as run_verb
 from rnnlm_tui.cli.output import line
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import MANIFEST_NAME, CorpusManifest, SplitFacts
-from rnnlm_tui.schema.facts import Facts
-from rnnlm_tui.schema.lineage import Parent
+from rnnlm_tui.schema.facts import Facts, Parent
 from rnnlm_tui.schema.metrics import AttemptRow, EvaluationRow, EventKind, EventRow, SampleRow
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.record import fields_of

@@ -15,7 +15,7 @@ from rnnlm_tui.cli.main import run as command
 from rnnlm_tui.client.average import average_checkpoints, parts_at
 from rnnlm_tui.client.checkpoints import rows_on_disk
 from rnnlm_tui.errors import CheckpointError, CorpusError, InputError, RnnlmError
-from rnnlm_tui.schema.averaging import AverageDone, AveragePart, AverageRequest
+from rnnlm_tui.schema.protocol import AverageDone, AveragePart, AverageRequest
 from rnnlm_tui.store.averages import list_averages
 from rnnlm_tui.store.checkpoints import list_checkpoints, write_checkpoint
 from rnnlm_tui.store.manifest import verify_checkpoint

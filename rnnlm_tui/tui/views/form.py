@@ -49,7 +49,7 @@ from rnnlm_tui.tui.palette import (
 from rnnlm_tui.tui.text import fitting, safe_content, safe_text
 
 if TYPE_CHECKING:
-    from rnnlm_tui.schema.lineage import Parent
+    from rnnlm_tui.schema.facts import Parent
     from rnnlm_tui.store.lineage import ParentCheckpoint
 
 FieldKind = Literal["text", "whole", "number", "switch", "choice", "list"]

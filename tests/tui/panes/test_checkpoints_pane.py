@@ -19,10 +19,9 @@ from rnnlm_tui.client.checkpoint_detail import CheckpointDetail
 from rnnlm_tui.client.checkpoints import listed
 from rnnlm_tui.client.export import Exported
 from rnnlm_tui.errors import CheckpointError, InputError
-from rnnlm_tui.schema.averaging import AverageDone, EvaluatedPart
 from rnnlm_tui.schema.exports import ExportDone, ExportFormat
 from rnnlm_tui.schema.metrics import CheckpointRow, SampleRow
-from rnnlm_tui.schema.protocol import Setting, TaskProgress
+from rnnlm_tui.schema.protocol import AverageDone, EvaluatedPart, Setting, TaskProgress
 from rnnlm_tui.schema.sampling import WeightChangeRequest
 from rnnlm_tui.store.averages import AVERAGED_FACT, list_averages, write_average
 from rnnlm_tui.store.checkpoints import write_checkpoint

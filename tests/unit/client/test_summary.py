@@ -11,8 +11,7 @@ import pytest
 
 from rnnlm_tui.client.remaining import Eta, SteadyEta, estimate_remaining
 from rnnlm_tui.schema.config import EvaluationConfig, RunConfig, TrainingConfig
-from rnnlm_tui.schema.facts import Facts
-from rnnlm_tui.schema.lineage import Parent
+from rnnlm_tui.schema.facts import Facts, Parent
 from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, HardwareRow, StepRow
 from rnnlm_tui.schema.presets import BOOK
 from rnnlm_tui.store.summary import (

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rnnlm_tui.corpus import build as build_module
 from rnnlm_tui.corpus import corpus as corpus_module
 from rnnlm_tui.corpus import ngram
-from rnnlm_tui.corpus import progress as progress_module
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus, load_prepared, prepare_corpus
 from rnnlm_tui.corpus.ngram import BigramModel, sentence_pairs, stream_pairs
@@ -281,7 +281,7 @@ def test_progress_in_bytes_never_exceeds_its_total(tmp_path: Path) -> None:
 def test_the_baseline_reports_progress_and_can_be_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress_module, "INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr(build_module, "INTERVAL_SECONDS", 0.0)
     monkeypatch.setattr(ngram, "_CHUNK", 100)
     reported: list[Progress] = []
 

@@ -72,7 +72,7 @@ def asked(server: ArchiveServer, header: str = "Range") -> list[str | None]:
 def test_a_lost_connection_is_resumed_with_progress(
     server: ArchiveServer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rnnlm_tui.corpus.progress.INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr("rnnlm_tui.corpus.build.INTERVAL_SECONDS", 0.0)
     server.cuts, reported = [70_000, 50_000], list[Progress]()
     assert get(server.url, path, reported.append) == whole()
     assert {progress.phase for progress in reported} == {"downloading"}
@@ -106,7 +106,7 @@ def test_a_stop_keeps_the_part(
     server: ArchiveServer, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(download, "_BLOCK", 10_000)
-    monkeypatch.setattr("rnnlm_tui.corpus.progress.INTERVAL_SECONDS", 0.0)
+    monkeypatch.setattr("rnnlm_tui.corpus.build.INTERVAL_SECONDS", 0.0)
 
     def stop(progress: Progress) -> None:
         if progress.done >= 50_000:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from tokenizers import Regex, pre_tokenizers
 
-from rnnlm_tui.corpus import encoders
-from rnnlm_tui.corpus.encoders import WordCache, line_encoder
+from rnnlm_tui.corpus import encode
+from rnnlm_tui.corpus.encode import WordCache, line_encoder
 from rnnlm_tui.corpus.tokenizers import BLOCKS, WORDS
 
 from .conftest import Builder
@@ -24,20 +24,20 @@ def test_words_end_at_what_the_library_takes_for_white_space() -> None:
 def test_words_are_kept_unless_most_of_a_batch_is_new(
     build: Builder, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(encoders, "CACHED_WORDS", 100)
-    monkeypatch.setattr(encoders, "usable_cores", lambda: 3)
+    monkeypatch.setattr(encode, "CACHED_WORDS", 100)
+    monkeypatch.setattr(encode, "usable_cores", lambda: 3)
     built = build(kind)
-    encode = line_encoder(built)
-    assert isinstance(encode, WordCache)
+    encoder = line_encoder(built)
+    assert isinstance(encoder, WordCache)
     for first in range(0, 600, 60):
         words = [f"w{number}" for number in range(first, first + 60)]
         for texts, cached in (([" ".join(words), "x"], False), ([" ".join(words)] * 4, True)):
-            ids, lengths = encode([text.encode() for text in texts])
+            ids, lengths = encoder([text.encode() for text in texts])
             assert [part.tolist() for part in np.split(ids, np.cumsum(lengths)[:-1])] == (
                 built.encode(texts)
             )
-            assert any(word.strip() == words[-1] for word in encode._known) is cached
-            assert len(encode._known) <= 100 + 60 + 1
+            assert any(word.strip() == words[-1] for word in encoder._known) is cached
+            assert len(encoder._known) <= 100 + 60 + 1
 
 
 def test_nothing_has_no_ids(build: Builder) -> None:

@@ -14,7 +14,7 @@ from typing import get_args
 import pytest
 from hypothesis import given, settings, strategies
 
-from rnnlm_tui.corpus import encoders, text_files
+from rnnlm_tui.corpus import encode, text_files
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus, prepare_corpus
 from rnnlm_tui.corpus.encode import encode_file
@@ -259,7 +259,7 @@ def test_a_text_has_the_ids_that_its_tokenizer_gives_for_the_whole(
         patch.setattr(text_files, "_BLOCK", block)
         patch.setattr(text_files, "_KINDS", ())  # a short text may begin as a picture does
         patch.setattr(text_files, "MAX_UNIT", 100)
-        patch.setattr(encoders, "usable_cores", lambda: cores)
+        patch.setattr(encode, "usable_cores", lambda: cores)
         found = [part.ids for part in encode_file(Path(folder) / "a.txt", built, layout)]
     units = [text] if layout == "raw" else re.split("\r\n|\r|\n", text)
     if layout == "sentences":

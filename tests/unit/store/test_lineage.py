@@ -19,7 +19,7 @@ from rnnlm_tui.errors import (
     UnknownRunError,
 )
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.lineage import CHANGED_FACT, OptimizerStart
+from rnnlm_tui.schema.facts import CHANGED_FACT, OptimizerStart
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.toml import toml_text
 from rnnlm_tui.schema.validation import config_to_raw, merge, parse_config
