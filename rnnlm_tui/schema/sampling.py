@@ -9,7 +9,7 @@ one), then `ids`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import Literal
 
 from pydantic import Field
 
@@ -34,17 +34,21 @@ class CancelRequest(Message):
     id: str
 
 
-class _Request(Message):
+class SamplerRequest(Message):
+    """A request that the sampler answers, in order; `CancelRequest` takes effect at once."""
+
     id: str
     checkpoint: str
     """Absolute path of a checkpoint or snapshot directory."""
 
 
-class LoadRequest(_Request):
+class LoadRequest(SamplerRequest):
     """Load a checkpoint in advance, so that the first sample starts immediately."""
 
 
-class _TextRequest(_Request):
+class TextRequest(SamplerRequest):
+    """A request about a text."""
+
     prompt: str = Field(default="", max_length=MAX_PROMPT_CHARACTERS)
     ids: tuple[int, ...] = ()
     """Generated tokens that follow the prompt."""
@@ -53,7 +57,7 @@ class _TextRequest(_Request):
     settings: SamplingConfig = SamplingConfig()
 
 
-class SampleRequest(_TextRequest):
+class SampleRequest(TextRequest):
     """Continue a text. The token at each position depends on the seed and the position alone, so
     a text that is continued or branched from equals one that was sampled in one go."""
 
@@ -84,11 +88,11 @@ def in_batches(request: SampleRequest, samples: int) -> Iterator[tuple[int, Samp
         done += count
 
 
-class InspectRequest(_TextRequest):
+class InspectRequest(TextRequest):
     """Score every token of a text."""
 
 
-class AlternativesRequest(_TextRequest):
+class AlternativesRequest(TextRequest):
     """The tokens that could be at a position."""
 
     position: int = Field(ge=0)
@@ -96,7 +100,7 @@ class AlternativesRequest(_TextRequest):
     count: int = Field(default=10, ge=1, le=MAX_ALTERNATIVES)
 
 
-class StatesRequest(_TextRequest):
+class StatesRequest(TextRequest):
     """The activations of a layer's units over a text."""
 
     layer: int = Field(default=-1)
@@ -107,7 +111,7 @@ class StatesRequest(_TextRequest):
     """What the units should follow: see `engine.units.FEATURES`, or one character."""
 
 
-class ReachRequest(_TextRequest):
+class ReachRequest(TextRequest):
     """How far back the gradient of one token's loss reaches."""
 
     position: int = Field(ge=1)
@@ -115,7 +119,7 @@ class ReachRequest(_TextRequest):
     lags: int = Field(default=60, ge=1, le=MAX_LAGS)
 
 
-class KeepStateRequest(_TextRequest):
+class KeepStateRequest(TextRequest):
     """Save the state after a token to a file."""
 
     position: int | None = Field(default=None, ge=0)
@@ -128,7 +132,7 @@ class KeepStateRequest(_TextRequest):
     note: str = ""
 
 
-class ScoreRequest(_Request):
+class ScoreRequest(SamplerRequest):
     """Score a text file, read in parts."""
 
     path: str
@@ -137,41 +141,33 @@ class ScoreRequest(_Request):
     """Report every token, in `ScorePiece`."""
 
 
-class WeightChangeRequest(_Request):
+class WeightChangeRequest(SamplerRequest):
     """How much the weights changed since an earlier checkpoint of the run."""
 
     before: str
     """Absolute path of the earlier checkpoint."""
 
 
-SamplerRequest = (
-    SampleRequest
-    | InspectRequest
-    | AlternativesRequest
-    | StatesRequest
-    | ReachRequest
-    | KeepStateRequest
-    | ScoreRequest
-    | LoadRequest
-    | WeightChangeRequest
-)
-"""Requests that the sampler answers in order; `CancelRequest` takes effect at once."""
-REQUESTS: tuple[type[SamplerRequest], ...] = get_args(SamplerRequest)
+REQUESTS: tuple[type[CancelRequest | SamplerRequest], ...] = (
+    CancelRequest, LoadRequest, ScoreRequest, WeightChangeRequest, *TextRequest.__subclasses__(),
+)  # fmt: skip
 
 
-class _Answer(Message):
+class SamplerAnswer(Message):
+    """An answer, or a part of one."""
+
     id: str
     """Of the request."""
 
 
-class SamplerReady(Message):
+class SamplerReady(SamplerAnswer):
     """Sent at the start, and as the answer to a load request."""
 
     id: str = ""
     device: str = "cpu"
 
 
-class SampleFailed(_Answer):
+class SampleFailed(SamplerAnswer):
     """The answer to a request that can't be done."""
 
     message: str
@@ -179,7 +175,7 @@ class SampleFailed(_Answer):
     exit_code: int = 1
 
 
-class SamplePiece(_Answer):
+class SamplePiece(SamplerAnswer):
     """The text of one sample since its last piece, in whole characters."""
 
     sample: int = 0
@@ -216,7 +212,7 @@ class TokenChoice(Message):
     """The most likely tokens, the most likely first."""
 
 
-class SampleDone(_Answer):
+class SampleDone(SamplerAnswer):
     """The end of one sample of a request; a request with `count` n ends with n of them."""
 
     sample: int = 0
@@ -263,7 +259,7 @@ class InspectedToken(Message):
     character; 0 for the end token that a text starts from."""
 
 
-class Inspection(_Answer):
+class Inspection(SamplerAnswer):
     """The answer to an inspect request."""
 
     tokens: tuple[InspectedToken, ...]
@@ -281,7 +277,7 @@ class Inspection(_Answer):
     unknown: tuple[str, ...] = ()
 
 
-class Alternatives(_Answer):
+class Alternatives(SamplerAnswer):
     """The answer to an alternatives request."""
 
     position: int
@@ -296,7 +292,7 @@ class Alternatives(_Answer):
     vocab_size: int
 
 
-class StateMap(_Answer):
+class StateMap(SamplerAnswer):
     """The answer to a states request: activations of one layer's units at each token."""
 
     layer: int
@@ -323,7 +319,7 @@ class StateMap(_Answer):
     """For each gate of a gated cell: its mean over the units at each token."""
 
 
-class GradientReach(_Answer):
+class GradientReach(SamplerAnswer):
     """The answer to a reach request."""
 
     position: int
@@ -332,7 +328,7 @@ class GradientReach(_Answer):
     at the token `lag` before the last one read. Lag 0 is the state that predicts the token."""
 
 
-class StateKept(_Answer):
+class StateKept(SamplerAnswer):
     """The answer to a keep request."""
 
     name: str
@@ -343,7 +339,7 @@ class StateKept(_Answer):
     """Words or characters of the prompt outside the vocabulary, the first few."""
 
 
-class ScoreProgress(_Answer):
+class ScoreProgress(SamplerAnswer):
     """How far a file is scored; sent every now and then."""
 
     phase: Literal["reading", "scoring"]
@@ -354,13 +350,13 @@ class ScoreProgress(_Answer):
     """0: not known yet."""
 
 
-class ScorePiece(_Answer):
+class ScorePiece(SamplerAnswer):
     """Scored tokens of a file."""
 
     tokens: tuple[InspectedToken, ...]
 
 
-class ScoreDone(_Answer):
+class ScoreDone(SamplerAnswer):
     """The answer to a score request."""
 
     loss: float
@@ -396,26 +392,11 @@ class TensorChange(Message):
     """L2 norm of the later tensor."""
 
 
-class WeightChange(_Answer):
+class WeightChange(SamplerAnswer):
     """The answer to a weight change request."""
 
     tensors: tuple[TensorChange, ...]
     """By name."""
 
 
-SamplerAnswer = (
-    SamplePiece
-    | SampleDone
-    | SampleFailed
-    | SamplerReady
-    | Inspection
-    | Alternatives
-    | StateMap
-    | GradientReach
-    | StateKept
-    | ScoreProgress
-    | ScorePiece
-    | ScoreDone
-    | WeightChange
-)
-ANSWERS: tuple[type[SamplerAnswer], ...] = get_args(SamplerAnswer)
+ANSWERS: tuple[type[SamplerAnswer], ...] = tuple(SamplerAnswer.__subclasses__())

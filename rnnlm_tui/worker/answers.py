@@ -28,6 +28,7 @@ from rnnlm_tui.schema.sampling import (
     ScoreRequest,
     StateKept,
     StatesRequest,
+    TextRequest,
     WeightChange,
     WeightChangeRequest,
 )
@@ -107,6 +108,7 @@ class Answers:
         if isinstance(request, ScoreRequest):
             yield from score_file(loaded, request, check, report)
             return
+        assert isinstance(request, TextRequest)
         reader, text = self._reader, self._reader.text(loaded, request, check)
         match request:
             case SampleRequest():

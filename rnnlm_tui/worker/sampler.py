@@ -55,7 +55,7 @@ def read_requests(stream: BinaryIO, requests: Requests, write: Writer) -> None:
     cancels: WeakValueDictionary[str, Event] = WeakValueDictionary()
     while line := stream.readline():
         try:
-            request = decode_line(line, CancelRequest, *REQUESTS)
+            request = decode_line(line, *REQUESTS)
         except InputError as error:
             write(failed("", error))
             continue

@@ -13,14 +13,7 @@ from rnnlm_tui.corpus.codec import IncrementalDecoder
 from rnnlm_tui.engine.generation import TextState, check_ids, read_text
 from rnnlm_tui.engine.inspection import Trace, trace
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.sampling import (
-    AlternativesRequest,
-    InspectRequest,
-    KeepStateRequest,
-    ReachRequest,
-    SampleRequest,
-    StatesRequest,
-)
+from rnnlm_tui.schema.sampling import TextRequest
 from rnnlm_tui.system.files import Stamp, stamp
 from rnnlm_tui.worker.models import LoadedModel, ModelKey
 from rnnlm_tui.worker.states import load_state
@@ -33,14 +26,6 @@ UNDECIDED_TOKENS = 64
 MAX_UNKNOWN = 8
 """Unknown words of a prompt that are listed."""
 
-TextRequest = (
-    SampleRequest
-    | InspectRequest
-    | AlternativesRequest
-    | StatesRequest
-    | ReachRequest
-    | KeepStateRequest
-)
 _StateKey = tuple[str, Stamp]
 """A kept state's path and its stamp."""
 _TextKey = tuple[ModelKey, _StateKey, tuple[int, ...]]

@@ -74,7 +74,7 @@ def main() -> None:
     write(SamplerReady())
     cancelled: dict[str, threading.Event] = {}
     for line in sys.stdin.buffer:
-        request = decode_line(line, CancelRequest, *REQUESTS)
+        request = decode_line(line, *REQUESTS)
         event = cancelled.setdefault(request.id, threading.Event())
         if isinstance(request, CancelRequest):
             event.set()
