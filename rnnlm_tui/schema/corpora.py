@@ -181,11 +181,10 @@ class CorpusManifest(Record):
     def is_from(self, corpus: CorpusConfig, tokenizer: TokenizerConfig) -> bool:
         """Whether these settings lead to this corpus; fields without an effect are ignored."""
         wanted = effective_settings(corpus, tokenizer)
-        known = (
-            (self.corpus, self.tokenizer),
-            *((other.corpus, other.tokenizer) for other in self.also),
+        return any(
+            effective_settings(known.corpus, known.tokenizer) == wanted
+            for known in (self, *self.also)
         )
-        return any(effective_settings(*settings) == wanted for settings in known)
 
 
 def effective_settings(

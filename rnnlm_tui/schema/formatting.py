@@ -177,13 +177,8 @@ def bits_per_byte_text(
         reason = TEXT_NOT_KEPT if scored_share == 0 else unknown
         return f"no {unit}: {reason}" if reason else ""
     scored = scored_part_text(scored_share)
-    return "".join(
-        (
-            f"{figure(bits, digits)} {unit}",
-            f" of {scored}" if scored else "",
-            f", {unknown}" if unknown else "",
-        )
-    )
+    of_text, and_unknown = f" of {scored}" if scored else "", f", {unknown}" if unknown else ""
+    return f"{figure(bits, digits)} {unit}{of_text}{and_unknown}"
 
 
 def change(value: float | None) -> str:

@@ -85,13 +85,9 @@ def follows_reference(config: RunConfig) -> bool:
     """
     from rnnlm_tui.schema.presets import BOOK
 
-    return config.corpus.validation_fraction <= MAX_VALIDATION_SHARE and _compared(
-        config
-    ) == _compared(BOOK)
-
-
-def _compared(config: RunConfig) -> dict[str, object]:
-    return config.model_dump(exclude=_MAY_DIFFER)
+    is_whole = config.corpus.validation_fraction <= MAX_VALIDATION_SHARE
+    book = BOOK.model_dump(exclude=_MAY_DIFFER)
+    return is_whole and config.model_dump(exclude=_MAY_DIFFER) == book
 
 
 def first_pass_sentences(batch_size: int, steps_per_epoch: float | None = None) -> int:

@@ -87,7 +87,8 @@ def _tied(model: ModelConfig) -> Iterator[Problem]:
 def _heads(model: ModelConfig) -> Iterator[Problem]:
     if model.cell_type in HEADED_CELLS and model.hidden_size % model.num_heads:
         heads, width = model.num_heads, model.hidden_size
-        near = _near_divisor(model)
+        divisors = (one for one in range(1, min(width, _MOST_HEADS) + 1) if width % one == 0)
+        near = min(divisors, key=lambda one: abs(one - heads))
         # The multiple of the heads nearest to the width, and not below one unit per head.
         wide = max(1, round(width / heads)) * heads
         widths = {"model.hidden_size": wide}
@@ -103,18 +104,6 @@ def _heads(model: ModelConfig) -> Iterator[Problem]:
 
 
 _LARGEST_WIDTH, _MOST_HEADS = 65_536, 1_024
-
-
-def _near_divisor(model: ModelConfig) -> int:
-    """The divisor of the hidden size closest to the number of heads."""
-    return min(
-        (
-            heads
-            for heads in range(1, min(model.hidden_size, _MOST_HEADS) + 1)
-            if model.hidden_size % heads == 0
-        ),
-        key=lambda heads: abs(heads - model.num_heads),
-    )
 
 
 def _weight_dropout(model: ModelConfig) -> Iterator[Problem]:

@@ -6,6 +6,7 @@ The differences of two configs are in the same form.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from operator import attrgetter
 
@@ -173,20 +174,12 @@ def _length_problem(
     return None
 
 
-def known_settings(settings: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
-    """Those of changed settings that this version knows."""
-    return {path: value for path, value in settings.items() if path in STEERABLE}
-
-
 def config_in_effect(config: RunConfig, settings: Mapping[str, JsonValue]) -> RunConfig:
     """The config with what was changed since the start; unchanged if the settings are damaged."""
-    whole = {path: _whole(value) for path, value in known_settings(settings).items()}
-    if not whole:
-        return config
-    try:
-        return parse_config(merge(config, whole))
-    except ConfigError:
-        return config
+    whole = {path: _whole(value) for path, value in settings.items() if path in STEERABLE}
+    with suppress(ConfigError):
+        return parse_config(merge(config, whole)) if whole else config
+    return config
 
 
 def journalled_change(row: CommandRow) -> JournalledChange | None:

@@ -30,14 +30,49 @@ MOST_BYTES = 1024 * 1024
 
 
 class TomlError(InputError):
-    """A text that isn't TOML, with the place of the error."""
+    """A text that isn't TOML, with the place of the error.
 
-    def __init__(self, place: Place, reason: str, line: str, *, hint: str) -> None:
-        self.place = place
-        self.reason = reason
+    Args:
+        name: of the file.
+        error: from tomllib.
+    """
+
+    def __init__(self, text: str, name: str, error: Exception) -> None:
+        lines = text.splitlines() or [""]
+        found = _AT.search(str(error))
+        reason = _AT.sub("", str(error))
+        if isinstance(error, RecursionError):
+            reason = "brackets are nested too deeply"
+        if found and found[1]:
+            line, column = int(found[1]), int(found[2])
+        elif found:
+            line, column = len(lines), len(lines[-1]) + 1
+            reason += " at the end of the file"
+        else:
+            line = next((n for n, words in enumerate(lines, 1) if re.search(r"\d{4000}", words)), 1)
+            column = 1
+        self.place = Place(name, line, column)
+        self.reason = reason[:1].lower() + reason[1:]
         """What is wrong, without the place."""
-        shown = _excerpt(line, place.column)
-        super().__init__(f"{place}: not valid TOML: {reason}{shown}", hint=hint)
+        shown = _excerpt(lines[line - 1] if line <= len(lines) else "", column)
+        super().__init__(
+            f"{self.place}: not valid TOML: {self.reason}{shown}",
+            hint="`rnnlm-tui config show` prints a valid one",
+        )
+
+
+_AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_SHOWN = 60
+"""Characters of a line shown with an error."""
+
+
+def _excerpt(line: str, column: int) -> str:
+    """The line and a caret under the column, or nothing for an empty line."""
+    if not line.strip():
+        return ""
+    first = max(0, column - _SHOWN // 2) if len(line) > _SHOWN else 0
+    shown = line[first : first + _SHOWN].replace("\t", " ")
+    return f"\n  {shown}\n  {' ' * (column - 1 - first)}^"
 
 
 _OPAQUE = re.compile(
@@ -96,7 +131,7 @@ def parse_toml(text: str, name: str) -> ConfigText:
     try:
         raw = cast(Raw, tomllib.loads(text))
     except (ValueError, RecursionError) as error:  # also for integers of thousands of digits
-        raise _syntax_error(text, name, error) from None
+        raise TomlError(text, name, error) from None
     keys: dict[str, int] = {}
     values: dict[str, int] = {}
     table: list[str] = []
@@ -148,43 +183,6 @@ def read_config_text(path: Path) -> str:
         raise InputError(f"the config file {path} is not UTF-8 (byte {error.start:,})") from None
 
 
-_AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
-
-
-def _syntax_error(text: str, name: str, error: Exception) -> TomlError:
-    lines = text.splitlines() or [""]
-    found = _AT.search(str(error))
-    reason = _AT.sub("", str(error)) if found else str(error)
-    if isinstance(error, RecursionError):
-        reason = "brackets are nested too deeply"
-    if found and found[1]:
-        line, column = int(found[1]), int(found[2])
-    elif found:
-        line, column = len(lines), len(lines[-1]) + 1
-        reason += " at the end of the file"
-    else:
-        line = next((n for n, words in enumerate(lines, 1) if re.search(r"\d{4000}", words)), 1)
-        column = 1
-    reason = reason[:1].lower() + reason[1:]
-    shown = lines[line - 1] if line <= len(lines) else ""
-    return TomlError(
-        Place(name, line, column), reason, shown, hint="`rnnlm-tui config show` prints a valid one"
-    )
-
-
-_SHOWN = 60
-"""Characters of a line shown with an error."""
-
-
-def _excerpt(line: str, column: int | None) -> str:
-    """The line and a caret under the column, or nothing for an empty line."""
-    if not line.strip() or column is None:
-        return ""
-    first = max(0, column - _SHOWN // 2) if len(line) > _SHOWN else 0
-    shown = line[first : first + _SHOWN].replace("\t", " ")
-    return f"\n  {shown}\n  {' ' * (column - 1 - first)}^"
-
-
 def toml_text(raw: Mapping[str, object], table: str = "") -> str:
     """A config's values as TOML that `train --config` accepts; None is left out.
 
@@ -230,8 +228,7 @@ def explained_toml(config: RunConfig) -> str:
     raw = config_to_raw(config)
     blocks = [toml_text({"preset": config.preset})]
     for section in SECTIONS:
-        values = raw.get(section)
-        known = values if isinstance(values, dict) else {}
+        known = cast(Raw, raw[section])
         lines = [f"[{section}]  # {(section_model(section).__doc__ or '').partition(chr(10))[0]}"]
         for name in fields_of(section_model(section)):
             lines.append(f"# {field_help(f'{section}.{name}')}")
