@@ -295,13 +295,7 @@ class IncrementalDecoder:
             return self.flush() + self._codec.eos_text
         if token == self._codec.pad_id:
             return ""
-        self._held.append(int(token))
-        text = self._new_text()
-        if text.endswith(_REPLACEMENT) and len(self._held) < _HELD_TOKENS:
-            return ""
-        self._context = [*self._context, *self._held][-_KEPT_TOKENS:]
-        self._held = []
-        return text
+        return self._add([int(token)])
 
     def extend(self, tokens: Sequence[int]) -> str:
         """Add tokens and return the new text, as `push` for each, but decoded in one piece."""
@@ -309,22 +303,23 @@ class IncrementalDecoder:
         run: list[int] = []
         for token in tokens:
             if token in (self._codec.eos_id, self._codec.pad_id):
-                parts += self._extend_run(run), self.push(token)
+                parts += self._add(run), self.push(token)
                 run = []
             else:
                 run.append(int(token))
-        return "".join((*parts, self._extend_run(run)))
+        return "".join((*parts, self._add(run)))
 
-    def _extend_run(self, run: list[int]) -> str:
+    def _add(self, run: list[int]) -> str:
         """Add tokens that aren't special."""
         if not run:
             return ""
-        before = self._held
-        self._held = [*before, *run]
+        before, self._held = self._held, [*self._held, *run]
         text = self._new_text()
-        if text.endswith(_REPLACEMENT):  # how much of it is held back shows one by one
+        if text.endswith(_REPLACEMENT) and len(run) > 1:  # what is held back shows one by one
             self._held = before
-            return "".join(map(self.push, run))
+            return "".join(self._add([token]) for token in run)
+        if text.endswith(_REPLACEMENT) and len(self._held) < _HELD_TOKENS:
+            return ""
         self._context = [*self._context, *self._held][-_KEPT_TOKENS:]
         self._held = []
         return text

@@ -15,11 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from rnnlm_tui.corpus.build import Meter, ProgressCallback, claimed, discard, empty, publish, sweep
-from rnnlm_tui.corpus.encode import (
-    LineEncoder,
-    Repeats,
-    encode_split,
-)
+from rnnlm_tui.corpus.encode import LineEncoder, Repeats, encode_split
 from rnnlm_tui.corpus.news import NEWS, ensure_news, news_files
 from rnnlm_tui.corpus.ngram import COUNTED_TOKENS, Tokens, baseline_losses
 from rnnlm_tui.corpus.sources import Source, open_source
@@ -105,12 +101,6 @@ class PreparedCorpus:
         """Start of each sentence and number of tokens, `(sentences + 1,)`, read-only."""
         return np.memmap(self.path / f"{split}.offsets.bin", dtype=np.uint64, mode="r")
 
-    def baseline_loss(self, split: Split, training: TrainingConfig) -> float:
-        """Loss of the bigram baseline in nats per token, in the data mode of `training`."""
-        return self.manifest.bigram[
-            baseline_key(split, training.data_mode, training.context_length)
-        ]
-
 
 def load_prepared(path: Path) -> PreparedCorpus:
     """Open a prepared corpus.
@@ -132,22 +122,19 @@ def load_prepared(path: Path) -> PreparedCorpus:
             f" {CORPUS_FORMAT}"
         )
     width = np.dtype(token_dtype(manifest.vocab_size)).itemsize
-    sizes: dict[str, int | None] = {TOKENIZER_NAME: None, TOKENIZER_CONFIG_NAME: None}
-    sizes |= {f"{split}.bin": facts.tokens * width for split, facts in manifest.splits.items()}
-    sizes |= {
-        f"{split}.offsets.bin": (facts.sentences + 1) * 8
-        for split, facts in manifest.splits.items()
-    }
-    for name, size in sizes.items():
+    sizes = {f"{split}.bin": facts.tokens * width for split, facts in manifest.splits.items()}
+    for split, facts in manifest.splits.items():
+        sizes[f"{split}.offsets.bin"] = (facts.sentences + 1) * 8
+    for name in (TOKENIZER_NAME, TOKENIZER_CONFIG_NAME, *sizes):
         try:
             found = (path / name).stat().st_size
         except OSError as error:
             raise StorageError(
                 f"{name} is missing in the corpus {path}", hint=_PREPARE_AGAIN
             ) from error
-        if size is not None and found != size:
+        if found != sizes.get(name, found):
             raise StorageError(
-                f"{name} in {path} has {counted(found, 'byte')}, must have {size:,}",
+                f"{name} in {path} has {counted(found, 'byte')}, must have {sizes[name]:,}",
                 hint=_PREPARE_AGAIN,
             )
     return PreparedCorpus(path, manifest)
@@ -325,11 +312,7 @@ def _build(order: _Order, work: Path, progress: ProgressCallback) -> Path:
         notes=(
             *source.notes,
             *_enlarged_notes(shares, order.corpus),
-            *(
-                []
-                if source.grammar
-                else repeats.notes("sentences" if source.layout == "sentences" else "lines")
-            ),
+            *(() if source.grammar else repeats.notes(source.layout)),
             *_unknown_notes(unknown["test"], splits["test"].tokens),
         ),
         created=time.time(),

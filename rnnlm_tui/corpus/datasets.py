@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,9 @@ from rnnlm_tui.schema.corpora import SPLITS, DatasetName, Split
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.system.files import (
     make_private_directory,
-    open_private,
     read_at_most,
     storage_errors,
-    write_whole,
+    write_text_atomically,
 )
 
 LoadTokenizer = Callable[[], Any]
@@ -112,19 +110,12 @@ def remember_dataset(name: DatasetName, root: Path) -> None:
     """
     known = _trusted(root)
     lines = [line for _, line in _lines_of(name) if line not in known]
-    if not lines:
-        return
-    make_private_directory(root)
-    path = root / TRUSTED_NAME
-    with storage_errors("write", path):
-        descriptor = open_private(path, os.O_WRONLY | os.O_APPEND)
-        try:
-            write_whole(descriptor, b"".join(b"\n" + line for line in lines) + b"\n")
-        finally:
-            os.close(descriptor)
+    if lines:
+        make_private_directory(root)
+        write_text_atomically(root / TRUSTED_NAME, "".join(f"{line}\n" for line in known + lines))
 
 
-def _lines_of(name: DatasetName) -> list[tuple[Path, bytes]]:
+def _lines_of(name: DatasetName) -> list[tuple[Path, str]]:
     """Each file of a dataset, with its line in the list of trusted ones."""
     lines = []
     for path in module_files(name):
@@ -134,22 +125,19 @@ def _lines_of(name: DatasetName) -> list[tuple[Path, bytes]]:
             raise CorpusError(
                 f"can't read {path} of the dataset {name}: {error.strerror or error}"
             ) from error
-        lines.append((path, f"{digest} {name} {str(path)!a}".encode()))
+        lines.append((path, f"{digest} {name} {str(path)!a}"))
     return lines
 
 
-def _trusted(root: Path) -> list[bytes]:
+def _trusted(root: Path) -> list[str]:
     """The line of each trusted file: its hash, the dataset's name and its place.
 
     The place counts: what the module itself imports from its folder isn't hashed.
     """
     path = root / TRUSTED_NAME
-    with storage_errors("read", path):
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            return []
-    return data.split(b"\n")
+    with storage_errors("read", path), suppress(FileNotFoundError):
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return []
 
 
 class PythonDataset:

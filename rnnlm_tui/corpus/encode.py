@@ -14,13 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rnnlm_tui.corpus.sources import Advance, text_units
-from rnnlm_tui.corpus.splits import (
-    Piece,
-    batched_lines,
-    read_lines,
-    staged_lines,
-    units_of,
-)
+from rnnlm_tui.corpus.splits import Piece, batched_lines, read_lines, staged_lines, units_of
 from rnnlm_tui.corpus.text_files import LineReader
 from rnnlm_tui.corpus.tokenizers import BLOCKS, WORDS, BuiltTokenizer, byte_names, folding_of
 from rnnlm_tui.schema.corpora import Split, SplitFacts, TextLayout, token_dtype
@@ -56,9 +50,9 @@ class Repeats:
         for split, held in self._held.items():
             self._found.setdefault(split, set()).update(held.intersection(hashes))
 
-    def notes(self, unit: str = "sentences") -> list[str]:
+    def notes(self, layout: TextLayout) -> list[str]:
         """A note for each split with at least a fraction of `NOTED_REPEATS` repeats."""
-        notes = []
+        notes, unit = [], "sentences" if layout == "sentences" else "lines"
         for split, held in self._held.items():
             found = len(self._found.get(split, ()))
             if found >= NOTED_REPEATS * max(1, len(held)):

@@ -15,10 +15,10 @@ import re
 import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.schema.formatting import counted, user_path
@@ -273,7 +273,8 @@ class LineReader:
         """
         decode = codecs.getincrementaldecoder("utf-8")().decode  # a block may end in a character
         line, offset = 1, 0
-        for block in chain(self._blocks(size or _BLOCK), [b""]):
+        for block, packed in chain(self._blocks(size or _BLOCK), [(b"", 0)]):
+            self._advance(packed)
             nul = block.find(b"\0")
             if nul >= 0:
                 raise CorpusError(
@@ -319,49 +320,30 @@ class LineReader:
             if piece:
                 yield piece
 
-    def _blocks(self, size: int) -> Iterator[bytes]:
-        """Blocks of the unpacked file."""
-        with self._open() as (file, packed):
-            seen = 0
-            while block := self._read(file, size):
-                if not seen:
-                    self._check_kind(block)
-                position = packed.tell()
-                self._advance(position - seen)
-                seen = position
-                yield block
+    def _blocks(self, size: int) -> Iterator[tuple[bytes, int]]:
+        """Blocks of the unpacked file, each with the bytes of the file on disk that it took."""
+        suffix, seen = self.path.suffix.lower(), 0
+        unpacked = _OPENERS.get(suffix, nullcontext)
+        try:
+            with self.path.open("rb", buffering=0) as packed, unpacked(packed) as file:
+                while block := file.read(size):
+                    if not seen:
+                        self._check_kind(block)
+                    before, seen = seen, packed.tell()
+                    yield block, seen - before
+        except (OSError, zlib.error, lzma.LZMAError, EOFError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise _unreadable(self.path, error) from error
+            kind = PACKINGS[suffix]
+            raise CorpusError(
+                f"{self.path} is a damaged {kind} file: {error}",
+                hint=f"check it with: {kind} --test",
+            ) from error
 
     def _check_kind(self, start: bytes) -> None:
         for place, magics, kind, hint in _KINDS:
             if start.startswith(magics, place):
                 raise CorpusError(f"{self.path} is {kind}, not UTF-8 text", hint=hint)
-
-    def _read(self, file: IO[bytes], size: int) -> bytes:
-        try:
-            return file.read(size)
-        except (gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError) as error:
-            raise self._damaged(error) from error
-        except OSError as error:
-            raise (
-                self._damaged(error) if error.errno is None else _unreadable(self.path, error)
-            ) from error
-
-    def _damaged(self, error: Exception) -> CorpusError:
-        kind = PACKINGS[self.path.suffix.lower()]
-        return CorpusError(
-            f"{self.path} is a damaged {kind} file: {error}", hint=f"check it with: {kind} --test"
-        )
-
-    @contextmanager
-    def _open(self) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
-        """Open the unpacked file, and the file on disk, whose position is the progress."""
-        try:
-            packed = self.path.open("rb", buffering=0)
-        except OSError as error:
-            raise _unreadable(self.path, error) from error
-        unpacked = _OPENERS.get(self.path.suffix.lower(), nullcontext)
-        with packed, unpacked(packed) as file:
-            yield file, packed
 
 
 def raw_units(blocks: Iterable[str], longest: int = MAX_UNIT) -> Iterator[str]:

@@ -400,7 +400,7 @@ def test_the_baseline_is_the_bigram_model_of_the_training_split_in_each_data_mod
     own = BigramModel(
         sentence_pairs(again.tokens("train"), again.offsets("train"), 5), again.vocab_size
     )
-    assert again.baseline_loss("test", sentences) == own.loss(
+    assert again.manifest.bigram["test.sentences.5"] == own.loss(
         sentence_pairs(again.tokens("test"), again.offsets("test"), 5)
     )
     assert load_prepared(prepared.path) == again
@@ -411,7 +411,7 @@ def test_elman_has_a_source_loss_if_tokens_are_words(tmp_path: Path) -> None:
     prepared = prepare(tmp_path, corpus, ELMAN.tokenizer)
     assert prepared.manifest.source_loss is not None
     assert 3.4 < math.exp(prepared.manifest.source_loss) < 3.6
-    assert prepared.manifest.source_loss < prepared.baseline_loss("validation", TrainingConfig())
+    assert prepared.manifest.source_loss < prepared.manifest.bigram["validation.stream.0"]
     assert prepare(tmp_path, corpus, TokenizerConfig(kind="character")).manifest.source_loss is None
 
 
@@ -501,7 +501,7 @@ def test_the_presidents_demo_has_its_documented_baseline(tmp_path: Path) -> None
     assert (facts["test"].documents, facts["validation"].documents) == (6, 2)
     assert prepared.vocab_size == 2_048
     assert prepared.manifest.eos_text == " "
-    assert 72 < math.exp(prepared.baseline_loss("test", TrainingConfig())) < 74
+    assert 72 < math.exp(prepared.manifest.bigram["test.stream.0"]) < 74
 
 
 def test_a_short_text_gets_a_larger_validation_set_with_a_note(tmp_path: Path) -> None:
