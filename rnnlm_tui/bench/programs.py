@@ -76,7 +76,9 @@ def find_or_prepare(config: RunConfig, folder: Path, progress: ProgressCallback)
         text = config if own else built_in_replacement(config)
         prepared = prepare_corpus(text.corpus, text.tokenizer, text.training, folder, progress)
     vocab_size = (
-        prepared.vocab_size if own else max(prepared.vocab_size, config.tokenizer.vocab_size)
+        prepared.manifest.vocab_size
+        if own
+        else max(prepared.manifest.vocab_size, config.tokenizer.vocab_size)
     )
     batches = build_batches(config, with_vocab_size(prepared, vocab_size))
     tokens, positions = _count(batches)
@@ -90,7 +92,7 @@ def find_or_prepare(config: RunConfig, folder: Path, progress: ProgressCallback)
         own=own,
         tokenizer=prepared.manifest.tokenizer.kind,
         folder=str(prepared.path),
-        corpus_vocab_size=prepared.vocab_size,
+        corpus_vocab_size=prepared.manifest.vocab_size,
         vocab_size=vocab_size,
         tokens_per_step=tokens / counted,
         used=tokens / positions,

@@ -11,9 +11,8 @@ from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
-from rnnlm_tui.corpus.tokenizers import load_built, vocabulary_size
+from rnnlm_tui.corpus.tokenizers import load_built
 from rnnlm_tui.errors import TokenizerError
 from rnnlm_tui.schema.config import UnknownTokens
 from rnnlm_tui.schema.corpora import EosText, TextLayout
@@ -130,9 +129,7 @@ class TextCodec:
     @cached_property
     def token_bytes(self) -> TokenBytes:
         """The UTF-8 bytes of text that each token stands for."""
-        return TokenBytes(
-            self._tokenizer, {self.pad_id: "", self.eos_id: self.eos_text}, self.unk_id
-        )
+        return TokenBytes(self)
 
     def incremental(self, after: Sequence[int] = ()) -> IncrementalDecoder:
         """A decoder for tokens generated after the ids `after`, which are already shown."""
@@ -176,16 +173,10 @@ class TextCodec:
 class TokenBytes:
     """The UTF-8 bytes of text that each token of a vocabulary stands for; an unknown token's are
     those of its name.
-
-    Args:
-        texts: what tokens with a text of their own stand for.
-        unknown: the unknown token.
     """
 
-    def __init__(
-        self, tokenizer: Tokenizer, texts: dict[int | None, str], unknown: int | None
-    ) -> None:
-        ids = range(vocabulary_size(tokenizer))
+    def __init__(self, codec: TextCodec) -> None:
+        tokenizer, ids = codec.built.tokenizer, range(codec.vocab_size)
         state = json.loads(tokenizer.to_str())
         decoder = json.dumps(state["decoder"])
         added = tokenizer.get_added_tokens_decoder()
@@ -218,13 +209,13 @@ class TokenBytes:
                     if re.fullmatch("<0x[0-9A-F]{2}>", name):
                         later[index] = first[index] = 1
         self._later_V, self._first_V = np.array(later), np.array(first)
-        for special, text in texts.items():
+        for special, text in ((codec.pad_id, ""), (codec.eos_id, codec.eos_text)):
             if special is not None:
                 self._later_V[special] = self._first_V[special] = len(text.encode())
 
         def known(text: str) -> NDArray[Any] | None:
             found = np.array(tokenizer.encode(text, add_special_tokens=False).ids, int)
-            return None if unknown in found else found
+            return None if codec.unk_id in found else found
 
         one = next((text for text in words if known(text) is not None), "a")
         self._are_exact = all(

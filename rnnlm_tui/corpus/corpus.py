@@ -81,21 +81,11 @@ class PreparedCorpus:
     path: Path
     manifest: CorpusManifest
 
-    @property
-    def vocab_size(self) -> int:
-        return self.manifest.vocab_size
-
-    @property
-    def eos_id(self) -> int | None:
-        return self.manifest.eos_id
-
-    @property
-    def pad_id(self) -> int:
-        return self.manifest.pad_id
-
     def tokens(self, split: Split) -> Tokens:
         """All token ids of a split, `(tokens,)`, read-only."""
-        return np.memmap(self.path / f"{split}.bin", token_dtype(self.vocab_size), mode="r")
+        return np.memmap(
+            self.path / f"{split}.bin", token_dtype(self.manifest.vocab_size), mode="r"
+        )
 
     def offsets(self, split: Split) -> NDArray[np.uint64]:
         """Start of each sentence and number of tokens, `(sentences + 1,)`, read-only."""

@@ -8,6 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from pathlib import Path
 from typing import IO
@@ -53,9 +54,9 @@ class _Note(Record):
     """The whole file, as described by the server; stored beside the part that is downloaded."""
 
     url: str
-    version: str
+    version: str = ""
     """A strong ETag or a date, for If-Range; empty if the server sends none."""
-    total: int
+    total: int = 0
     """Size in bytes; 0 if unknown."""
 
 
@@ -136,12 +137,14 @@ class _Download:
     ) -> None:
         self._url, self._path, self._progress, self._check_disk = url, path, progress, check_disk
         self._opener = build_opener(_SafeRedirects)
-        self._note = _read_note(path)
+        self._note = _Note(url="")
+        with suppress(OSError, ValidationError):
+            self._note = _Note.model_validate_json(note_path(path).read_bytes())
         with storage_errors("read", path):
             self.held = path.stat().st_size if path.exists() else 0
             """Bytes on disk."""
         if self._note.url != url or self.held > self._note.total:
-            self._note, self.held = _Note(url=url, version="", total=0), 0
+            self._note, self.held = _Note(url=url), 0
 
     @property
     def is_whole(self) -> bool:
@@ -157,7 +160,7 @@ class _Download:
 
     def discard(self) -> None:
         """Remove what was downloaded."""
-        self._note, self.held = _Note(url=self._url, version="", total=0), 0
+        self._note, self.held = _Note(url=self._url), 0
         with storage_errors("remove", self._path):
             self._path.unlink(missing_ok=True)
             note_path(self._path).unlink(missing_ok=True)
@@ -211,14 +214,12 @@ class _Download:
             if error.code in RETRIED_STATUSES or error.code >= 500:
                 raise _AttemptError(words) from error
             raise CorpusError(f"can't download {self._url}: {words}", hint=ANOTHER_WAY) from error
-        except URLError as error:
-            raise _unreachable(urlsplit(self._url).hostname, error.reason) from error
         except (ValueError, http.client.InvalidURL) as error:  # an invalid host or port
             raise CorpusError(
                 f"invalid address {self._url!r}: {error}", hint="set corpus.url"
             ) from error
         except (OSError, http.client.HTTPException) as error:
-            raise _AttemptError(_network_words(error)) from error
+            raise _failure(urlsplit(self._url).hostname, error) from error
         return response
 
     def _continues(self, headers: http.client.HTTPMessage) -> bool:
@@ -273,33 +274,26 @@ def note_path(part: Path) -> Path:
     return part.with_name(f"{part.name}.json")
 
 
-def _read_note(part: Path) -> _Note:
-    """A part's note; empty if missing or damaged."""
-    try:
-        return _Note.model_validate_json(note_path(part).read_bytes())
-    except (OSError, ValidationError):
-        return _Note(url="", version="", total=0)
-
-
 def _version(headers: http.client.HTTPMessage) -> str:
     """The value for If-Range, which accepts only strong tags."""
     tag = headers.get("ETag", "")
     return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified", "")
 
 
-def _unreachable(host: str | None, reason: str | BaseException) -> Exception:
+def _failure(host: str | None, error: OSError | http.client.HTTPException) -> Exception:
+    """Why there was no answer: a URLError if there was no connection either."""
+    reason = error.reason if isinstance(error, URLError) else error
     if isinstance(reason, ssl.SSLCertVerificationError):
         return CorpusError(
             f"TLS certificate verification failed for {host}: {reason.verify_message}",
             hint="check this machine's clock, and for a proxy that replaces certificates",
         )
+    words = _network_words(reason) if isinstance(reason, Exception) else str(reason)
     if isinstance(reason, socket.gaierror):
-        return _AttemptError(f"host {host} not found, or no network", at_first=False)
-    if isinstance(reason, ConnectionRefusedError):
-        return _AttemptError(f"connection refused by {host}", at_first=False)
-    if isinstance(reason, OSError):
-        return _AttemptError(_network_words(reason), at_first=isinstance(reason, TimeoutError))
-    return _AttemptError(str(reason), at_first=False)
+        words = f"host {host} not found, or no network"
+    elif isinstance(error, URLError) and isinstance(reason, ConnectionRefusedError):
+        words = f"connection refused by {host}"
+    return _AttemptError(words, at_first=error is reason or isinstance(reason, TimeoutError))
 
 
 def _network_words(error: Exception) -> str:

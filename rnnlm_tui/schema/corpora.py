@@ -181,10 +181,8 @@ class CorpusManifest(Record):
     def is_from(self, corpus: CorpusConfig, tokenizer: TokenizerConfig) -> bool:
         """Whether these settings lead to this corpus; fields without an effect are ignored."""
         wanted = effective_settings(corpus, tokenizer)
-        return any(
-            effective_settings(known.corpus, known.tokenizer) == wanted
-            for known in (self, *self.also)
-        )
+        known: tuple[CorpusManifest | PreparedFrom, ...] = (self, *self.also)
+        return any(effective_settings(one.corpus, one.tokenizer) == wanted for one in known)
 
 
 def effective_settings(

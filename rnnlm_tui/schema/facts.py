@@ -3,10 +3,7 @@ and the checkpoint that it started from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Literal
-
-from pydantic_core import ValidationError
 
 from rnnlm_tui.schema.record import Bounds, Record
 from rnnlm_tui.schema.status import StopMark
@@ -69,17 +66,6 @@ class Facts(Record):
     """Why the newest attempt failed, with a `hint` and an exit code; empty: it didn't."""
     hint: str = ""
     exit_code: int = 0
-
-
-def merged_facts(found: Mapping[str, object]) -> Facts:
-    """The facts in merged rows of a log, without values that no worker wrote."""
-    values = dict(found)
-    while True:
-        try:
-            return Facts.model_validate(values)
-        except ValidationError as error:
-            for problem in error.errors():
-                values.pop(str(problem["loc"][0]), None)
 
 
 OptimizerStart = Literal["fresh", "keep"]

@@ -214,21 +214,6 @@ def about(seconds: float | None) -> str:
     )
 
 
-def time_left(seconds: float | None, margin: float | None = None) -> tuple[str, str]:
-    """The time left and its margin: (`24 s left`, `±3`), separate because only the first is bright.
-
-    The margin is in the last unit of the time left.
-    """
-    if seconds is None or not math.isfinite(seconds):
-        return "time left unknown", ""
-    left = f"{duration(round(seconds))} left"
-    if margin is None or not math.isfinite(margin):
-        return left, ""
-    unit = 1 if seconds < HOUR else MINUTE if seconds < DAY else HOUR
-    rounded = round(margin / unit)
-    return left, f"±{rounded}" if rounded else ""
-
-
 def age(seconds: float | None) -> str:
     """How long ago, in one unit: `now`, `40 s`, `5 min`, `2 h`, `1 d`."""
     if seconds is None or not abs(seconds) <= LATEST:

@@ -166,11 +166,6 @@ class Record:
         values = ", ".join(f"{name}={value!r}" for name, value in self.__dict__.items())
         return f"{type(self).__name__}({values})"
 
-    @property
-    def model_fields_set(self) -> frozenset[str]:
-        """Names of the fields that were given."""
-        return frozenset(self.__pydantic_fields_set__)
-
     @classmethod
     def model_validate(cls, values: object) -> Self:
         """Make a record of plain values.

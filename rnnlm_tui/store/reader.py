@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby, islice
 from operator import attrgetter, itemgetter
 from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic_core import ValidationError
 
 from rnnlm_tui.schema.metrics import (
     STATE_EVENTS,
@@ -78,6 +80,21 @@ class Span:
     attempt: int
     first: int
     last: int
+
+
+def merged_facts(rows: Iterable[Mapping[str, object]]) -> Facts:
+    """The facts in rows of a log, the last of each, without values that no worker wrote."""
+    from rnnlm_tui.schema.facts import Facts
+
+    values: dict[str, object] = {}
+    for row in rows:
+        values |= row
+    while True:
+        try:
+            return Facts.model_validate(values)
+        except ValidationError as error:
+            for problem in error.errors():
+                values.pop(str(problem["loc"][0]), None)
 
 
 def by_step(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
@@ -172,18 +189,9 @@ class RunReader:
 
     def facts(self) -> Facts:
         """The run's facts, of all attempts."""
-
-        def merge() -> Facts:
-            from rnnlm_tui.schema.facts import merged_facts
-
-            merged: dict[str, object] = {}
-            for row in rows:
-                merged |= row
-            return merged_facts(merged)
-
         with self._turn:
             rows = self._tail(FACTS)
-            return self._facts.of((len(rows), self._index.built), merge)
+            return self._facts.of((len(rows), self._index.built), lambda: merged_facts(rows))
 
     def attempts(self) -> list[AttemptRow]:
         """The run's attempts, oldest first, with the steps that they really started from."""

@@ -3,7 +3,8 @@
 Textual passes ESC, OSC and DCS through to the terminal and reads `[@click=…]` in a plain string as
 markup. Here both become visible characters.
 
-Also text wrapped as it grows, progress bars, and rows of cells with what changed between two.
+Also text wrapped as it grows, the time left, progress bars, and rows of cells with what changed
+between two.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from textual.content import Content, Span
 from textual.strip import Strip
 from textual.style import Style
 
-from rnnlm_tui.schema.formatting import safe
+from rnnlm_tui.schema.formatting import DAY, HOUR, MINUTE, duration, safe
 from rnnlm_tui.tui.palette import BAD, BORDER, DIM, SELECTED, TEXT, THIRD, TRAIN, ink
 
 Newlines = Literal["keep", "space", "show"]
@@ -330,3 +331,18 @@ def _split_by_signs(segment: Segment, cut: int) -> tuple[Segment, Segment]:
 
 
 Segment.split_cells = _split_by_signs  # type: ignore[assignment, method-assign]
+
+
+def time_left(seconds: float | None, margin: float | None = None) -> tuple[str, str]:
+    """The time left and its margin: (`24 s left`, `±3`), separate because only the first is bright.
+
+    The margin is in the last unit of the time left.
+    """
+    if seconds is None or not math.isfinite(seconds):
+        return "time left unknown", ""
+    left = f"{duration(round(seconds))} left"
+    if margin is None or not math.isfinite(margin):
+        return left, ""
+    unit = 1 if seconds < HOUR else MINUTE if seconds < DAY else HOUR
+    rounded = round(margin / unit)
+    return left, f"±{rounded}" if rounded else ""

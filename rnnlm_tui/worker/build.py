@@ -39,8 +39,10 @@ def set_up_torch(config: RunConfig) -> torch.device:
 
 def build_model(config: RunConfig, corpus: PreparedCorpus) -> RecurrentLanguageModel:
     """The model on the CPU, initialized with the config's seed."""
-    pad_id = corpus.pad_id if config.training.data_mode == "sentences" else None
-    shape = ModelShape(**config.model.model_dump(), vocab_size=corpus.vocab_size, pad_id=pad_id)
+    pad_id = corpus.manifest.pad_id if config.training.data_mode == "sentences" else None
+    shape = ModelShape(
+        **config.model.model_dump(), vocab_size=corpus.manifest.vocab_size, pad_id=pad_id
+    )
     return RecurrentLanguageModel(shape, config.training.seed)
 
 
@@ -58,7 +60,7 @@ def build_batches(config: RunConfig, corpus: PreparedCorpus) -> Batches:
         corpus.offsets("train"),
         training.batch_size,
         training.context_length,
-        corpus.pad_id,
+        corpus.manifest.pad_id,
         shuffle=training.shuffle,
         seed=training.seed,
     )
@@ -73,7 +75,7 @@ def split_batches(
         corpus.offsets(split),
         data_mode=config.training.data_mode,
         context_length=config.training.context_length,
-        pad_id=corpus.pad_id,
+        pad_id=corpus.manifest.pad_id,
         max_sentences=most,
     )
 

@@ -114,9 +114,11 @@ def measure(
         device="cuda" if device.type == "cuda" else "mps" if device.type == "mps" else "cpu",
         device_name=describe(device),
         threads=torch.get_num_threads(),
-        shape=memory_shape(config, corpus.vocab_size, corpus.manifest.splits["train"].sentences),
+        shape=memory_shape(
+            config, corpus.manifest.vocab_size, corpus.manifest.splits["train"].sentences
+        ),
         steps=steps,
-        flops_per_step=tokens / steps * config_flops_per_token(config, corpus.vocab_size),
+        flops_per_step=tokens / steps * config_flops_per_token(config, corpus.manifest.vocab_size),
         step_seconds=seconds / steps,
         processor_seconds=work / steps,
         tokens_per_second=tokens / seconds,

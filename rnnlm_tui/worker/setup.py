@@ -120,7 +120,7 @@ def _memory_budget(
         attempt.run.name,
         attempt.config,
         device,
-        vocab_size=corpus.vocab_size,
+        vocab_size=corpus.manifest.vocab_size,
         sentences=corpus.manifest.splits["train"].sentences,
     )
     shortage = budget.shortage()
@@ -158,7 +158,7 @@ def _describe(
         epochs=trainer.max_steps / trainer.batches.steps_per_epoch,
         warmup_steps=trainer.schedule.warmup_steps,
         parameters=trainer.model.num_parameters(),
-        vocab_size=corpus.vocab_size,
+        vocab_size=corpus.manifest.vocab_size,
         corpus_title=manifest.title,
         corpus_hash=manifest.hash,
         corpus_notes=manifest.all_notes,

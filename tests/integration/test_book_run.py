@@ -62,7 +62,9 @@ class BookRun:
         """The first STEPS plain batches."""
         return list(
             plain_batches(
-                self.train[: STEPS * self.batch_size + 100], self.corpus.pad_id, self.batch_size
+                self.train[: STEPS * self.batch_size + 100],
+                self.corpus.manifest.pad_id,
+                self.batch_size,
             )
         )[:STEPS]
 
@@ -103,7 +105,7 @@ def book(tmp_path_factory: pytest.TempPathFactory) -> BookRun:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(str(home / "tokenizer"))
-    assert len(tokenizer) == vocab_size == corpus.vocab_size
+    assert len(tokenizer) == vocab_size == corpus.manifest.vocab_size
     ids = {
         name: [
             tokenizer.encode(line, add_special_tokens=False)
@@ -197,7 +199,7 @@ def test_batches_equal_the_books_token_by_token(book: BookRun) -> None:
     batches = build_batches(book.config, book.corpus)
     assert isinstance(batches, SentenceBatches)
     for index, (inputs, targets) in enumerate(book.plain_batches):
-        ours = as_padded(batches, index, book.corpus.pad_id)
+        ours = as_padded(batches, index, book.corpus.manifest.pad_id)
         assert torch.equal(ours[0], inputs)
         assert torch.equal(ours[1], targets)
     assert {inputs.shape[1] for inputs, _ in book.plain_batches} <= set(range(1, 30))
@@ -211,8 +213,10 @@ def test_fifty_steps_and_the_resulting_perplexity_equal_the_books(book: BookRun)
     its gradient, so a gradient of pure rounding error may move a weight by that much. Measured:
     5e-9 on average, over 1e-5 one weight of a hundred thousand at most, and none over 1e-4.
     """
-    pad_id = book.corpus.pad_id
-    plain = PlainModel(book.corpus.vocab_size, 128, 2, pad_id).draw(book.config.training.seed)
+    pad_id = book.corpus.manifest.pad_id
+    plain = PlainModel(book.corpus.manifest.vocab_size, 128, 2, pad_id).draw(
+        book.config.training.seed
+    )
     model, losses = trained(book, plain)
     rounded = trained(book, plain, "medium")[0] if can_round(torch.device("cpu")) else model
     assert len(losses) == STEPS

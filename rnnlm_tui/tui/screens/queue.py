@@ -10,14 +10,14 @@ from textual.content import Content
 from textual.widgets import OptionList
 
 from rnnlm_tui import client
-from rnnlm_tui.schema.formatting import about, ago, counted, time_left
+from rnnlm_tui.schema.formatting import about, ago, counted
 from rnnlm_tui.schema.queue import QueueListing
 from rnnlm_tui.schema.status import RESUMABLE
 from rnnlm_tui.store.paths import listed_run
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, TRAIN
 from rnnlm_tui.tui.screens.manage import Done, ManageScreen
 from rnnlm_tui.tui.screens.overlay import key_line
-from rnnlm_tui.tui.text import line, safe_content, safe_text
+from rnnlm_tui.tui.text import line, safe_content, safe_text, time_left
 from rnnlm_tui.tui.views.status import status_glyph
 
 if TYPE_CHECKING:

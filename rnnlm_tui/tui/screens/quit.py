@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 from textual.content import Content
 
-from rnnlm_tui.schema.formatting import time_left
 from rnnlm_tui.schema.status import LIVING, RunStatus
 from rnnlm_tui.tui.palette import BRIGHT, DIM, TEXT
 from rnnlm_tui.tui.screens.overlay import Answers, Question
-from rnnlm_tui.tui.text import safe_content
+from rnnlm_tui.tui.text import safe_content, time_left
 from rnnlm_tui.tui.views.status import status_content
 
 if TYPE_CHECKING:

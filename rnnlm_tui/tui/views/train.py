@@ -21,13 +21,12 @@ from rnnlm_tui.schema.formatting import (
     scored_part_text,
     share,
     short,
-    time_left,
     unknown_share_text,
 )
 from rnnlm_tui.schema.metrics import CARD_LOST
 from rnnlm_tui.schema.status import LIVING, RunStatus
 from rnnlm_tui.tui import palette
-from rnnlm_tui.tui.text import amount, bar, line, safe_content, spread
+from rnnlm_tui.tui.text import amount, bar, line, safe_content, spread, time_left
 from rnnlm_tui.tui.views.charts import held_out, level_to_beat, split_name
 from rnnlm_tui.tui.views.compare import Marks, best_of_comparable
 from rnnlm_tui.tui.views.machine import steady_reading

@@ -22,10 +22,9 @@ from rnnlm_tui.schema.formatting import (
     scored_share_text,
     share,
     short,
-    time_left,
 )
 from rnnlm_tui.tui import WIDE_FROM, palette
-from rnnlm_tui.tui.text import amount, line, safe_content, sentence
+from rnnlm_tui.tui.text import amount, line, safe_content, sentence, time_left
 from rnnlm_tui.tui.views.chart_data import MarksStyle
 from rnnlm_tui.tui.views.charted_run import ChartedRun
 from rnnlm_tui.tui.views.charts import PERPLEXITY, held_out, held_out_name, level_to_beat

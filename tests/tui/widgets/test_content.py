@@ -8,7 +8,15 @@ from typing import get_args
 from textual.content import Content
 
 from rnnlm_tui.schema.formatting import visible
-from rnnlm_tui.tui.text import Newlines, WrappedText, bar, fitting, safe_content, safe_text
+from rnnlm_tui.tui.text import (
+    Newlines,
+    WrappedText,
+    bar,
+    fitting,
+    safe_content,
+    safe_text,
+    time_left,
+)
 
 HOSTILE = {
     "ESC": "\x1b[31mred\x1b[0m",
@@ -89,3 +97,11 @@ def test_any_share_gets_a_cell_and_only_a_full_share_fills_the_bar() -> None:
         (-1.0, 0),
     ):  # fmt: skip
         assert bar(10, fraction).plain == "━" * filled + "─" * (10 - filled)
+
+
+def test_time_left_and_margin_are_separate() -> None:
+    assert time_left(24.2, 3.1) == ("24 s left", "±3")
+    assert time_left(24.2) == ("24 s left", "")
+    assert time_left(24.2, 0.2) == ("24 s left", "")
+    assert time_left(7500, 300) == ("2 h 05 min left", "±5")
+    assert time_left(None) == ("time left unknown", "")

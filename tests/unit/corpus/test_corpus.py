@@ -86,12 +86,12 @@ def test_every_sentence_is_in_exactly_one_split(tmp_path: Path, kind: str, eos: 
         assert (int(offsets[0]), int(offsets[-1])) == (0, facts.tokens)
         sentences = [tokens[int(start) : int(end)].tolist() for start, end in pairwise(offsets)]
         if eos:
-            assert all(sentence.pop() == prepared.eos_id for sentence in sentences)
+            assert all(sentence.pop() == prepared.manifest.eos_id for sentence in sentences)
         texts = [codec.decode(sentence) for sentence in sentences]
         assert facts.bytes == sum(len(text.encode()) for text in texts) + eos * len(texts)
         found += texts
     assert found == LINES
-    assert (prepared.vocab_size, prepared.eos_id, prepared.pad_id) == (
+    assert (prepared.manifest.vocab_size, prepared.manifest.eos_id, prepared.manifest.pad_id) == (
         codec.vocab_size,
         codec.eos_id,
         codec.pad_id,
@@ -385,7 +385,7 @@ def test_the_baseline_is_the_bigram_model_of_the_training_split_in_each_data_mod
     corpus, root = write(tmp_path / "a.txt"), tmp_path / "corpora"
     stream, sentences = TrainingConfig(), TrainingConfig(data_mode="sentences", context_length=5)
     prepared = prepare(root, corpus, training=stream)
-    model = BigramModel(stream_pairs(prepared.tokens("train")), prepared.vocab_size)
+    model = BigramModel(stream_pairs(prepared.tokens("train")), prepared.manifest.vocab_size)
     assert prepared.manifest.bigram == {
         f"{split}.stream.0": model.loss(stream_pairs(prepared.tokens(split)))
         for split in ("validation", "test")
@@ -398,7 +398,7 @@ def test_the_baseline_is_the_bigram_model_of_the_training_split_in_each_data_mod
         for mode in ("stream.0", "sentences.5")
     }
     own = BigramModel(
-        sentence_pairs(again.tokens("train"), again.offsets("train"), 5), again.vocab_size
+        sentence_pairs(again.tokens("train"), again.offsets("train"), 5), again.manifest.vocab_size
     )
     assert again.manifest.bigram["test.sentences.5"] == own.loss(
         sentence_pairs(again.tokens("test"), again.offsets("test"), 5)
@@ -499,7 +499,7 @@ def test_the_presidents_demo_has_its_documented_baseline(tmp_path: Path) -> None
     facts = prepared.manifest.splits
     assert facts["train"].documents + facts["validation"].documents == 51
     assert (facts["test"].documents, facts["validation"].documents) == (6, 2)
-    assert prepared.vocab_size == 2_048
+    assert prepared.manifest.vocab_size == 2_048
     assert prepared.manifest.eos_text == " "
     assert 72 < math.exp(prepared.manifest.bigram["test.stream.0"]) < 74
 

@@ -76,7 +76,7 @@ def test_raw_files_of_a_folder_are_decoded_one_by_one(tmp_path: Path, kind: str)
         held: list[int] = []
         for index in prepared.tokens(split).tolist():
             held.append(index)
-            if index == prepared.eos_id:
+            if index == prepared.manifest.eos_id:
                 found.append(codec.decode(held))
                 held = []
         assert held == [], "each document ends with an end token"
@@ -115,7 +115,7 @@ def test_an_empty_prompt_starts_a_document_if_there_are_many(tmp_path: Path) -> 
     for index in range(20):
         (tmp_path / f"{index}.py").write_bytes(CODE.encode())
     prepared = prepare(tmp_path, CorpusConfig(source=str(tmp_path)), tokenizer("byte"))
-    assert TextCodec(prepared.path).prompt_ids("") == [prepared.eos_id]
+    assert TextCodec(prepared.path).prompt_ids("") == [prepared.manifest.eos_id]
 
 
 def test_code_is_raw_with_a_note(tmp_path: Path) -> None:
@@ -216,7 +216,9 @@ def test_a_pretrained_tokenizer_that_changes_white_space_is_rejected_for_raw_tex
     assert decoded(prepared) == CODE
     (tmp_path / "b.txt").write_bytes(PROSE.encode())
     words = prepare(tmp_path, CorpusConfig(source=str(tmp_path / "b.txt")), tokenizer("word", 300))
-    lossy = TokenizerConfig(kind="pretrained", name=str(words.path), vocab_size=words.vocab_size)
+    lossy = TokenizerConfig(
+        kind="pretrained", name=str(words.path), vocab_size=words.manifest.vocab_size
+    )
     with pytest.raises(
         TokenizerError, match=r"changes .* to .*, but the layout raw needs every character"
     ) as raised:

@@ -74,14 +74,6 @@ def test_figures_have_the_wanted_decimals() -> None:
     assert formatting.figure(1_234_567.8, 1) == "1,234,567.8"
 
 
-def test_time_left_and_margin_are_separate() -> None:
-    assert formatting.time_left(24.2, 3.1) == ("24 s left", "±3")
-    assert formatting.time_left(24.2) == ("24 s left", "")
-    assert formatting.time_left(24.2, 0.2) == ("24 s left", "")
-    assert formatting.time_left(7500, 300) == ("2 h 05 min left", "±5")
-    assert formatting.time_left(None) == ("time left unknown", "")
-
-
 def test_unknown_values_are_a_dash_and_infinity_a_sign() -> None:
     times = {formatting.duration, formatting.about, formatting.age}
     numbers: set[Callable[[float | None], str]] = {

@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from pydantic_core import from_json
 
 from rnnlm_tui.errors import NewerLogError
-from rnnlm_tui.schema.facts import Facts, merged_facts
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import (
     METRIC_COLUMNS,
     STATE_EVENTS,
@@ -47,7 +47,7 @@ from rnnlm_tui.store import index, reader
 from rnnlm_tui.store.index import index_path
 from rnnlm_tui.store.log import FACTS, KINDS, STEP_PREFIX, RunLog, decode, encode, logs_of
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.reader import _ROUTINE_KINDS, RunReader, by_step
+from rnnlm_tui.store.reader import _ROUTINE_KINDS, RunReader, by_step, merged_facts
 from tests.unit.store.rows import (
     STARTED,
     begin,
@@ -121,7 +121,7 @@ class Lines:
                 elif isinstance(row, HardwareRow):
                     self.readings.setdefault(attempt, []).append(row)
                 self.rows.append(row)
-        self.facts = merged_facts(facts)
+        self.facts = merged_facts([facts])
         self.starts = {row.attempt: row.start_step for row in self.of(AttemptRow)}
         self.starts |= {row.attempt: row.step for row in self.of(StartRow)}
         self.starts |= {

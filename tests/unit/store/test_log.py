@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 
 from rnnlm_tui.errors import NewerLogError, StorageError
 from rnnlm_tui.schema import metrics
-from rnnlm_tui.schema.facts import Facts, merged_facts
+from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import AttemptRow, EventKind, GpuRow, HardwareRow, SampleRow, StepRow
 from rnnlm_tui.store.log import KINDS, MAX_LINE, RunLog, decode, decode_columns, encode, logs_of
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.reader import RunReader, merged_facts
 from tests.unit.store.rows import begin, event_row, step_row
 
 LINE = (
@@ -142,7 +142,7 @@ def test_facts_have_only_what_was_set_and_later_ones_replace_earlier_ones(
     assert log.path.read_bytes().splitlines()[-1] == b'{"kind":"facts","device":"H100"}'
     assert reader.facts() == Facts(device="H100", corpus_notes=("a", "b"))
     wrong = {"max_steps": "5", "device": 7, "epochs": 2.5, "later": 1}
-    assert merged_facts(wrong) == Facts(epochs=2.5)
+    assert merged_facts([wrong]) == Facts(epochs=2.5)
 
 
 def test_a_line_is_never_longer_than_readers_read(log: RunLog, reader: RunReader) -> None:

@@ -62,11 +62,11 @@ def snapshot(run: RunDirectory, step: int = 1) -> Path:
         lambda _: None,
     )
     model = built_model(
-        vocab_size=corpus.vocab_size,
+        vocab_size=corpus.manifest.vocab_size,
         embedding_dim=8,
         hidden_size=8,
         num_layers=1,
-        pad_id=corpus.pad_id,
+        pad_id=corpus.manifest.pad_id,
         seed=step,
     )
     return write_snapshot(

@@ -62,7 +62,9 @@ def prepared(config: RunConfig, folder: Path) -> PreparedCorpus:
 def evaluator_of(config: RunConfig, folder: Path, recorder: Recorder) -> Evaluator:
     """An evaluator of a tiny model after one step."""
     corpus = prepared(config, folder)
-    model = built_model(vocab_size=corpus.vocab_size, embedding_dim=4, hidden_size=4, num_layers=1)
+    model = built_model(
+        vocab_size=corpus.manifest.vocab_size, embedding_dim=4, hidden_size=4, num_layers=1
+    )
     trainer = Trainer(
         model, StreamBatches(corpus.tokens("train"), 2, 5), max_steps=2, schedule=Schedule(0.0)
     )
@@ -223,7 +225,7 @@ def test_bits_per_byte_are_the_bits_of_the_scored_targets_over_their_own_bytes(
     names = json.loads((corpus.path / "tokenizer.json").read_text())["model"]["vocab"]
     sizes = {index: len(name) + (kind == "word") for name, index in names.items()}
     sizes |= dict.fromkeys(sizes, 1) if kind == "byte" else {}
-    sizes[corpus.eos_id] = 1
+    sizes[corpus.manifest.eos_id] = 1
     tokens, bounds = corpus.tokens("validation").tolist(), corpus.offsets("validation").tolist()
     sentences = [
         [sizes[token] - (kind == "word" and at == 0) for at, token in enumerate(tokens[start:end])]

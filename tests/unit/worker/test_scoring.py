@@ -80,13 +80,13 @@ def loaded_for(
 ) -> LoadedModel:
     """A model with weights large enough that every token changes what comes after it."""
     model = built_model(
-        vocab_size=corpus.vocab_size,
+        vocab_size=corpus.manifest.vocab_size,
         embedding_dim=12,
         hidden_size=12,
         num_layers=2,
         initialization="uniform",
         init_scale=0.6,
-        pad_id=corpus.pad_id,
+        pad_id=corpus.manifest.pad_id,
     )
     return LoadedModel(
         key=(str(corpus.path), (0, 0, 0)),
@@ -136,7 +136,7 @@ def test_a_score_is_the_trainers_evaluation_of_the_same_text(
         corpus.offsets("test"),
         data_mode=mode,
         context_length=12,
-        pad_id=corpus.pad_id,
+        pad_id=corpus.manifest.pad_id,
     )
     wanted = evaluate(loaded.model, batches, unknown_id=loaded.codec.unk_id)
     found, done = score(loaded, tmp_path / "test.txt", tokens=True)
