@@ -177,9 +177,7 @@ def prepare_corpus(
     if prepared is None:
         prepared = _share_or_build(order, root, progress)
     check_length(prepared.manifest, training)
-    return _with_settings(
-        _with_baseline(prepared, training, progress), corpus, tokenizer, source.title
-    )
+    return _completed(prepared, order, progress)
 
 
 @dataclass(frozen=True)
@@ -380,10 +378,7 @@ def _source_loss(source: Source, config: TokenizerConfig) -> float | None:
 
 
 def _enlarged_notes(shares: dict[Split, float], corpus: CorpusConfig) -> list[str]:
-    wanted: dict[Split, float] = {
-        "validation": corpus.validation_fraction,
-        "test": corpus.test_fraction,
-    }
+    wanted = {"validation": corpus.validation_fraction, "test": corpus.test_fraction}
     return [
         f"{split} uses {share(taken)} of the text instead of {share(wanted[split])}: a smaller set"
         " would be too noisy"
@@ -401,52 +396,29 @@ def _unknown_notes(unknown: int, tokens: int) -> list[str]:
     ]
 
 
-def _with_baseline(
-    prepared: PreparedCorpus, training: TrainingConfig, progress: ProgressCallback
+def _completed(
+    prepared: PreparedCorpus, order: _Order, progress: ProgressCallback
 ) -> PreparedCorpus:
-    """The corpus with the baseline for this data mode, computed if missing."""
-    if all(
-        baseline_key(split, training.data_mode, training.context_length) in prepared.manifest.bigram
-        for split in EVALUATED
-    ):
-        return prepared
-    losses = _losses(prepared, training, progress)
-    return _changed(
-        prepared,
-        lambda manifest: manifest.model_copy(update={"bigram": {**manifest.bigram, **losses}}),
-    )
-
-
-def _with_settings(
-    prepared: PreparedCorpus, corpus: CorpusConfig, tokenizer: TokenizerConfig, title: str
-) -> PreparedCorpus:
-    """The corpus with these settings and title, which the manifest records."""
-    if not prepared.manifest.is_from(corpus, tokenizer):
-        these = PreparedFrom(corpus=corpus, tokenizer=tokenizer)
-        prepared = _changed(
-            prepared,
-            lambda manifest: manifest.model_copy(
-                update={"also": (*(other for other in manifest.also if other != these), these)}
-            ),
-        )
-    return PreparedCorpus(
-        prepared.path,
-        prepared.manifest.model_copy(
-            update={"corpus": corpus, "tokenizer": tokenizer, "title": title}
-        ),
-    )
-
-
-def _changed(
-    prepared: PreparedCorpus, change: Callable[[CorpusManifest], CorpusManifest]
-) -> PreparedCorpus:
-    """Change the manifest on disk, which another run may have changed since it was loaded."""
-    with folder_lock(prepared.path.parent):
-        manifest = change(load_prepared(prepared.path).manifest)
-        write_text_atomically(
-            prepared.path / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n"
-        )
-    return PreparedCorpus(prepared.path, manifest)
+    """The corpus with the baseline for this data mode, computed if missing, and with these settings
+    and title. The manifest records both."""
+    manifest, training = prepared.manifest, order.training
+    keys = {baseline_key(split, training.data_mode, training.context_length) for split in EVALUATED}
+    losses = {} if keys <= manifest.bigram.keys() else _losses(prepared, training, progress)
+    these = PreparedFrom(corpus=order.corpus, tokenizer=order.tokenizer)
+    new = () if manifest.is_from(order.corpus, order.tokenizer) else (these,)
+    if losses or new:
+        with folder_lock(prepared.path.parent):
+            # another run may have changed it since it was loaded
+            manifest = load_prepared(prepared.path).manifest
+            others = (other for other in manifest.also if other not in new)
+            manifest = manifest.model_copy(
+                update={"bigram": {**manifest.bigram, **losses}, "also": (*others, *new)}
+            )
+            write_text_atomically(
+                prepared.path / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n"
+            )
+    settings = {"corpus": order.corpus, "tokenizer": order.tokenizer, "title": order.source.title}
+    return PreparedCorpus(prepared.path, manifest.model_copy(update=settings))
 
 
 def _losses(
