@@ -126,10 +126,10 @@ def config_diff(
 ) -> None:
     """Show the keys whose values differ between two configs."""
     from rnnlm_tui.schema.steering import settings_of
-    from rnnlm_tui.schema.validation import field_paths
+    from rnnlm_tui.schema.validation import fields
 
     one, other = client.configs.named_config(first), client.configs.named_config(second)
-    found = settings_of(one.config, other.config, ("preset", *field_paths()))
+    found = settings_of(one.config, other.config, ("preset", *fields()))
     if json:
         print_json(
             {

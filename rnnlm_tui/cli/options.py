@@ -131,12 +131,12 @@ def complete_state() -> list[str]:
 
 def complete_field(incomplete: str) -> list[str]:
     """List config keys, for the shell; after a =, the values of one that has a choice of words."""
-    from rnnlm_tui.schema.validation import field_choices, field_paths
+    from rnnlm_tui.schema.validation import fields
 
     path, equals, _ = incomplete.partition("=")
     if not equals:
-        return [f"{known}=" for known in field_paths()]
-    return [f"{path}={choice}" for choice in field_choices(path)] if path in field_paths() else []
+        return [f"{known}=" for known in fields()]
+    return [f"{path}={choice}" for choice in fields()[path].choices] if path in fields() else []
 
 
 def complete_preset() -> list[str]:

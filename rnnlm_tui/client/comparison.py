@@ -31,7 +31,7 @@ from rnnlm_tui.schema.formatting import (
 from rnnlm_tui.schema.metrics import MAX_UNKNOWN_SHARE
 from rnnlm_tui.schema.steering import JournalledChange, config_in_effect, kept_changes
 from rnnlm_tui.schema.summary import RunSummary
-from rnnlm_tui.schema.validation import field_paths
+from rnnlm_tui.schema.validation import fields
 from rnnlm_tui.store.paths import RunDirectory
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -206,7 +206,7 @@ def setting_words(value: object) -> str:
 
 def _settings(runs: Sequence[ComparedRun]) -> list[SettingRow]:
     rows = []
-    for path in ("preset", *field_paths()):
+    for path in ("preset", *fields()):
         found = [(value_of(run.config, path), [*run.changes.get(path, ())]) for run in runs]
         if any(one != found[0] for one in found):
             rows.append(

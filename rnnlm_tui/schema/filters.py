@@ -130,14 +130,14 @@ def find_key(name: str) -> RunKey:
     Raises:
         InputError: the name is unknown (with similar names as a hint) or ambiguous.
     """
-    from rnnlm_tui.schema.validation import did_you_mean_key, field_paths
+    from rnnlm_tui.schema.validation import did_you_mean_key, fields
 
     wanted = name.strip().lower()
     found = _by_name().get(wanted)
     if found is not None:
         return found
     shown = _shown(name.strip())
-    ending = [path for path in field_paths() if path.rpartition(".")[2] == wanted]
+    ending = [path for path in fields() if path.rpartition(".")[2] == wanted]
     if ending:
         raise InputError(
             f'"{shown}" is ambiguous: {" or ".join(ending)}', hint="write the full key"
@@ -156,25 +156,21 @@ def key_names() -> tuple[str, ...]:
 
 @cache
 def _by_name() -> dict[str, RunKey]:
-    from rnnlm_tui.schema.validation import field_paths
+    from rnnlm_tui.schema.validation import fields
 
-    paths = field_paths()
+    paths = fields()
     last_words = [path.rpartition(".")[2] for path in paths]
     by_name = {}
     for path, word in zip(paths, last_words, strict=True):
-        key = RunKey(path, _quantity(path), partial(_config_value, path))
+        is_number = paths[path].kind in ("whole", "number")
+        read = partial(_config_value, path)
+        key = RunKey(path, "number" if is_number else "words", read)
         by_name[path] = key
         if last_words.count(word) == 1:
             by_name[word] = key
     for key in FIGURES:
         by_name.update(dict.fromkeys((key.name, *key.aliases), key))
     return by_name
-
-
-def _quantity(path: str) -> Quantity:
-    from rnnlm_tui.schema.validation import field_kind
-
-    return "number" if field_kind(path) in ("whole", "number") else "words"
 
 
 def _config_value(path: str, summary: RunSummary, config_of: ConfigOf) -> Value:

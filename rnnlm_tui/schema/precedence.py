@@ -22,7 +22,7 @@ from rnnlm_tui.schema.toml import ConfigText
 from rnnlm_tui.schema.validation import (
     Raw,
     did_you_mean_key,
-    field_paths,
+    fields,
     merge,
     overlay,
     parse_assignments,
@@ -47,7 +47,7 @@ Layer = Literal["default", "preset", "run", "file", "environment", "command line
 
 
 _NOWHERE = Place("")
-_PATHS = ("preset", *field_paths())
+_PATHS = ("preset", *fields())
 CHOSEN = ("file", "environment", "command line")
 """Layers in which the user sets values."""
 
@@ -135,7 +135,7 @@ def resolve_config(
     if preset is not None:
         origins["preset"] = Origin("command line", Place("--preset"))
     notes: list[str] = []
-    known = {variable_of(path): path for path in field_paths()}
+    known = {variable_of(path): path for path in fields()}
     for name, text in sorted((environment or {}).items()):
         if not text or not name.startswith(PREFIX) or name in OTHER_VARIABLES:
             continue
@@ -186,7 +186,7 @@ def _base_origins(base: RunConfig, below: Origin) -> dict[str, Origin]:
             (origin for origin, config in layers if value_of(config, path) == value_of(base, path)),
             below,
         )
-        for path in field_paths()
+        for path in fields()
     }
     return {"preset": default if base.preset == RunConfig().preset else below, **origins}
 
@@ -219,7 +219,7 @@ def _key(variable: str) -> str:
 def _similar(variable: str) -> str:
     """`did you mean "RNNLM_TUI_TRAINING__SEED"?` for a misspelled variable; empty if none is
     similar."""
-    word, paths = _key(variable), field_paths()
+    word, paths = _key(variable), fields()
     same = [path for path in paths if word in (path, path.rpartition(".")[2])]
     if len(same) == 1:
         return meant([variable_of(same[0])])

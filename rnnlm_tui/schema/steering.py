@@ -18,7 +18,7 @@ from rnnlm_tui.schema.estimates import total_steps
 from rnnlm_tui.schema.formatting import counted, exact
 from rnnlm_tui.schema.metrics import CommandRow
 from rnnlm_tui.schema.protocol import CommandResult, Setting, SettingsChange
-from rnnlm_tui.schema.validation import did_you_mean_key, field_paths, merge, parse_config
+from rnnlm_tui.schema.validation import did_you_mean_key, fields, merge, parse_config
 
 STEERABLE: tuple[str, ...] = (
     "optimizer.learning_rate",
@@ -82,7 +82,7 @@ def check_keys(paths: Iterable[str]) -> None:
     Raises:
         ConfigError: all that can't, each with a similar key or the list of those that can.
     """
-    known = field_paths()
+    known = fields()
     problems = [
         Problem(
             path,

@@ -241,6 +241,6 @@ def explained_toml(config: RunConfig) -> str:
 
 def field_help(path: str) -> str:
     """Return a field's description, range and unit: `Sequences per step. (1 … 512 sequences)`."""
-    info = fields()[path]
-    limits = " ".join(part for part in (allowed_range(path), info.about["unit"]) if part)
-    return f"{info.description} ({limits})" if limits else info.description
+    field = fields()[path]
+    limits = " ".join(part for part in (allowed_range(path), field.unit) if part)
+    return f"{field.help} ({limits})" if limits else field.help

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from typing import Literal, cast, get_args, get_origin
+from typing import Any, Literal, cast, get_args, get_origin
 
 from pydantic_core import ErrorDetails, ValidationError
 
@@ -18,7 +19,7 @@ from rnnlm_tui.schema.config import (
     RunConfig,
 )
 from rnnlm_tui.schema.formatting import counted, is_infinite, number_hint, plain, read_number
-from rnnlm_tui.schema.record import FieldInfo, Record, fields_of
+from rnnlm_tui.schema.record import Record, fields_of
 from rnnlm_tui.schema.rules import ADAMW_MAX_RATE, RATE, rate_too_high, rule_problems
 
 Raw = dict[str, object]
@@ -77,19 +78,48 @@ def section_model(section: str) -> type[Record]:
     return cast(type[Record], fields_of(RunConfig)[section].annotation)
 
 
+FieldKind = Literal["whole", "number", "switch", "choice", "list", "text"]
+_KINDS: Mapping[object, FieldKind] = {
+    int: "whole", int | None: "whole", float: "number", bool: "switch", str: "text",
+    str | None: "text", Literal: "choice", tuple: "list",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigField:
+    """What a form and messages say of a field."""
+
+    path: str
+    title: str
+    help: str
+    unit: str
+    kind: FieldKind
+    choices: tuple[str, ...]
+    """The words of a field that has a choice of them; empty for other fields."""
+    bounds: Mapping[str, Any]
+
+    @property
+    def section(self) -> str:
+        return self.path.partition(".")[0]
+
+
 @cache
-def fields() -> Mapping[str, FieldInfo]:
-    """All fields by dotted path, in the order of the form."""
-    return {
-        f"{section}.{name}": info
-        for section in SECTIONS
-        for name, info in fields_of(section_model(section)).items()
-    }
-
-
-def field_paths() -> tuple[str, ...]:
-    """The dotted paths of all fields, in the order of the form."""
-    return tuple(fields())
+def fields() -> Mapping[str, ConfigField]:
+    """All fields by dotted path, in the order of form and file; the preset's name is none."""
+    found = {}
+    for section in SECTIONS:
+        for name, info in fields_of(section_model(section)).items():
+            path, origin = f"{section}.{name}", get_origin(info.annotation)
+            found[path] = ConfigField(
+                path,
+                info.title,
+                info.description,
+                info.about["unit"],
+                _KINDS[origin if origin in _KINDS else info.annotation],
+                tuple(map(str, get_args(info.annotation))) if origin is Literal else (),
+                info.bounds,
+            )
+    return found
 
 
 def raw_value(raw: Mapping[str, object], path: str, default: object = None) -> object:
@@ -163,7 +193,7 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, object]:
     Raises:
         ConfigError: all assignments that lack `=` or have an unknown key.
     """
-    known = field_paths()
+    known = fields()
     changes: dict[str, object] = {}
     problems: list[Problem] = []
     for assignment in assignments:
@@ -188,7 +218,7 @@ def parse_value(path: str, text: str) -> object:
     text = text.strip()
     if not text:
         return None
-    kind = field_kind(path)
+    kind = fields()[path].kind
     if kind == "switch":
         return _SWITCHES.get(text.lower(), text)
     if kind in ("whole", "number"):
@@ -197,27 +227,6 @@ def parse_value(path: str, text: str) -> object:
     if kind == "list":
         return _list_as_toml(text)
     return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'" else text
-
-
-def field_choices(path: str) -> tuple[str, ...]:
-    """The words of a field that has a choice of them; empty for other fields."""
-    annotation = fields()[path].annotation
-    return tuple(map(str, get_args(annotation))) if get_origin(annotation) is Literal else ()
-
-
-FieldKind = Literal["whole", "number", "switch", "list", "text"]
-_KINDS: Mapping[object, FieldKind] = {
-    int: "whole", int | None: "whole", float: "number", bool: "switch", str: "text",
-    str | None: "text",
-}  # fmt: skip
-
-
-def field_kind(path: str) -> FieldKind:
-    """The kind of a field's value; "text" for choices and unknown fields."""
-    if path not in fields():
-        return "text"
-    annotation = fields()[path].annotation
-    return "list" if get_origin(annotation) is tuple else _KINDS.get(annotation, "text")
 
 
 def _list_as_toml(text: str) -> object:
@@ -260,7 +269,7 @@ def did_you_mean_key(path: str, known: Iterable[str]) -> str:
 def _unknown_key(path: str, known: Iterable[str]) -> Problem:
     """The problem with an unknown key: similar ones, or those in other sections."""
     name = path.rpartition(".")[2]
-    same = (other for other in field_paths() if other.rpartition(".")[2] == name)
+    same = (other for other in fields() if other.rpartition(".")[2] == name)
     hint = did_you_mean_key(path, known) or meant(same)
     return Problem(path, "unknown config key", hint or "`rnnlm-tui config show` lists all keys")
 
@@ -275,7 +284,7 @@ def _problem(details: ErrorDetails, raw: Mapping[str, object]) -> Problem:
     wanted = _WANTED.get(kind, "")
     if kind == "extra_forbidden":
         is_field = "." in path or path in OTHER_NAMES
-        return _unknown_key(path, field_paths() if is_field else SECTIONS)
+        return _unknown_key(path, fields() if is_field else SECTIONS)
     if path == RATE and kind == "less_than_equal":
         return rate_too_high(value, _algorithm(raw))
     if isinstance(value, str | Sequence) and kind.endswith(("too_short", "too_long")):
@@ -285,7 +294,7 @@ def _problem(details: ErrorDetails, raw: Mapping[str, object]) -> Problem:
     if bound := next((bound for bound in context if bound in _BOUNDS), ""):
         wanted = f"{_BOUNDS[bound]} {plain(context[bound])}"
     elif kind == "literal_error":
-        choices = field_choices(path)
+        choices = fields()[path].choices
         wanted, hint = f"one of {', '.join(choices)}", did_you_mean(str(value), choices)
     elif kind == "string_pattern_mismatch":
         return Problem(path, f"is {_shown(value)}, must {_PATTERNS[path]}")

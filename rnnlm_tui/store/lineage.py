@@ -192,9 +192,9 @@ def check_fits(config: RunConfig, parent: ParentCheckpoint) -> None:
 def changed_fields(before: RunConfig, after: RunConfig) -> dict[str, tuple[JsonValue, JsonValue]]:
     """The fields that differ, by dotted path, with both values; None: empty."""
     from rnnlm_tui.schema.steering import settings_of
-    from rnnlm_tui.schema.validation import field_paths
+    from rnnlm_tui.schema.validation import fields
 
-    return {one.path: (one.old, one.new) for one in settings_of(before, after, field_paths())}
+    return {one.path: (one.old, one.new) for one in settings_of(before, after, fields())}
 
 
 def _record(parent: ParentCheckpoint, manifest: Manifest, config: RunConfig) -> Parent:

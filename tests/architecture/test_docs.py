@@ -16,7 +16,7 @@ from rnnlm_tui import __version__
 from rnnlm_tui.cli.app import GUARANTEES, VERBS, command_of
 from rnnlm_tui.docs import FOLDER, GUIDES, Guide, find_guide
 from rnnlm_tui.errors import install_extra
-from rnnlm_tui.schema.validation import field_paths
+from rnnlm_tui.schema.validation import fields
 from tests.tools.guides import TABLES, generated
 
 ROOT = Path(__file__).parents[2]
@@ -52,7 +52,7 @@ def test_every_generated_table_is_in_a_guide() -> None:
 def test_every_verb_and_field_is_in_a_guide() -> None:
     for verb in VERBS:
         assert f"`{verb.name}" in PAGES[find_guide("commands").path]
-    for path in field_paths():
+    for path in fields():
         assert f"`{path}`" in PAGES[find_guide("configuration").path]
 
 

@@ -18,6 +18,7 @@ from rnnlm_tui.errors import ConfigError, Problem, RnnlmError, in_one_sentence
 from rnnlm_tui.schema.formatting import count, counted, scientific
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.schema.steering import STEERABLE, next_to_undo, settings_text, value_text
+from rnnlm_tui.schema.validation import ConfigField
 from rnnlm_tui.tui.messages import pin_hint
 from rnnlm_tui.tui.palette import BAD, BASELINE, DIM, GOOD, TEXT, TRAIN, WARN
 from rnnlm_tui.tui.screens.config_files import ask_value
@@ -25,7 +26,7 @@ from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText, key_line
 from rnnlm_tui.tui.text import safe_content
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.chart_data import ChartData, ChartSeries
-from rnnlm_tui.tui.views.form import FIELDS, Draft, FormField, field_of
+from rnnlm_tui.tui.views.form import FIELDS, Draft, field_of
 from rnnlm_tui.tui.widgets.chart import Chart
 from rnnlm_tui.tui.widgets.form import Form
 from rnnlm_tui.tui.widgets.panel import TitledContainer
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 TITLES = {"evaluation.every": "evaluate every", "checkpoint.every": "save every"}
 """Labels of fields whose own title needs its section."""
-STEER_FIELDS: tuple[FormField, ...] = tuple(
+STEER_FIELDS: tuple[ConfigField, ...] = tuple(
     replace(FIELDS[path], title=TITLES.get(path, FIELDS[path].title)) for path in STEERABLE
 )
 """The fields of the form, in its order."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from math import isfinite
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from textual.content import Content
 
@@ -24,9 +24,7 @@ from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
 from rnnlm_tui.schema.formatting import counted, escaped, unescaped
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.validation import (
-    field_choices,
-    field_kind,
-    field_paths,
+    ConfigField,
     fields,
     merge,
     parse_config,
@@ -52,8 +50,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.facts import Parent
     from rnnlm_tui.store.lineage import ParentCheckpoint
 
-FieldKind = Literal["text", "whole", "number", "switch", "choice", "list"]
-
 PATH_FIELDS: dict[str, tuple[str, ...]] = {
     "corpus.source": BUILT_IN_SOURCES,
     "corpus.test_source": BUILT_IN_SOURCES,
@@ -69,24 +65,7 @@ EMPTY_WORDS: dict[str, str] = {
 """What an empty optional field means, shown dim in its place."""
 
 
-@dataclass(frozen=True, slots=True)
-class FormField:
-    """One field of the form."""
-
-    path: str
-    title: str
-    help: str
-    """Shown in the line under the field."""
-    kind: FieldKind
-    unit: str = ""
-    choices: tuple[str, ...] = ()
-
-    @property
-    def section(self) -> str:
-        return self.path.partition(".")[0]
-
-
-def shown_value(field: FormField, value: object) -> str:
+def shown_value(field: ConfigField, value: object) -> str:
     """Format a value for reading: `2,048`, `3e-3`, `yes`; empty for None."""
     if value is None:
         return ""
@@ -104,7 +83,7 @@ def shown_value(field: FormField, value: object) -> str:
     return str(value)
 
 
-def edited_value(field: FormField, value: object) -> str:
+def edited_value(field: ConfigField, value: object) -> str:
     """Format a value for the editor.
 
     Integers have no separators; a list is one text per line, with its own line breaks escaped.
@@ -117,7 +96,7 @@ def edited_value(field: FormField, value: object) -> str:
     return shown_value(field, value)
 
 
-def read_value(field: FormField, text: str) -> object:
+def read_value(field: ConfigField, text: str) -> object:
     """Parse the user's text as the command line does; a list is one text per line, or TOML."""
     value = parse_value(field.path, text)
     if field.kind == "list" and not isinstance(value, list):
@@ -134,21 +113,7 @@ def number_text(value: float) -> str:
     return f"{Decimal(repr(value)).normalize():e}".replace("e+", "e")
 
 
-def _field(path: str) -> FormField:
-    info, choices = fields()[path], field_choices(path)
-    return FormField(
-        path,
-        info.title,
-        info.description,
-        "choice" if choices else field_kind(path),
-        info.about["unit"],
-        choices,
-    )
-
-
-FIELDS: Mapping[str, FormField] = {path: _field(path) for path in field_paths()}
-"""Every field of a RunConfig except the preset's name by its path, in the order of form and file.
-"""
+FIELDS = fields()
 
 
 def is_same(value: object, base: object) -> bool:
@@ -407,7 +372,7 @@ notes."""
 class FieldRow:
     """A field and what is known of its value."""
 
-    field: FormField
+    field: ConfigField
     value: object
     base: Any
     problem: Problem | None = None

@@ -23,7 +23,7 @@ from textual.widgets import Input
 from rnnlm_tui.errors import Problem
 from rnnlm_tui.schema.config import SECTIONS, value_of
 from rnnlm_tui.schema.rules import dependent_fields
-from rnnlm_tui.schema.validation import allowed_range
+from rnnlm_tui.schema.validation import ConfigField, allowed_range
 from rnnlm_tui.tui._textual import OrderedKeys
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, TRAIN, WARN
 from rnnlm_tui.tui.text import line, safe_text, selected
@@ -34,7 +34,6 @@ from rnnlm_tui.tui.views.form import (
     Draft,
     FieldRow,
     FoldRow,
-    FormField,
     adjustment_text,
     by_field,
     changed_fields,
@@ -130,7 +129,7 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
         row: FieldRow
 
     def __init__(
-        self, draft: Draft, edit: Edit, fields: Sequence[FormField] = (), *, id: str | None = None
+        self, draft: Draft, edit: Edit, fields: Sequence[ConfigField] = (), *, id: str | None = None
     ) -> None:
         super().__init__(id=id)
         self.draft = draft
@@ -182,7 +181,7 @@ class Form(OrderedKeys, VerticalScroll, can_focus=True, inherit_bindings=False):
                 self.at = ""
             self._arrive()
 
-    def _row(self, field: FormField, problem: Problem | None) -> FieldRow:
+    def _row(self, field: ConfigField, problem: Problem | None) -> FieldRow:
         """Return the row of a field, with all that is known of it."""
         path, other, advice = field.path, self.comparison, None
         with_help = self._has_sections and path == self.at

@@ -13,7 +13,7 @@ from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.toml import explained_toml, read_toml, toml_text
-from rnnlm_tui.schema.validation import config_to_raw, field_paths, merge, parse_config
+from rnnlm_tui.schema.validation import config_to_raw, fields, merge, parse_config
 from rnnlm_tui.store.runs import create_run
 from tests.unit.cli.calls import Verbs
 
@@ -40,7 +40,7 @@ def test_a_missing_file_or_a_folder_is_rejected(tmp_path: Path) -> None:
 
 def test_an_explained_config_has_a_line_for_every_field() -> None:
     text = explained_toml(PRESETS["demo"])
-    for path in field_paths():
+    for path in fields():
         name = path.partition(".")[2]
         assert f"\n{name} = " in text or f"\n# {name} =" in text
 
@@ -52,7 +52,7 @@ def test_origins_are_shown_for_each_value(
     monkeypatch.setenv("RNNLM_TUI_SAMPLING__TOP_K", "3")
     asked = f"config show --preset lstm --config {file} --set training.epochs=2 --origin"
     rows = dict(line.split(None, 1) for line in verb(asked)[0].splitlines())
-    assert set(rows) == {"key", "preset", *field_paths()}
+    assert set(rows) == {"key", "preset", *fields()}
     for path, row in {
         "training.seed": f"5 {file}:3:10",
         "sampling.top_k": "3 RNNLM_TUI_SAMPLING__TOP_K",

@@ -13,7 +13,7 @@ from rnnlm_tui.schema.config import RunConfig, value_of
 from rnnlm_tui.schema.precedence import OTHER_VARIABLES, resolve_config, variable_of
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.toml import parse_toml, toml_text
-from rnnlm_tui.schema.validation import field_paths, merge, parse_config
+from rnnlm_tui.schema.validation import fields, merge, parse_config
 
 ROOT = Path(__file__).parents[3]
 VALUES: dict[str, tuple[object, ...]] = {
@@ -61,7 +61,7 @@ def test_a_later_layer_wins_for_any_combination_of_layers() -> None:
                 assert origin.layer in ("default", "preset")
                 assert (origin.layer == "default") == (value == value_of(RunConfig(), path))
             assert (path in found.chosen) == bool(layers)
-        assert set(found.origins) == {"preset", *field_paths()}
+        assert set(found.origins) == {"preset", *fields()}
 
 
 def test_a_run_as_base_keeps_the_origins_of_its_preset() -> None:
@@ -88,7 +88,7 @@ def test_the_variables_that_set_no_key_are_all_known() -> None:
 
 
 def test_every_key_has_a_variable_that_no_other_has() -> None:
-    names = [variable_of(path) for path in field_paths()]
+    names = [variable_of(path) for path in fields()]
     assert len(set(names)) == len(names)
     assert variable_of("optimizer.learning_rate") == "RNNLM_TUI_OPTIMIZER__LEARNING_RATE"
     assert not {*names} & {*OTHER_VARIABLES}
@@ -183,7 +183,7 @@ def test_a_file_with_five_problems_reports_all_of_them_with_line_and_suggestion(
 
 def test_an_empty_variable_counts_as_not_set() -> None:
     file = parse_toml("[training]\nmax_steps = 9\n[schedule]\nwarmup_steps = 0\n", "c.toml")
-    empty = dict.fromkeys([*map(variable_of, field_paths()), "RNNLM_TUI_A__B", "RNNLM_TUI_A"], "")
+    empty = dict.fromkeys([*map(variable_of, fields()), "RNNLM_TUI_A__B", "RNNLM_TUI_A"], "")
     assert resolve_config(file=file, environment=empty) == resolve_config(file=file)
 
 

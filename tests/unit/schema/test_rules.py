@@ -10,7 +10,7 @@ from rnnlm_tui.errors import Adjustment, ConfigError, Place, Problem
 from rnnlm_tui.schema.cells import CELLS
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.rules import RULES, TEXT_RULE, dependent_fields, text_problems
-from rnnlm_tui.schema.validation import field_paths, merge, parse_assignments, parse_config
+from rnnlm_tui.schema.validation import fields, merge, parse_assignments, parse_config
 
 CONTRADICTIONS: dict[str, dict[str, object]] = {
     "tied widths": {"model.embedding_dim": 64},
@@ -94,7 +94,7 @@ def test_fields_name_those_that_they_depend_on() -> None:
     assert "training.batch_size" in dependent_fields("corpus.source")
     assert dependent_fields("sampling.top_k") == ()
     named = {path for fields in (*(fields for fields, _ in RULES), TEXT_RULE) for path in fields}
-    assert named <= set(field_paths())
+    assert named <= set(fields())
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from rnnlm_tui.schema.toml import (
     read_toml,
     toml_text,
 )
-from rnnlm_tui.schema.validation import Raw, config_to_raw, field_paths, merge, parse_config
+from rnnlm_tui.schema.validation import Raw, config_to_raw, fields, merge, parse_config
 
 ODD = '''# a comment with [brackets] = and "quotes"
 preset = "demo"
@@ -105,7 +105,7 @@ def test_a_preset_is_read_back_from_its_text(name: str) -> None:
     for text in (toml_text(config_to_raw(PRESETS[name])), explained_toml(PRESETS[name])):
         found = parse_toml(text, "x")
         assert parse_config(found.raw) == PRESETS[name]
-        for path in field_paths():
+        for path in fields():
             place = found.place_of(path)
             assert place is not None
             if path in found.values:

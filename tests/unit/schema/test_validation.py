@@ -11,7 +11,6 @@ from rnnlm_tui.schema.config import RunConfig, value_of
 from rnnlm_tui.schema.validation import (
     OTHER_NAMES,
     allowed_range,
-    field_paths,
     fields,
     merge,
     parse_assignments,
@@ -28,10 +27,9 @@ def problems_of(changes: dict[str, object]) -> dict[str, str]:
 
 
 def test_every_field_has_a_title_and_a_description() -> None:
-    for info in fields().values():
-        assert info.title
-        assert info.description
-        assert info.description.endswith((".", "?"))
+    for field in fields().values():
+        assert field.title
+        assert field.help.endswith((".", "?"))
 
 
 NUMBERS = st.integers() | st.floats() | st.sampled_from([10**30, 10**400, -1e-9])
@@ -39,7 +37,7 @@ VALUES = st.none() | st.booleans() | NUMBERS | st.text() | st.sampled_from(["\ud
 ANYTHING = VALUES | st.lists(VALUES, max_size=3) | st.dictionaries(st.text(), VALUES, max_size=2)
 
 
-@given(st.sampled_from(field_paths()), ANYTHING)
+@given(st.sampled_from([*fields()]), ANYTHING)
 def test_any_value_of_a_field_is_taken_unchanged_or_rejected_by_its_path(
     path: str, value: object
 ) -> None:
@@ -57,9 +55,9 @@ def test_any_value_of_a_field_is_taken_unchanged_or_rejected_by_its_path(
         assert isinstance(taken, bool) == isinstance(value, bool)
 
 
-@pytest.mark.parametrize("path", [path for path in field_paths() if allowed_range(path)])
+@pytest.mark.parametrize("path", [path for path in fields() if allowed_range(path)])
 def test_a_number_out_of_range_is_rejected_with_the_range(path: str) -> None:
-    kind = float if fields()[path].annotation is float else int
+    kind = float if fields()[path].kind == "number" else int
     for value in (kind(-(10**30)), kind(10**30)):
         section, _, name = path.partition(".")
         with pytest.raises(ConfigError) as caught:
@@ -304,8 +302,8 @@ def test_keys_of_other_programs_get_a_suggestion(written: str, meant: str) -> No
 
 
 def test_every_other_name_is_for_an_existing_key() -> None:
-    assert set(OTHER_NAMES.values()) <= set(field_paths())
-    assert not set(OTHER_NAMES) & {path.rpartition(".")[2] for path in field_paths()}
+    assert set(OTHER_NAMES.values()) <= set(fields())
+    assert not set(OTHER_NAMES) & {path.rpartition(".")[2] for path in fields()}
 
 
 @pytest.mark.parametrize(

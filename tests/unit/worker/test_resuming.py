@@ -13,7 +13,7 @@ from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.errors import CorpusError, InputError
 from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.schema.estimates import Schedule
-from rnnlm_tui.schema.validation import field_paths, merge, parse_config
+from rnnlm_tui.schema.validation import fields, merge, parse_config
 from rnnlm_tui.store.manifest import Manifest
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.worker.resuming import (
@@ -143,7 +143,7 @@ def test_exact_mode_refuses_a_checkpoint_without_environment(
 def test_settings_are_all_fields_that_define_a_run() -> None:
     free = {
         path
-        for path in field_paths()
+        for path in fields()
         if path.partition(".")[0] in ("evaluation", "checkpoint", "sampling")
     } | {f"training.{name}" for name in FREE_SETTINGS}
     # The presidents and a tokenizer of their own never read these.
@@ -154,7 +154,7 @@ def test_settings_are_all_fields_that_define_a_run() -> None:
         "corpus.seed",
         "tokenizer.name",
     }
-    assert settings(RunConfig()).keys() == set(field_paths()) - free - idle
+    assert settings(RunConfig()).keys() == set(fields()) - free - idle
 
 
 def test_a_setting_missing_in_an_old_checkpoint_counts_as_the_default() -> None:
