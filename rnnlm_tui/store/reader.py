@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby, islice
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from threading import RLock
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,7 +34,7 @@ from rnnlm_tui.store.index import (
     buckets_of,
     in_order,
     is_short,
-    one_reading,
+    single_readings,
 )
 from rnnlm_tui.store.log import FACTS, KIND_OF, MAX_LINE, STEP_PREFIX, decode, decode_columns
 from rnnlm_tui.store.paths import RunDirectory
@@ -66,9 +66,6 @@ SAMPLES = 256
 """The same for samples, whose texts are longer."""
 _ROUTINE_KINDS = frozenset({"preparing", "running", "checkpoint", "best", "evaluation", "sample"})
 """Kinds of events that duplicate the run's status, checkpoints, evaluations and samples."""
-
-
-_reading_values = attrgetter(*READING_VALUES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -504,10 +501,7 @@ class RunReader:
 
     def hardware(self, limit: int | None = None) -> list[HardwareRow]:
         """The newest machine readings in order."""
-        with self._turn:
-            read = sum(log.readings for log in self._known.logs.values())
-            # all of them are those of `machine`, which need not be read twice
-            return list(self._tail("machine", limit if limit and limit < read else None))
+        return list(self._tail("machine", limit))
 
     def machine(self, max_buckets: int = 1024) -> MachineTable:
         """Machine readings of the whole run in at most `max_buckets` buckets; reads only new
@@ -522,8 +516,13 @@ class RunReader:
 
             def read(begin: int, _end: int) -> Iterator[Figures]:
                 if raw:
-                    rows = map(_reading_values, self._tail("machine")[begin * width :])
-                    found: Iterable[array[float]] = map(one_reading, rows)
+                    places = self._rows(
+                        "SELECT attempt, offset FROM rows WHERE kind = 'machine'"
+                        " ORDER BY attempt, offset LIMIT -1 OFFSET ?",
+                        (begin * width,),
+                    )
+                    lines = list(self._lines_at(places))
+                    found = single_readings(decode_columns("machine", READING_VALUES, lines))
                 else:
                     blobs = self._rows(
                         "SELECT figures FROM buckets WHERE series = 'machine'"

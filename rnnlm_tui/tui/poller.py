@@ -53,9 +53,6 @@ LIST_PATIENCE = 0.25
 """Seconds after which the first read of the list shows the runs that it has."""
 LIST_SHARE = 100
 """Reading the list takes at most one part in this many of the time."""
-FRAME_SECONDS = 0.05
-"""How long the first poll waits at most until the frame is painted; what is read earlier would be
-painted twice."""
 PAINT_SECONDS = 0.5
 """How long everything else waits at most until a run is first painted."""
 LONG_SECONDS, TELL_SECONDS = 0.5, 0.25
@@ -92,8 +89,6 @@ class Watcher:
         self._post = post
         self._seconds = 1.0 / fps
         self._wake = threading.Event()
-        self.begun = threading.Event()
-        """Set once the frame has been painted: the first poll begins."""
         self.painted = threading.Event()
         """Set once the open run has been painted."""
         self.painted.set()
@@ -179,7 +174,6 @@ class Watcher:
 
     def loop(self) -> None:
         """Run the thread: poll, post, wait for the next turn or to be woken."""
-        self.begun.wait(FRAME_SECONDS)
         next_list = next_machine = 0.0
         while not self._closing:
             self._wake.clear()

@@ -24,7 +24,6 @@ from typing import ClassVar, cast
 from textual.events import Click
 
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.tui import folders
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.settings import SMOOTHINGS, ChartView, save_view, saved_view
 from rnnlm_tui.tui.views.chart_data import AXES, Axis, points_csv
@@ -346,6 +345,8 @@ class ChartedScreen(PaneScreen):
         if not chart.data.series:
             self.context.report("no points yet")
             return
+        from rnnlm_tui.tui import folders  # not before the first paint
+
         text, points = points_csv(chart.data, self.window.part)
 
         def write() -> str:
