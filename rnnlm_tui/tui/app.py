@@ -88,7 +88,7 @@ NOTICE_MARGIN = 8
 """Cells of the footer's line that a notice leaves free, its glyph included."""
 PRESENT_SECONDS = 30.0
 """The user counts as present for this long after a key."""
-HELD_SECONDS = 0.1
+HELD_SECONDS = 0.25
 """The first picture waits at most this long for what is read first, so that no empty pane is
 painted before it."""
 CLOCK_SECONDS = 5.0
@@ -209,6 +209,7 @@ class RnnlmApp(App[int]):
         self._watch_compared()
         self.run_worker(to_thread(self.watcher.loop), group="watch", exit_on_error=True)
         self.run_worker(self._save_changes(), group="settings", exit_on_error=True)
+        self._held.callback(self._repaint_screens)
         self._held.enter_context(self.batch_update())
         self.set_timer(HELD_SECONDS, self._held.close)
         run = self.run_directory
