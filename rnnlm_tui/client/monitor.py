@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.client.remaining import estimate_remaining
@@ -106,7 +106,7 @@ class RunMonitor:
         seen = (
             self.reader.refresh(self._report),
             self._looked_at,
-            replace(lock, touched=None),  # without the heartbeat
+            lock._replace(touched=None),  # without the heartbeat
             stamp(self.run.config_path),
             stamp(self.run.log_path),
             stamp(self.run.checkpoints_path),

@@ -6,11 +6,10 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import groupby, islice
 from operator import itemgetter
 from threading import RLock
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from rnnlm_tui.schema.metrics import (
     STATE_EVENTS,
@@ -68,8 +67,7 @@ _ROUTINE_KINDS = frozenset({"preparing", "running", "checkpoint", "best", "evalu
 """Kinds of events that duplicate the run's status, checkpoints, evaluations and samples."""
 
 
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """The steps of an attempt that no later one supersedes."""
 
     attempt: int
@@ -186,14 +184,10 @@ class RunReader:
         """The run's attempts, oldest first, with the steps that they really started from."""
 
         def read() -> list[AttemptRow]:
-            from dataclasses import replace
-
             found = {row.attempt: row for row in self._tail("attempt")}
+            unknown = AttemptRow(0, 0, "", "", "", 0, {}, 0.0)
             return [
-                replace(
-                    found.get(attempt) or AttemptRow(attempt, 0, "", "", "", 0, {}, 0.0),
-                    start_step=start,
-                )
+                found.get(attempt, unknown)._replace(attempt=attempt, start_step=start)
                 for attempt, start in self._start_steps().items()
             ]
 

@@ -11,7 +11,6 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import replace
 from functools import cached_property, partial
 from importlib import import_module
 from io import TextIOWrapper
@@ -604,7 +603,7 @@ class RnnlmApp(App[int]):
     def show_notice(self, notice: Notice) -> None:
         """Show a notice on the current pane, or on the next one."""
         text, hint = map(self.with_keys, (notice.text, notice.hint))
-        self.pending_notice = replace(notice, text=text, hint=hint)
+        self.pending_notice = notice._replace(text=text, hint=hint)
 
     def _show_alerts(self, alerts: Sequence[Alert]) -> None:
         """Show alerts in place of the footer, unless the train pane shows the same.
@@ -786,7 +785,7 @@ def run_app(
     settings = load_state()
     kind = terminal_kind(os.environ, sys.stdout.encoding or "")
     if ascii is not None:
-        kind = replace(kind, braille=not ascii)
+        kind = kind._replace(braille=not ascii)
     place: Pane | None = next((known for known in PANES if known == pane), None)
     restored = run is None and place is None
     if restored:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property, partial
 from time import monotonic, thread_time
 from typing import TYPE_CHECKING
@@ -284,7 +283,7 @@ class Watcher:
                 self._reader.close()
                 self._reader = None
                 if self._readings.rows:
-                    self._post(Polled(readings=replace(self._readings, live=False)))
+                    self._post(Polled(readings=self._readings._replace(live=False)))
         elif self._reader is None:
             from rnnlm_tui.system.machine import MachineReader
 

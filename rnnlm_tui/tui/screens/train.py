@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -270,7 +269,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
     def _arrange(self, size: Size) -> None:
         """Arrange the panels for this size. A chart without a place is no longer the chosen one."""
         if not self.shows_one_chart() and self.chosen not in self._places(size):
-            self.view = replace(self.view, chosen="")
+            self.view = self.view._replace(chosen="")
         self._placed.place(self._places(size, self.chosen if self.shows_one_chart() else None))
 
     def _places(self, size: Size, alone: str | None = None) -> Places:

@@ -7,7 +7,6 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -65,7 +64,7 @@ class Worker:
         row = evaluation_row(step, loss=loss)
         split: Literal["validation", "test"] = "test" if name == "test" else "validation"
         now = time.time()
-        self.append(replace(row, split=split, name=name, seconds=seconds, time=now))
+        self.append(row._replace(split=split, name=name, seconds=seconds, time=now))
 
     def reading(self, at: float, own: float = 20.0) -> None:
         self.append(HardwareRow(at, 100.0, own, 1, 2, 1, 1))
