@@ -423,6 +423,8 @@ def act_on_each(
 def _plain(value: Any) -> object:
     if hasattr(value, "model_dump"):
         value = value.model_dump(mode="json")
+    elif hasattr(value, "_asdict"):  # a named tuple
+        value = value._asdict()
     elif is_dataclass(value):
         value = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, float):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import attrgetter
 
 from pydantic import JsonValue
@@ -115,7 +115,7 @@ def changed_config(
         changed = parse_config(merge(config, whole))
     except ConfigError as error:
         # adjustments are options of a command that starts a run
-        raise ConfigError(replace(problem, adjustments=()) for problem in error.problems) from error
+        raise ConfigError(problem._replace(adjustments=()) for problem in error.problems) from error
     if problem := _length_problem(changed, changes, position):
         raise ConfigError([problem])
     return changed
