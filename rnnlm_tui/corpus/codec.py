@@ -11,8 +11,9 @@ from typing import Any, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from tokenizers import Tokenizer
 
-from rnnlm_tui.corpus.tokenizers import load_built
+from rnnlm_tui.corpus.tokenizers import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME, BuiltTokenizer
 from rnnlm_tui.errors import TokenizerError
 from rnnlm_tui.schema.config import UnknownTokens
 from rnnlm_tui.schema.corpora import EosText, TextLayout
@@ -35,7 +36,12 @@ class TextCodec:
 
     def __init__(self, directory: Path) -> None:
         try:
-            self.built, config = load_built(directory)
+            config = json.loads((directory / TOKENIZER_CONFIG_NAME).read_text(encoding="utf-8"))
+            self.built = BuiltTokenizer(
+                Tokenizer.from_str((directory / TOKENIZER_NAME).read_text(encoding="utf-8")),
+                config["rnnlm_kind"],
+                *(config[f"{name}_token"] for name in ("pad", "eos", "unk")),
+            )
             """The tokenizer itself."""
             eos_text = config["rnnlm_eos_text"]
             layout = config.get("rnnlm_layout", "sentences")

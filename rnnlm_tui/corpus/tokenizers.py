@@ -6,7 +6,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any, cast
@@ -73,35 +72,22 @@ Text with one space before it, and other white space.
 """
 
 
-@dataclass(frozen=True, slots=True)
 class BuiltTokenizer:
-    """A tokenizer and its special tokens."""
+    """A tokenizer and its special tokens.
 
-    tokenizer: Tokenizer
-    kind: TokenizerKind
-    pad: str
-    eos: str | None
-    """None if sentences have no end token."""
-    unk: str | None = None
+    Args:
+        eos: None if sentences have no end token.
+    """
 
-    @property
-    def vocab_size(self) -> int:
-        return vocabulary_size(self.tokenizer)
-
-    @property
-    def pad_id(self) -> int:
-        return cast(int, self.tokenizer.token_to_id(self.pad))
-
-    @property
-    def eos_id(self) -> int | None:
-        return None if self.eos is None else self.tokenizer.token_to_id(self.eos)
-
-    @property
-    def unk_id(self) -> int | None:
-        """The unknown token; None if there is none, or if it is the end or padding token."""
-        return (
-            None if self.unk in (None, self.eos, self.pad) else self.tokenizer.token_to_id(self.unk)
-        )
+    def __init__(
+        self, tokenizer: Tokenizer, kind: TokenizerKind, pad: str, eos: str | None, unk: str | None
+    ) -> None:
+        self.tokenizer, self.kind, self.pad, self.eos, self.unk = tokenizer, kind, pad, eos, unk
+        self.vocab_size = vocabulary_size(tokenizer)
+        self.pad_id: int = cast(int, tokenizer.token_to_id(pad))
+        self.eos_id: int | None = None if eos is None else tokenizer.token_to_id(eos)
+        self.unk_id: int | None = None if unk in (None, eos, pad) else tokenizer.token_to_id(unk)
+        """None if there is none, or if it is the end or padding token."""
 
     def encode(self, texts: list[str]) -> list[list[int]]:
         """The ids of each text, without special tokens."""
@@ -186,19 +172,6 @@ def build_tokenizer(
         built = _words(config, lines, layout, tokenized)
     _fold_prompts_too(built.tokenizer, corpus)
     return built
-
-
-def load_built(folder: Path) -> tuple[BuiltTokenizer, dict[str, Any]]:
-    """Load a tokenizer written by `BuiltTokenizer.save`, and its config."""
-    config = json.loads((folder / TOKENIZER_CONFIG_NAME).read_text(encoding="utf-8"))
-    built = BuiltTokenizer(
-        Tokenizer.from_str((folder / TOKENIZER_NAME).read_text(encoding="utf-8")),
-        config["rnnlm_kind"],
-        config["pad_token"],
-        config["eos_token"],
-        config["unk_token"],
-    )
-    return built, config
 
 
 def vocabulary_size(tokenizer: Tokenizer) -> int:

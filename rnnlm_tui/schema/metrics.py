@@ -157,12 +157,11 @@ class EvaluationRow(NamedTuple):
     seconds: float
     time: float
     unknown: int | None = None
-    """Scored targets that are the unknown token; None in rows of earlier versions."""
+    """Scored targets that are the unknown token; None: not counted, as below."""
     scored_bytes: int | None = None
-    """UTF-8 bytes of the scored targets; 0 if the tokenizer doesn't keep the text, None in rows of
-    earlier versions, which estimated them."""
+    """UTF-8 bytes of the scored targets; 0 if the tokenizer doesn't keep the text."""
     text_bytes: int | None = None
-    """UTF-8 bytes of the evaluated set; None in rows of earlier versions."""
+    """UTF-8 bytes of the evaluated set."""
 
     @property
     def scored_share(self) -> float | None:

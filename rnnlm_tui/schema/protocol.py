@@ -162,8 +162,8 @@ class Calibration(BaseModel):
     """From `flops_per_token` and the non-padding tokens."""
     step_seconds: _Measured
     """Mean duration of a step."""
-    processor_seconds: float = 0.0
-    """Mean processor time of a step, over all threads; 0 in measurements of earlier versions."""
+    processor_seconds: float
+    """Mean processor time of a step, over all threads."""
     tokens_per_second: _Measured
     """Non-padding tokens per second."""
     memory_bytes: int = Field(gt=0)

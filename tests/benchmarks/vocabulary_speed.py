@@ -72,7 +72,7 @@ def tokenizer_files(folder: Path, vocab_size: int) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(name, special=True) for name in (PAD, EOS)])
-    BuiltTokenizer(tokenizer, "bpe", PAD, EOS).save(folder, "\n")
+    BuiltTokenizer(tokenizer, "bpe", PAD, EOS, None).save(folder, "\n")
 
 
 def stored_model(vocab_size: int, cell: str, hidden: int) -> Path:

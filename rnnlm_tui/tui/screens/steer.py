@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
@@ -40,7 +39,7 @@ if TYPE_CHECKING:
 TITLES = {"evaluation.every": "evaluate every", "checkpoint.every": "save every"}
 """Labels of fields whose own title needs its section."""
 STEER_FIELDS: tuple[ConfigField, ...] = tuple(
-    replace(FIELDS[path], title=TITLES.get(path, FIELDS[path].title)) for path in STEERABLE
+    FIELDS[path]._replace(title=TITLES.get(path, FIELDS[path].title)) for path in STEERABLE
 )
 """The fields of the form, in its order."""
 POINTS = 200

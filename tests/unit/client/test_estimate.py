@@ -176,6 +176,7 @@ def keep_probe(config: RunConfig, **changes: object) -> Calibration:
         * training.bptt
         * flops_per_token(config.model, 2_048),
         "step_seconds": 0.1,
+        "processor_seconds": 0.2,
         "tokens_per_second": 7_000.0,
         "memory_bytes": parts.training + 5_000_000,
         "process_bytes": parts.process,

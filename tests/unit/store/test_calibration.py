@@ -25,6 +25,7 @@ def calibration(batch_size: int, *, time: float = 1.0, speed: float = 7_000.0) -
         steps=20,
         flops_per_step=1e9,
         step_seconds=0.1,
+        processor_seconds=0.2,
         tokens_per_second=speed,
         memory_bytes=400 * 2**20,
         process_bytes=310 * 2**20,
