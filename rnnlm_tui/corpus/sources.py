@@ -64,24 +64,18 @@ def choose_layout(paths: Sequence[Path], text_field: str) -> tuple[TextLayout, s
     Raises:
         CorpusError: a file can't be read.
     """
-    sizes = [path.stat().st_size for path in paths]
-    code = [
-        (path, size)
-        for path, size in zip(paths, sizes, strict=True)
-        if text_suffix(path) in CODE_SUFFIXES
-    ]
-    if code and sum(size for _, size in code) * 2 > sum(sizes):
-        suffixes = Counter(text_suffix(path) for path, _ in code).most_common(3)
+    sizes = {path: path.stat().st_size for path in paths}
+    code = [path for path in paths if text_suffix(path) in CODE_SUFFIXES]
+    if code and sum(map(sizes.__getitem__, code)) * 2 > sum(sizes.values()):
+        suffixes = Counter(map(text_suffix, code)).most_common(3)
         what = (
             f"{len(code):,} of {counted(len(paths), 'file')} are code"
             if len(paths) > 1
             else "the file is code"
         )
         return "raw", f"{what} ({', '.join(suffix for suffix, _ in suffixes)})"
-    chosen = [
-        paths[index * len(paths) // min(len(paths), SAMPLED_FILES)]
-        for index in range(min(len(paths), SAMPLED_FILES))
-    ]
+    count = min(len(paths), SAMPLED_FILES)
+    chosen = (paths[index * len(paths) // count] for index in range(count))
     return layout_of("\n".join(beginning(path, text_field, SAMPLED_CHARACTERS) for path in chosen))
 
 
@@ -368,16 +362,13 @@ def missing_splits(folder: Path) -> tuple[str, dict[Split, str]]:
 
 def _missing_beside(paths: Sequence[Path]) -> tuple[str, dict[Split, str]]:
     files = _named_splits(paths) or _named_splits(paths, needed=("train",))
-    train = next((path.name for path, split in files if split == "train"), "")
+    there = {split: path.name for path, split in reversed(files)}
+    train = there.get("train", "")
     wanted: dict[Split, str] = {"validation": "valid", "test": "test"}
-    lacking = {
-        split: stem
-        for split, stem in wanted.items()
-        if train and split not in {split for _, split in files}
-    }
     return train, {
         split: ".".join(stem if part.lower() == "train" else part for part in train.split("."))
-        for split, stem in lacking.items()
+        for split, stem in wanted.items()
+        if train and split not in there
     }
 
 
