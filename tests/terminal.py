@@ -75,12 +75,6 @@ class Terminal:
         """Send keys."""
         os.write(self.descriptor, keys.encode())
 
-    def send_all(self, keys: str) -> None:
-        """Send more than a terminal's buffer holds; another thread has to read meanwhile."""
-        left = keys.encode()
-        while left:
-            left = left[os.write(self.descriptor, left[:4_096]) :]
-
     def resize(self, columns: int, rows: int) -> None:
         """Resize, as when a window is dragged."""
         self.columns, self.rows = columns, rows

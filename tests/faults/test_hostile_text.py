@@ -13,7 +13,7 @@ from tests.terminal import Terminal
 pytestmark = pytest.mark.fault("text contains control bytes, escape sequences or markup")
 
 DEADLINE = 60.0
-ESCAPE, UP, DOWN, RIGHT = "\x1b", "\x1b[A", "\x1b[B", "\x1b[C"
+ESCAPE, UP, RIGHT = "\x1b", "\x1b[A", "\x1b[C"
 
 
 class Tour:

@@ -15,43 +15,36 @@ from rnnlm_tui.schema.status import LIVING, RESUMABLE, STALE_SECONDS, RunStatus
 from rnnlm_tui.schema.summary import TrainFigures
 from rnnlm_tui.store.summaries import derive_status
 
-
-def status_of(
-    state: EventKind | None,
-    *,
-    held: bool = True,
-    same_host: bool = True,
-    heartbeat: float | None = 0.5,
-    step: float | None = None,
-) -> RunStatus:
-    return derive_status(
-        state, lock_held=held, same_host=same_host, heartbeat_age=heartbeat, step_age=step
-    )
+OLD = STALE_SECONDS + 1
+status_of = partial(derive_status, lock_held=True, same_host=True, heartbeat_age=0.5)
 
 
 @pytest.mark.parametrize(
     ("seen", "status"),
     [
-        (status_of(None, held=False, heartbeat=None), "draft"),
+        (status_of(None, lock_held=False, heartbeat_age=None), "draft"),
         (status_of(None), "draft"),  # its config is being changed
         (status_of("started"), "preparing"),
         (status_of("preparing"), "preparing"),
         (status_of("resumed"), "preparing"),
         (status_of("running"), "running"),
         (status_of("paused"), "paused"),
-        (status_of("paused", step=1e6), "paused"),
-        (status_of("stopped", held=False), "stopped"),
-        (status_of("finished", held=False), "finished"),
-        (status_of("finished", held=True), "finished"),
-        (status_of("failed", held=False, heartbeat=1e6), "failed"),
-        (status_of("running", held=False), "crashed"),
-        (status_of("paused", held=False), "crashed"),
-        (status_of("preparing", held=False, heartbeat=None), "crashed"),
-        (status_of("running", heartbeat=STALE_SECONDS + 1), "stalled"),
-        (status_of("running", step=STALE_SECONDS + 1), "stalled"),
-        (status_of("running", held=False, same_host=False), "running"),
-        (status_of("running", held=False, same_host=False, heartbeat=STALE_SECONDS + 1), "lost"),
-        (status_of("running", held=False, same_host=False, heartbeat=None), "lost"),
+        (status_of("paused", step_age=1e6), "paused"),
+        (status_of("stopped", lock_held=False), "stopped"),
+        (status_of("finished", lock_held=False), "finished"),
+        (status_of("finished", lock_held=True), "finished"),
+        (status_of("failed", lock_held=False, heartbeat_age=1e6), "failed"),
+        (status_of("running", lock_held=False), "crashed"),
+        (status_of("paused", lock_held=False), "crashed"),
+        (status_of("preparing", lock_held=False, heartbeat_age=None), "crashed"),
+        (status_of("running", heartbeat_age=OLD), "stalled"),
+        (status_of("running", step_age=OLD), "stalled"),
+        (status_of("running", lock_held=False, same_host=False), "running"),
+        (
+            status_of("running", lock_held=False, same_host=False, heartbeat_age=OLD),
+            "lost",
+        ),
+        (status_of("running", lock_held=False, same_host=False, heartbeat_age=None), "lost"),
     ],
 )
 def test_status_follows_lock_heartbeat_and_last_state(seen: RunStatus, status: RunStatus) -> None:
@@ -61,7 +54,9 @@ def test_status_follows_lock_heartbeat_and_last_state(seen: RunStatus, status: R
 def test_no_run_is_finished_without_the_event() -> None:
     both = (True, False)
     for state, held, same_host, age in product(get_args(EventKind), both, both, (None, 0.0, 1e9)):
-        seen = status_of(state, held=held, same_host=same_host, heartbeat=age, step=age)
+        seen = status_of(
+            state, lock_held=held, same_host=same_host, heartbeat_age=age, step_age=age
+        )
         assert (seen == "finished") == (state == "finished")
 
 
@@ -76,16 +71,8 @@ def test_non_finite_numbers_are_null_in_json() -> None:
 
 
 def test_a_worker_with_an_activity_is_not_stalled_with_a_fresh_heartbeat() -> None:
-    busy = partial(
-        derive_status,
-        "running",
-        lock_held=True,
-        same_host=True,
-        heartbeat_age=0.5,
-        step_age=1e6,
-        activity="evaluating",
-    )
+    busy = partial(status_of, "running", step_age=1e6, activity="evaluating")
     assert busy() == "running"
     assert busy(activity="") == "stalled"
-    assert busy(heartbeat_age=STALE_SECONDS + 1) == "stalled"
+    assert busy(heartbeat_age=OLD) == "stalled"
     assert busy(heartbeat_age=None) == "stalled"
