@@ -124,7 +124,8 @@ def stage(
 
 def staged_lines(units: Iterable[str], layout: TextLayout, corpus: CorpusConfig) -> Iterator[str]:
     """The lines of a plain file for a document's units, cleaned."""
-    return _marked(units, corpus) if layout == "raw" else (clean(unit, corpus) for unit in units)
+    cleaned = (clean(unit, layout, corpus) for unit in units)
+    return _marked(cleaned) if layout == "raw" else cleaned
 
 
 def batched_lines(lines: Iterable[str]) -> Iterator[list[bytes]]:
@@ -141,18 +142,16 @@ def batched_lines(lines: Iterable[str]) -> Iterator[list[bytes]]:
         yield batch
 
 
-def clean(sentence: str, corpus: CorpusConfig) -> str:
-    """The sentence in one line, with digits masked and in lower case if configured."""
-    return _folded(sentence.replace("\n", " "), corpus)
-
-
-def _folded(line: str, corpus: CorpusConfig) -> str:
+def clean(unit: str, layout: TextLayout, corpus: CorpusConfig) -> str:
+    """The unit, in one line unless it is raw, with digits masked and lower case if configured."""
+    if layout != "raw":
+        unit = unit.replace("\n", " ")
     if corpus.mask_digits:
-        line = _DIGITS.sub("###", line)
-    return line.lower() if corpus.lowercase else line
+        unit = _DIGITS.sub("###", unit)
+    return unit.lower() if corpus.lowercase else unit
 
 
-def _marked(units: Iterable[str], corpus: CorpusConfig) -> Iterator[str]:
+def _marked(units: Iterable[str]) -> Iterator[str]:
     """The units of a raw document as lines of a plain file, to be read by `_unmarked`."""
     held: str | None = None
     for unit in units:
@@ -163,7 +162,7 @@ def _marked(units: Iterable[str], corpus: CorpusConfig) -> Iterator[str]:
             )
         if held is not None:
             yield held
-        body = _folded(unit.removesuffix("\n"), corpus)
+        body = unit.removesuffix("\n")
         held = body if unit.endswith("\n") else f"{body}{_NO_BREAK}"
     if held is not None:
         yield f"{held}{_END}" if held.endswith(_NO_BREAK) else f"{held}\0{_END}"

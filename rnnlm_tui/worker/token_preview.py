@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from itertools import islice
 
 from rnnlm_tui.errors import CorpusError
-from rnnlm_tui.schema.config import CorpusConfig, RunConfig
-from rnnlm_tui.schema.corpora import PREVIEWED_CHARACTERS, PREVIEWED_LINES, TextLayout
+from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.corpora import PREVIEWED_CHARACTERS, PREVIEWED_LINES
 from rnnlm_tui.schema.protocol import TokensDone, decode_line
 from rnnlm_tui.store.paths import corpora_dir
 from rnnlm_tui.system.processes import lower_priority
@@ -32,6 +32,7 @@ def preview_tokens(config: RunConfig) -> TokensDone:
         TokenizerError: the tokenizer can't be loaded, or can't be trained on the text.
     """
     from rnnlm_tui.corpus.sources import open_source
+    from rnnlm_tui.corpus.splits import clean
     from rnnlm_tui.corpus.tokenizers import build_tokenizer
 
     source = open_source(config.corpus, corpora_dir())
@@ -41,7 +42,7 @@ def preview_tokens(config: RunConfig) -> TokensDone:
         if document.split == "train"
         for unit in document.sentences
     )
-    units = [_cleaned(unit, config.corpus, source.layout) for unit in units]
+    units = [clean(unit, source.layout, config.corpus) for unit in units]
     if not any(unit.strip() for unit in units):
         raise CorpusError(f"{source.title} has no text")
 
@@ -79,14 +80,6 @@ def _beginning(units: Iterator[str]) -> tuple[list[str], bool]:
         if characters >= MOST_CHARACTERS:
             return taken, next(islice(units, 1), None) is None
     return taken, True
-
-
-def _cleaned(unit: str, corpus: CorpusConfig, layout: TextLayout) -> str:
-    from rnnlm_tui.corpus.splits import clean
-
-    if layout == "sentences":
-        return clean(unit, corpus)
-    return "\n".join(clean(line, corpus) for line in unit.split("\n"))
 
 
 def task(request: bytes, _: ReportProgress) -> TokensDone:
