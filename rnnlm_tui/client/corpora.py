@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import re
 import shutil
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 from rnnlm_tui.client.child import run_child
 from rnnlm_tui.client.listing import listed_runs
 from rnnlm_tui.corpus.build import is_held, move_unheld
-from rnnlm_tui.corpus.count import has_few_files
+from rnnlm_tui.corpus.count import is_large
 from rnnlm_tui.corpus.sources import open_source
 from rnnlm_tui.errors import (
     InputError,
@@ -34,7 +33,7 @@ from rnnlm_tui.schema.corpora import (
     TextLayout,
     dataset_names,
 )
-from rnnlm_tui.schema.formatting import counted, first_of, user_path
+from rnnlm_tui.schema.formatting import counted, first_of
 from rnnlm_tui.schema.protocol import TokensDone
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.schema.summary import RunSummary
@@ -225,7 +224,9 @@ def preview(config: RunConfig) -> Preview | None:
         return Preview(manifest.layout, manifest.layout_reason, manifest.first_lines, exact=True)
     if dataset_names(config.corpus):
         return None  # reading it would run the user's code in the app
-    if config.corpus.source not in BUILT_IN_SOURCES and _is_large(config.corpus.source):
+    if config.corpus.source not in BUILT_IN_SOURCES and is_large(
+        config.corpus.source, MOST_PREVIEWED_FILES
+    ):
         return None
     try:
         source = open_source(config.corpus, corpora_dir())
@@ -300,15 +301,6 @@ def token_preview(
         exact=message.whole,
         trained_on="" if message.whole else part,
     )
-
-
-def _is_large(name: str) -> bool:
-    """Whether a folder, or the folder that a pattern searches, has too many files to search while
-    the user types a path."""
-    path = user_path(name)
-    while glob.has_magic(str(path)) and path != path.parent:
-        path = path.parent
-    return not has_few_files(path, MOST_PREVIEWED_FILES)
 
 
 def visible(piece: str) -> str:

@@ -145,19 +145,20 @@ def _paths(name: str) -> list[Path]:
     path, paths = user_path(name), []
     if path.is_file():
         paths = [path]
-    elif is_pattern(name) and has_few_files(next(one for one in path.parents if one.is_dir())):
-        paths = matching_files(name)
-    elif path.is_dir() and has_few_files(path):
-        paths = text_files(path)[0]
+    elif (path.is_dir() or is_pattern(name)) and not is_large(name, MOST_FILES):
+        paths = text_files(path)[0] if path.is_dir() else matching_files(name)
     return [] if any(path.suffix in PACKINGS for path in paths) else paths
 
 
-def has_few_files(folder: Path, most: int = MOST_FILES) -> bool:
-    """Whether a folder has at most so many files and folders in it, hidden ones aside."""
-    seen = 0
-    for _, folders, names in os.walk(folder):
+def is_large(name: str, most: int) -> bool:
+    """Whether a folder, or the one that a pattern searches, has more than `most` files and folders
+    in it, hidden ones aside."""
+    path, seen = user_path(name), 0
+    if is_pattern(name):
+        path = next(one for one in path.parents if one.is_dir())
+    for _, folders, names in os.walk(path):
         folders[:] = [inner for inner in folders if not inner.startswith(".")]
         seen += len(names) + len(folders)
         if seen > most:
-            return False
-    return True
+            return True
+    return False
