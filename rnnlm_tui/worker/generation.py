@@ -25,15 +25,10 @@ class StopStrings:
     """Pass text through until a stop string is complete, holding back text that may start one.
 
     The first complete stop string ends the text; if several end at the same position, the longest
-    counts. The result doesn't depend on how the text is divided into pieces.
-
-    Raises:
-        InputError: a stop string is empty.
+    counts. The result doesn't depend on how the text is divided into pieces. No string is empty.
     """
 
     def __init__(self, strings: Sequence[str]) -> None:
-        if "" in strings:
-            raise InputError("a stop string is empty", hint="use at least one character")
         self._strings = tuple(strings)
         self._held = ""
         self.found = ""
@@ -82,9 +77,6 @@ class SampledText:
         decoder: continues the text before it.
         unread: blanks at the end of the prompt that the model didn't read. What of them the text
             begins with is left out, so that it continues the prompt as it was written.
-
-    Raises:
-        InputError: a stop string is empty.
     """
 
     def __init__(self, decoder: IncrementalDecoder, stop: Sequence[str], unread: str = "") -> None:
@@ -163,7 +155,7 @@ def continue_prompt(
         check: called before each token; what it raises ends the sample.
 
     Raises:
-        RnnlmError: this vocabulary can't encode the prompt, or a stop string is empty.
+        RnnlmError: this vocabulary can't encode the prompt.
     """
     ids = codec.prompt_ids(prompt, after_end=after_end)
     sampled = SampledText(codec.incremental(ids), settings.stop, codec.unread_part(prompt))
@@ -192,8 +184,8 @@ def continue_text(
         began: `time.perf_counter()` when the request came.
 
     Raises:
-        RnnlmError: there is no token to start from, a stop string is empty, alternatives are too
-            many for one answer, or the model predicts NaN.
+        RnnlmError: there is no token to start from, alternatives are too many for one answer, or
+            the model predicts NaN.
     """
     settings, codec = request.settings, text.loaded.codec
     if settings.max_new_tokens * request.alternatives > MAX_CHOICES:

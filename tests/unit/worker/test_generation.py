@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rnnlm_tui.errors import InputError
 from rnnlm_tui.worker.generation import StopStrings
 
 
@@ -37,11 +36,6 @@ def test_a_possible_stop_string_is_held_back() -> None:
 def test_nothing_comes_after_a_stop_string() -> None:
     stopping = StopStrings((".",))
     assert [stopping.push("a.b"), stopping.push("c."), stopping.flush()] == ["a", "", ""]
-
-
-def test_an_empty_stop_string_is_rejected() -> None:
-    with pytest.raises(InputError, match="empty"):
-        StopStrings(("a", ""))
 
 
 @given(
