@@ -61,11 +61,12 @@ _OPTIONS: dict[str, tuple[Any, str, str]] = {
 def _option(name: str, field: FieldInfo) -> tuple[str, object, object]:
     """Name, type and default of the option of a sampling setting."""
     usage, kind = f"--{name.replace('_', '-')}", field.annotation
+    help = field.about["description"]
     if kind is bool:
-        return name, Annotated[bool, opt(usage, field.description)], False
+        return name, Annotated[bool, opt(usage, help)], False
     metavar = "N" if kind is int else "X" if kind is float else "|".join(map(str, get_args(kind)))
     kind, metavar, more = _OPTIONS.get(name, (kind, metavar, ""))
-    option = opt(f"{usage} {metavar}", field.description + more, default=_FROM_RUN)
+    option = opt(f"{usage} {metavar}", help + more, default=_FROM_RUN)
     return name, Annotated[kind | None, option], None
 
 

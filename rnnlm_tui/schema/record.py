@@ -82,16 +82,6 @@ class FieldInfo(NamedTuple):
     about: Mapping[str, Any]
     """All that it was declared with."""
 
-    @property
-    def title(self) -> str:
-        """Its label."""
-        return str(self.about["title"])
-
-    @property
-    def description(self) -> str:
-        """Its help."""
-        return str(self.about["description"])
-
 
 class LeftOut(TypedDict, total=False):
     """What a dump of a record contains: names of fields, or a mapping of names to those below."""

@@ -110,8 +110,8 @@ def fields() -> Mapping[str, ConfigField]:
             path, origin = f"{section}.{name}", get_origin(info.annotation)
             found[path] = ConfigField(
                 path,
-                info.title,
-                info.description,
+                info.about["title"],
+                info.about["description"],
                 info.about["unit"],
                 _KINDS[origin if origin in _KINDS else info.annotation],
                 tuple(map(str, get_args(info.annotation))) if origin is Literal else (),

@@ -11,8 +11,7 @@ from textual.content import Content
 
 from rnnlm_tui.errors import ConfigError, InputError
 from rnnlm_tui.schema.config import SAMPLING_OFF, RunConfig, SamplingConfig
-from rnnlm_tui.schema.record import fields_of
-from rnnlm_tui.schema.validation import merge, parse_config
+from rnnlm_tui.schema.validation import fields, merge, parse_config
 from rnnlm_tui.tui.palette import DIM, TEXT, TRAIN
 from rnnlm_tui.tui.screens.manage import Done, ManageScreen
 from rnnlm_tui.tui.screens.overlay import AskScreen, keys_in_line
@@ -45,12 +44,13 @@ class SettingPreset(NamedTuple):
     @property
     def about(self) -> str:
         """`temperature 0.5, top-p 0.9`."""
-        values, titles = self.values, fields_of(SamplingConfig)
+        values, known = self.values, fields()
         if OFF.model_copy(update=values).is_greedy:
             return "always the most likely token"
         on = [name for name, off in SAMPLING_OFF.items() if values[name] != off]
         return ", ".join(
-            f"{titles[name].title} {number_text(values[name])}" for name in ("temperature", *on)
+            f"{known[f'sampling.{name}'].title} {number_text(values[name])}"
+            for name in ("temperature", *on)
         )
 
 

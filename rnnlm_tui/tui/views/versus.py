@@ -14,8 +14,8 @@ from rnnlm_tui.schema import formatting
 from rnnlm_tui.schema.config import SAMPLING_OFF, SamplingConfig
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import CheckpointRow, perplexity
-from rnnlm_tui.schema.record import fields_of
 from rnnlm_tui.schema.status import LIVING
+from rnnlm_tui.schema.validation import fields
 from rnnlm_tui.tui.palette import (
     BACKGROUND,
     BRIGHT,
@@ -394,7 +394,7 @@ def settings_line(
             words = safe_text(formatting.escaped_list(value), limit=20)
         else:
             words = f"{value:,}" if isinstance(value, int) else f"{value:g}"
-        return line(f"{fields_of(SamplingConfig)[name].title} {{}}", (words, style))
+        return line(f"{fields()[f'sampling.{name}'].title} {{}}", (words, style))
 
     seed = line("seed {}", "random" if random_seed else settings.seed)
     seed += Content.styled(f", the same for {'both' if sides == LEAST_SIDES else 'all'}", DIM)
