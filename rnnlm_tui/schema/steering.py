@@ -16,8 +16,7 @@ from rnnlm_tui.errors import ConfigError, InputError, Problem
 from rnnlm_tui.schema.config import RunConfig, value_of
 from rnnlm_tui.schema.estimates import total_steps
 from rnnlm_tui.schema.formatting import counted, exact
-from rnnlm_tui.schema.metrics import CommandRow
-from rnnlm_tui.schema.protocol import CommandResult, Setting, SettingsChange
+from rnnlm_tui.schema.protocol import Setting, SettingsChange
 from rnnlm_tui.schema.validation import did_you_mean_key, fields, merge, parse_config
 
 STEERABLE: tuple[str, ...] = (
@@ -180,19 +179,6 @@ def config_in_effect(config: RunConfig, settings: Mapping[str, JsonValue]) -> Ru
     with suppress(ConfigError):
         return parse_config(merge(config, whole)) if whole else config
     return config
-
-
-def journalled_change(row: CommandRow) -> JournalledChange | None:
-    """A command as a change; None: it was refused, or isn't one."""
-    try:
-        answer = CommandResult.model_validate(row.result)
-    except ValueError:
-        return None
-    change = answer.change
-    if not answer.ok or change is None:
-        return None
-    who = str(row.arguments.get("who", ""))
-    return JournalledChange(**dict(change), time=row.time, who=who)
 
 
 def kept_changes(changes: Sequence[JournalledChange]) -> list[JournalledChange]:

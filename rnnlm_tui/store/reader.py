@@ -5,9 +5,9 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import groupby, islice
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -90,6 +90,21 @@ def merged_facts(rows: Iterable[Mapping[str, object]]) -> Facts:
         except ValidationError as error:
             for problem in error.errors():
                 values.pop(str(problem["loc"][0]), None)
+
+
+def changes_in(commands: Iterable[CommandRow]) -> list[JournalledChange]:
+    """The changes of settings that commands made, in order; one that was refused made none."""
+    from rnnlm_tui.schema.protocol import CommandResult  # not before the first paint
+    from rnnlm_tui.schema.steering import JournalledChange
+
+    changes = []
+    for row in commands:
+        with suppress(ValidationError):
+            answer = CommandResult.model_validate(row.result)
+            if answer.ok and answer.change is not None:
+                who = str(row.arguments.get("who", ""))
+                changes.append(JournalledChange(**dict(answer.change), time=row.time, who=who))
+    return sorted(changes, key=attrgetter("number"))
 
 
 def by_step(rows: Sequence[EvaluationRow]) -> list[EvaluationRow]:
@@ -487,19 +502,8 @@ class RunReader:
     def changes(self) -> list[JournalledChange]:
         """Changes of settings while the run trained, in order."""
         rows = [row for row in self._tail("command") if row.verb in ("set", "undo")]
-
-        def read() -> list[JournalledChange]:
-            if not rows:
-                return []
-            from rnnlm_tui.schema.steering import journalled_change  # not before the first paint
-
-            found = [journalled_change(row) for row in rows]
-            return sorted(
-                (change for change in found if change is not None),
-                key=lambda change: change.number,
-            )
-
-        return list(self._changes.of((self._known.built, len(rows)), read))
+        key = (self._known.built, len(rows))
+        return list(self._changes.of(key, lambda: changes_in(rows) if rows else []))
 
     def hardware(self, limit: int | None = None) -> list[HardwareRow]:
         """The newest machine readings in order."""

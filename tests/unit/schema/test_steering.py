@@ -10,7 +10,6 @@ from pydantic import JsonValue
 
 from rnnlm_tui.errors import ConfigError
 from rnnlm_tui.schema.config import RunConfig, ScheduleConfig, TrainingConfig, value_of
-from rnnlm_tui.schema.metrics import CommandRow
 from rnnlm_tui.schema.protocol import Setting
 from rnnlm_tui.schema.steering import (
     STEERABLE,
@@ -18,7 +17,6 @@ from rnnlm_tui.schema.steering import (
     Position,
     changed_config,
     config_in_effect,
-    journalled_change,
     kept_changes,
     next_to_undo,
     settings_of,
@@ -122,19 +120,6 @@ def test_undo_goes_back_change_by_change() -> None:
 def test_discarded_changes_no_longer_count() -> None:
     journal = [change(1, 5), change(2, 80), change(3, 40, discards=(2,))]
     assert [one.number for one in kept_changes(journal)] == [1, 3]
-
-
-def test_a_command_is_a_change_if_it_was_carried_out() -> None:
-    settings = [{"path": "training.patience", "old": 0, "new": 3}]
-    made = {"number": 3, "step": 7, "settings": settings, "undoes": 2, "discards": [1]}
-    result: dict[str, object] = {"id": "a", "ok": True, "step": 7, "change": made}
-    row = CommandRow(1, "a", "set", {"who": "alex"}, result, 5.0)
-    setting = Setting(path="training.patience", old=0, new=3)
-    assert journalled_change(row) == JournalledChange(
-        number=3, step=7, settings=(setting,), undoes=2, discards=(1,), time=5.0, who="alex"
-    )
-    for wrong in ({**result, "ok": False}, {**result, "change": None}, {**result, "ok": "x"}, {}):
-        assert journalled_change(row._replace(result=wrong)) is None
 
 
 @pytest.mark.parametrize(

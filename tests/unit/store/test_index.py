@@ -41,12 +41,11 @@ from rnnlm_tui.schema.metrics import (
     StepRow,
     machine_values,
 )
-from rnnlm_tui.schema.steering import journalled_change
 from rnnlm_tui.store import index, reader
 from rnnlm_tui.store.index import index_path
 from rnnlm_tui.store.log import FACTS, KINDS, STEP_PREFIX, RunLog, decode, encode, logs_of
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.reader import _ROUTINE_KINDS, RunReader, by_step, merged_facts
+from rnnlm_tui.store.reader import _ROUTINE_KINDS, RunReader, by_step, changes_in, merged_facts
 from tests.unit.store.rows import (
     STARTED,
     begin,
@@ -229,7 +228,7 @@ def assert_shows_the_lines(shown: RunReader, draw: random.Random, buckets: int) 
     steps, events, samples = said.steps, said.of(EventRow), said.valid(SampleRow)
     newest = said.newest
     states = [row for row in events if row.kind in STATE_EVENTS]
-    changes = [journalled_change(row) for row in said.of(CommandRow) if row.verb == "set"]
+    changes = changes_in(row for row in said.of(CommandRow) if row.verb == "set")
     evaluations = by_step(said.valid(EvaluationRow))
     readings = said.of(HardwareRow)
 

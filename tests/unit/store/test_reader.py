@@ -10,10 +10,12 @@ import pytest
 
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.facts import Facts
-from rnnlm_tui.schema.metrics import EventRow, SampleRow, StartRow
+from rnnlm_tui.schema.metrics import CommandRow, EventRow, SampleRow, StartRow
+from rnnlm_tui.schema.protocol import Setting
+from rnnlm_tui.schema.steering import JournalledChange
 from rnnlm_tui.store.log import RunLog
 from rnnlm_tui.store.paths import RunDirectory
-from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.reader import RunReader, changes_in
 from tests.unit.store.rows import begin, evaluation_row, event_row, sample_row, step_row
 
 
@@ -158,3 +160,17 @@ def test_a_log_that_cannot_be_read_is_a_storage_error(
     log.path.mkdir()
     with pytest.raises(StorageError, match=r"can't read .*log/000001\.jsonl"):
         reader.events()
+
+
+def test_a_command_is_a_change_if_it_was_carried_out() -> None:
+    settings = [{"path": "training.patience", "old": 0, "new": 3}]
+    made = {"number": 3, "step": 7, "settings": settings, "undoes": 2, "discards": [1]}
+    result: dict[str, object] = {"id": "a", "ok": True, "step": 7, "change": made}
+    row = CommandRow(1, "a", "set", {"who": "alex"}, result, 5.0)
+    setting = Setting(path="training.patience", old=0, new=3)
+    change = JournalledChange(
+        number=3, step=7, settings=(setting,), undoes=2, discards=(1,), time=5.0, who="alex"
+    )
+    assert changes_in([row]) == [change]
+    for wrong in ({**result, "ok": False}, {**result, "change": None}, {**result, "ok": "x"}, {}):
+        assert changes_in([row._replace(result=wrong)]) == []
