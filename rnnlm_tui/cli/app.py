@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from rnnlm_tui import __version__
 from rnnlm_tui.cli.options import (
     BASH_SPLIT,
     ScreenOptions,
+    as_command,
     join_bash_words,
     opt,
-    with_options,
 )
 from rnnlm_tui.cli.start import open_app
 
@@ -90,12 +91,8 @@ VERBS: tuple[Verb, ...] = tuple(
             ("restore", "trash", "Restore runs or checkpoints from the trash."),
             ("purge", "trash", "Permanently remove deleted runs or checkpoints; asks first."),
             ("average", "average", "Average the weights of checkpoints, and keep the result."),
-            ("archive", "archive", "Copy a whole run into one file."),
-            (
-                "unarchive",
-                "archive",
-                "Make a run of an archive, after checking all of it.",
-            ),
+            ("archive", "export", "Copy a whole run into one file."),
+            ("unarchive", "export", "Make a run of an archive, after checking all of it."),
             ("export", "export", "Write a checkpoint for transformers, ONNX or the book."),
             ("import", "export.import_model", "Make a run of the book's state dict (.pth)."),
         ),
@@ -207,22 +204,18 @@ def build() -> VerbGroup:
         invoke_without_command=True,
         rich_markup_mode=None,
     )
-    application.callback()(with_options(start))
+    application.callback()(as_command(start))
     return cast(VerbGroup, typer.main.get_command(application))
 
 
 def start(
-    context: typer.Context,
     screen: ScreenOptions = ScreenOptions(),
     version: Annotated[bool, opt("--version -V", "Show the version and exit.")] = False,
 ) -> None:
     """Open the app if no verb is given."""
     if version:
-        from rnnlm_tui import __version__
-
-        typer.echo(f"rnnlm-tui {__version__}")
-        raise typer.Exit
-    if context.invoked_subcommand is None:
+        print(f"rnnlm-tui {__version__}")
+    else:
         open_app(None, **asdict(screen))
 
 
@@ -232,7 +225,7 @@ def command_of(verb: Verb) -> TyperCommand:
     holder = typer.Typer(rich_markup_mode=None, add_completion=False)
     name, kind = verb.name.rpartition(" ")[2], _KINDS.get(verb.name, TyperCommand)
     register = holder.command(name, cls=kind, help=function.__doc__, context_settings=SETTINGS)
-    register(with_options(function))
+    register(as_command(function))
     command = cast(TyperCommand, typer.main.get_command(holder))
     for parameter in cast(list[Any], command.params):
         if BASH_SPLIT in os.environ:

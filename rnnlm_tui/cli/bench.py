@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from rnnlm_tui.cli.options import JsonOption, SetOption, complete_preset, opt
-from rnnlm_tui.cli.output import facts, line, note, print_json, table
+from rnnlm_tui.cli.options import SetOption, complete_preset, opt
+from rnnlm_tui.cli.output import Answer, facts, line, note, table
 from rnnlm_tui.schema.formatting import counted, duration, memory
 
 if TYPE_CHECKING:
@@ -25,8 +25,7 @@ def bench(
         opt("--only training|sampling", "Measure only this."),
     ] = None,
     assignments: SetOption = None,
-    json: JsonOption = False,
-) -> None:
+) -> Answer:
     """Measure how fast this machine trains and samples.
 
     The textbook's loop, torch's own layers and the engine train on the same text from the same
@@ -39,10 +38,7 @@ def bench(
         bench_config(preset, device, assignments or ()), seconds=seconds, only=only
     )
     report = run_bench(options, note)
-    if json:
-        print_json(report)
-    else:
-        print_report(report)
+    return Answer(report, lambda: print_report(report))
 
 
 TRAINING: dict[str, Callable[[TrainingFigures], str]] = {

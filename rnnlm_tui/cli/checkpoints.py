@@ -6,20 +6,19 @@ from dataclasses import asdict, replace
 from time import time
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from rnnlm_tui import client, store
 from rnnlm_tui.cli import output
 from rnnlm_tui.cli.manage import AddressArgument, check_agreed
 from rnnlm_tui.cli.options import (
     JsonOption,
+    ReverseOption,
     RunArgument,
     YesOption,
     checkpoint_path,
     opt,
     split_address,
 )
-from rnnlm_tui.cli.output import line, print_json, table
+from rnnlm_tui.cli.output import Answer, line, print_json, table
 from rnnlm_tui.client.checkpoints import (
     COLUMN_NAMES,
     MARK_SIGNS,
@@ -40,11 +39,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.store.verify import CheckpointCheck
 
 
-def complete_column() -> tuple[str, ...]:
-    """List the columns, for the shell."""
-    return COLUMN_NAMES
-
-
 def checkpoints(
     run: RunArgument,
     sort: Annotated[
@@ -52,12 +46,11 @@ def checkpoints(
         opt(
             "--sort COLUMN",
             "step, epoch, tokens, ppl, delta, train, size, age, mark or note; -COLUMN: descending.",
-            complete_column,
+            lambda: COLUMN_NAMES,
         ),
     ] = "",
-    reverse: Annotated[bool, opt("--reverse", "Reverse the order.")] = False,
-    json: JsonOption = False,
-) -> None:
+    reverse: ReverseOption = False,
+) -> Answer:
     """List a run's checkpoints, newest first.
 
     Marked are the best, the last, pinned and damaged ones; `verify` reads all of their bytes.
@@ -68,18 +61,14 @@ def checkpoints(
         items = list(sorted_checkpoints(items, key, backwards=descending == rises(key)))
     if reverse:
         items.reverse()
-    if json:
-        print_json([_as_json(item, run) for item in items])
-    elif items:
-        write_table(items)
-    else:
-        line(f"{run.name} has no checkpoints yet: `rnnlm-tui checkpoint {run.name}` saves one now")
+    none = f"{run.name} has no checkpoints yet: `rnnlm-tui checkpoint {run.name}` saves one now"
+    return Answer([_as_json(item, run) for item in items], lambda: write_table(items, none))
 
 
 HEADS = ("step", "epoch", "tokens", "val ppl", "Δ best", "train", "size", "age", "mark", "note")
 
 
-def write_table(items: Sequence[ListedCheckpoint]) -> None:
+def write_table(items: Sequence[ListedCheckpoint], none: str = "") -> None:
     """Write checkpoints as a table; narrow terminals get fewer columns."""
     cells = [
         (
@@ -97,7 +86,7 @@ def write_table(items: Sequence[ListedCheckpoint]) -> None:
         for item in items
     ]
     last = len(HEADS) if any(row[-1] for row in cells) else len(HEADS) - 1
-    table(HEADS[:last], [row[:last] for row in cells], right=range(8), spare=(2, 5, 4))
+    table(HEADS[:last], [row[:last] for row in cells], right=range(8), spare=(2, 5, 4), none=none)
 
 
 def _as_json(item: ListedCheckpoint, run: RunDirectory) -> dict[str, object]:
@@ -137,8 +126,7 @@ def prune(
     count = counted(len(goes), "checkpoint")
     if not json:
         items = [item for item in list_run(run) if item.row.step in goes]
-        if items:
-            write_table(items)
+        write_table(items)
         kept = "; ".join(f"{step:,} ({why})" for step, why in sorted(plan.kept.items()))
         line(f"deletes {count}, {disk(plan.bytes)}; keeps {kept}" if goes else "nothing to delete")
     question = f"delete {count} of {run.name}, {disk(plan.bytes)}?"
@@ -168,10 +156,10 @@ def prune(
     for step, why in spared.items():
         output.note(f"{run.name}@{step} was not deleted: {why}")
     if spared:
-        raise typer.Exit(RunStateError.exit_code)
+        raise SystemExit(RunStateError.exit_code)
 
 
-def verify(run: AddressArgument, json: JsonOption = False) -> None:
+def verify(run: AddressArgument) -> Answer:
     """Check a run's checkpoints, byte by byte, and its logs.
 
     With @CHECKPOINT, check only that one. A damaged checkpoint is moved aside when the run is
@@ -189,24 +177,22 @@ def verify(run: AddressArgument, json: JsonOption = False) -> None:
         with store.reader.RunReader(directory) as reader:
             lines = reader.damaged_lines
     damaged = damage_error(directory, checks, lines)
-    if json:
-        print_json(
-            {
-                "run": directory.name,
-                "whole": damaged is None,
-                "checkpoints": [{**asdict(check), "whole": not check.problem} for check in checks],
-                "kept_aside": aside,
-                "damaged_lines": lines,
-            }
-        )
-    else:
+
+    def text() -> None:
         _write(checks)
         for path in aside:
             line(f"damaged, moved aside: {path}")
         if only is None:
             line(f"log: {_lines_text(lines) if lines else 'ok'}")
-    if damaged is not None:
-        raise damaged
+
+    value = {
+        "run": directory.name,
+        "whole": damaged is None,
+        "checkpoints": [{**asdict(check), "whole": not check.problem} for check in checks],
+        "kept_aside": aside,
+        "damaged_lines": lines,
+    }
+    return Answer(value, text, failure=damaged)
 
 
 def damage_error(
@@ -260,9 +246,6 @@ def _advice(run: RunDirectory, step: int | None) -> str:
 
 
 def _write(checks: list[CheckpointCheck]) -> None:
-    if not checks:
-        line("no checkpoints yet")
-        return
     table(
         ("step", "state", "files", "size", "pin", "parent"),
         [
@@ -279,6 +262,7 @@ def _write(checks: list[CheckpointCheck]) -> None:
         ],
         right=(0, 2, 3),
         colours={1: {"✓ ok": "good", "✗ damaged": "bad", "? newer": "warn"}},
+        none="no checkpoints yet",
     )
     for check in checks:
         if check.problem:

@@ -7,34 +7,30 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from rnnlm_tui import client
 from rnnlm_tui.cli.options import (
     ConfigOptions,
-    JsonOption,
     arg,
     check_exclusive,
     complete_preset,
     complete_run,
     opt,
 )
-from rnnlm_tui.cli.output import line, note, print_json, table
+from rnnlm_tui.cli.output import Answer, line, note, table
 from rnnlm_tui.errors import UntrustedDatasetError
 from rnnlm_tui.store.runs import find_run
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.config import CorpusConfig, RunConfig
-    from rnnlm_tui.schema.precedence import Origin, ResolvedConfig
+    from rnnlm_tui.schema.precedence import ResolvedConfig
 
 NO_VALUE = "(none)"
 """An unset value in a table."""
 
 
-def config(context: typer.Context, json: JsonOption = False) -> None:
+def config() -> Answer:
     """Show the demo's config, as `config show` does."""
-    if context.invoked_subcommand is None:
-        config_show(json=json)
+    return config_show()
 
 
 def config_show(
@@ -48,13 +44,13 @@ def config_show(
     origin: Annotated[
         bool, opt("--origin", "Show where each value comes from, such as file and line.")
     ] = False,
-    json: JsonOption = False,
-) -> None:
+) -> Answer:
     """Show the config of a run or a preset as TOML.
 
     Later layers override earlier ones: defaults, preset, file, environment, command line. An
     environment variable such as RNNLM_TUI_TRAINING__SEED=3 sets training.seed.
     """
+    from rnnlm_tui.schema.config import value_of
     from rnnlm_tui.schema.toml import explained_toml, toml_text
     from rnnlm_tui.schema.validation import config_to_raw
 
@@ -68,33 +64,22 @@ def config_show(
         found = resolve(options, run=base, environment={})
     else:
         found = resolve(options)
-    if origin and json:
-        print_json(
-            {
-                path: {
-                    "value": value,
-                    "layer": origin.layer,
-                    "name": origin.place.source or None,
-                    "line": origin.place.line,
-                    "column": origin.place.column,
-                }
-                for path, value, origin in _values(found)
-            }
-        )
-    elif origin:
-        rows = [(path, _shown(value), str(origin)) for path, value, origin in _values(found)]
-        table(("key", "value", "origin"), rows)
-    elif json:
-        print_json(found.config)
-    else:
+    if not origin:
         text = explained_toml(found.config) if explain else toml_text(config_to_raw(found.config))
-        line(text.rstrip("\n"), wrap=False)
-
-
-def _values(found: ResolvedConfig) -> list[tuple[str, object, Origin]]:
-    from rnnlm_tui.schema.config import value_of
-
-    return [(path, value_of(found.config, path), origin) for path, origin in found.origins.items()]
+        return Answer(found.config, lambda: line(text.rstrip("\n"), wrap=False))
+    values = [(key, value_of(found.config, key), one) for key, one in found.origins.items()]
+    value = {
+        key: {
+            "value": value,
+            "layer": one.layer,
+            "name": one.place.source or None,
+            "line": one.place.line,
+            "column": one.place.column,
+        }
+        for key, value, one in values
+    }
+    rows = [(key, _shown(value), str(one)) for key, value, one in values]
+    return Answer(value, lambda: table(("key", "value", "origin"), rows))
 
 
 def _shown(value: object) -> str:
@@ -122,43 +107,33 @@ def config_diff(
             complete_config,
         ),
     ],
-    json: JsonOption = False,
-) -> None:
+) -> Answer:
     """Show the keys whose values differ between two configs."""
     from rnnlm_tui.schema.steering import settings_of
     from rnnlm_tui.schema.validation import field_paths
 
     one, other = client.configs.named_config(first), client.configs.named_config(second)
     found = settings_of(one.config, other.config, ("preset", *field_paths()))
-    if json:
-        print_json(
-            {
-                "a": {"kind": one.kind, "name": one.name},
-                "b": {"kind": other.kind, "name": other.name},
-                "differences": [{"key": it.path, "a": it.old, "b": it.new} for it in found],
-            }
-        )
-    elif found:
-        rows = [(it.path, _shown(it.old), _shown(it.new)) for it in found]
-        table(("key", str(one), str(other)), rows)
-    else:
-        note(f"{one} and {other} have equal configs")
+    value = {
+        "a": {"kind": one.kind, "name": one.name},
+        "b": {"kind": other.kind, "name": other.name},
+        "differences": [{"key": it.path, "a": it.old, "b": it.new} for it in found],
+    }
+    if not found:
+        return Answer(value, lambda: note(f"{one} and {other} have equal configs"))
+    rows = [(it.path, _shown(it.old), _shown(it.new)) for it in found]
+    return Answer(value, lambda: table(("key", str(one), str(other)), rows))
 
 
-def config_presets(json: JsonOption = False) -> None:
+def config_presets() -> Answer:
     """List the presets."""
     from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS
 
     summaries = [(name, PRESET_SUMMARIES[name]) for name in PRESETS]
-    if json:
-        print_json(
-            [
-                {"preset": name, "summary": summary, "config": PRESETS[name]}
-                for name, summary in summaries
-            ]
-        )
-    else:
-        table(("preset", "description"), summaries)
+    value = [
+        {"preset": name, "summary": summary, "config": PRESETS[name]} for name, summary in summaries
+    ]
+    return Answer(value, lambda: table(("preset", "description"), summaries))
 
 
 def resolve(

@@ -8,13 +8,12 @@ from rnnlm_tui import client
 from rnnlm_tui.cli.config import allow_datasets, resolve
 from rnnlm_tui.cli.options import (
     ConfigOptions,
-    JsonOption,
     TextArgument,
     TrustOption,
     opt,
     with_text,
 )
-from rnnlm_tui.cli.output import ProgressLine, facts, note, print_json, shortened
+from rnnlm_tui.cli.output import Answer, ProgressLine, facts, note, shortened
 from rnnlm_tui.errors import ConfigError, CorpusError
 from rnnlm_tui.schema.formatting import counted, disk, duration, figure, flops, percent, short
 
@@ -43,8 +42,7 @@ def estimate(
         bool, opt("--probe", "Prepare the text and measure 20 training steps; creates no run.")
     ] = False,
     trust_dataset: TrustOption = False,
-    json: JsonOption = False,
-) -> None:
+) -> Answer:
     """Estimate a run's parameters, steps, memory, disk and time.
 
     Without --probe, nothing is measured. Steps are counted in a prepared corpus, or in a text of up
@@ -63,10 +61,8 @@ def estimate(
     found, text_start = client.estimate.estimate(wanted), _preview(wanted)
     if found.problems:
         raise ConfigError(found.problems)
-    if json:
-        print_json(estimate_json(wanted, found, measured, text_start))
-    else:
-        facts([*_estimate_lines(wanted, found, measured), *_first_lines(text_start)])
+    lines = [*_estimate_lines(wanted, found, measured), *_first_lines(text_start)]
+    return Answer(estimate_json(wanted, found, measured, text_start), lambda: facts(lines))
 
 
 def estimate_json(

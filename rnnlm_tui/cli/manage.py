@@ -6,17 +6,15 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from rnnlm_tui.cli import output
 from rnnlm_tui.cli.options import (
-    JsonOption,
+    Address,
     RunArgument,
     arg,
     complete_address,
     split_address,
 )
-from rnnlm_tui.cli.output import act_on_each, answer, encodable
+from rnnlm_tui.cli.output import Answer, Answers, encodable
 from rnnlm_tui.errors import InputError, UnknownCheckpointError
 from rnnlm_tui.schema.formatting import safe
 from rnnlm_tui.store.addresses import checkpoint_step
@@ -71,8 +69,7 @@ def tag(
         list[str] | None,
         arg("[+TAG|-TAG]...", "Tags to add or remove: +paper -draft; a bare word adds one."),
     ] = None,
-    json: JsonOption = False,
-) -> None:
+) -> Answer:
     """Add or remove a run's tags: +paper -draft.
 
     Without tags, print the current ones.
@@ -85,19 +82,17 @@ def tag(
         )
     removed = {word[1:] for word in words if word.startswith("-") and word != "-"}
     unknown = removed - {*before.tags, *(word.removeprefix("+") for word in words)}
-    answer(
+    return Answer(
         {"run": run.name, "tags": labels.tags, "changed": labels.tags != before.tags},
         f"{run.name} has {'the tags ' + ' '.join(labels.tags) if labels.tags else 'no tags'}"
         + (f"; no such tag: {', '.join(sorted(unknown))}" if unknown else ""),
-        json=json,
     )
 
 
 def note(
     run: AddressArgument,
     text: Annotated[list[str] | None, arg("[TEXT]...", 'The note; "" removes it.')] = None,
-    json: JsonOption = False,
-) -> None:
+) -> Answer:
     """Write a one-line note on a run or a checkpoint.
 
     Without a text, print the note.
@@ -117,37 +112,33 @@ def note(
     at = {} if step is None else {"step": step}
     value = {"run": directory.name, **at, "note": new, "changed": new != old}
     told = f"{address}: {new}" if text else new
-    answer(value, told if new else f"{address} has no note", json=json)
+    return Answer(value, told if new else f"{address} has no note")
 
 
-def rename(
-    run: RunArgument,
-    name: Annotated[str, arg("NAME", "The new name.")],
-    json: JsonOption = False,
-) -> None:
+def rename(run: RunArgument, name: Annotated[str, arg("NAME", "The new name.")]) -> Answer:
     """Rename a run that isn't running."""
     usable_labels(run)
     renamed = rename_run(run, name)
     value = {"run": renamed.name, "before": run.name, "path": renamed.path}
     same = f"already named {run.name}"
-    answer(value, same if renamed == run else f"{run.name} renamed to {renamed.name}", json=json)
+    return Answer(value, same if renamed == run else f"{run.name} renamed to {renamed.name}")
 
 
-def pin(addresses: AddressesArgument, json: JsonOption = False) -> None:
+def pin(addresses: AddressesArgument) -> Answers[Address]:
     """Pin checkpoints to keep them, or runs to list them first.
 
     Newer checkpoints never replace a pinned one.
     """
-    _set(addresses, json, pinned=True)
+    return _set(addresses, pinned=True)
 
 
-def unpin(addresses: AddressesArgument, json: JsonOption = False) -> None:
+def unpin(addresses: AddressesArgument) -> Answers[Address]:
     """Unpin checkpoints or runs."""
-    _set(addresses, json, pinned=False)
+    return _set(addresses, pinned=False)
 
 
-def _set(addresses: list[str], json: bool, *, pinned: bool) -> None:
-    def act(address: tuple[RunDirectory, str | None]) -> tuple[object, str]:
+def _set(addresses: list[str], *, pinned: bool) -> Answers[Address]:
+    def act(address: Address) -> tuple[object, str]:
         run, which = address
         before = usable_labels(run)
         if which is None:
@@ -166,7 +157,7 @@ def _set(addresses: list[str], json: bool, *, pinned: bool) -> None:
             words += f"; `rnnlm-tui pin {run.name}@best` pins its best checkpoint"
         return {"run": run.name, **where, "pinned": pinned, "changed": changed}, f"{name} {words}"
 
-    act_on_each(list(map(split_address, addresses)), act, json=json)
+    return Answers(map(split_address, addresses), act)
 
 
 def _step_of(run: RunDirectory, which: str, pins: Collection[int]) -> int:
@@ -196,7 +187,7 @@ def check_agreed(
     """Ask a yes-or-no question, unless `yes` was given; another answer ends the verb with 1."""
     if not yes and not confirmed(question, what):
         output.note(otherwise)
-        raise typer.Exit(1)
+        raise SystemExit(1)
 
 
 def check_can_ask(what: str, hint: str = "add --yes") -> None:

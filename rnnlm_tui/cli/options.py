@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields, is_dataclass, replace
 from inspect import Parameter, Signature, signature
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
@@ -22,6 +23,7 @@ from rnnlm_tui.store.paths import weights_name as weights_name
 from rnnlm_tui.store.paths import weights_step as weights_step
 
 if TYPE_CHECKING:
+    from rnnlm_tui.cli.output import Answer, Answers
     from rnnlm_tui.client.sampler import SamplerClient
 
 BASH_SPLIT = "_RNNLM_TUI_BASH_SPLIT"
@@ -151,6 +153,8 @@ def run_named(name: str) -> RunDirectory:
     return store.runs.find_run(name)
 
 
+Address = tuple[RunDirectory, str | None]
+"""A run, and what stands behind the @."""
 Completion = Callable[..., Iterable[str]]
 """Lists what the shell may complete, from which typer takes what begins as typed.
 
@@ -210,6 +214,7 @@ RunsArgument = Annotated[
     arg("RUN...", "Names of runs or their first characters.", complete_run, run_named),
 ]
 JsonOption = Annotated[bool, opt("--json", "Print JSON only, on standard output.")]
+ReverseOption = Annotated[bool, opt("--reverse", "Reverse the order.")]
 YesOption = Annotated[bool, opt("--yes -y", "Don't ask for confirmation.")]
 SetOption = Annotated[
     list[str] | None,
@@ -291,12 +296,17 @@ class NewRunOptions(ConfigOptions):
     ] = None
 
 
-def with_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Return a verb's function, for typer: each parameter that is a dataclass of options is
-    replaced by these options."""
+def as_command(function: Callable[..., Answer | Answers[Any] | None]) -> Callable[..., None]:
+    """Return a verb's function, for typer.
+
+    Each parameter that is a dataclass of options is replaced by these options. A verb that returns
+    an answer gets `--json`, and the answer is printed. A verb with verbs of its own (`corpus`) is
+    called only without one of these.
+    """
     hints = get_type_hints(function, include_extras=True)
+    answers = hints.pop("return") is not NoneType
     groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
-    parameters = list[Parameter]()
+    parameters = [Parameter("context", Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)]
     for parameter in signature(function).parameters.values():
         kind = groups.get(parameter.name)
         if kind is None:
@@ -307,15 +317,23 @@ def with_options(function: Callable[..., None]) -> Callable[..., None]:
                 one.replace(annotation=options[one.name])
                 for one in signature(kind).parameters.values()
             ]
+    if answers:
+        json = parameters[0].replace(name="json", default=False, annotation=JsonOption)
+        parameters.append(json)
 
-    def called(**given: Any) -> None:
+    def called(context: typer.Context, **given: Any) -> None:
+        if context.invoked_subcommand is not None:
+            return
+        json = given.pop("json") if answers else False
         for name, kind in groups.items():
             given[name] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
-        function(**given)
+        answer = function(**given)
+        if answer is not None:
+            answer.print(json=json)
 
     called.__annotations__ = {one.name: one.annotation for one in parameters}
     vars(called)["__signature__"] = Signature(parameters)
-    return called if groups else function
+    return called
 
 
 AsciiOption = Annotated[

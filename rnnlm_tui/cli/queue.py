@@ -5,12 +5,9 @@ from __future__ import annotations
 from time import localtime, strftime, time
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
-from rnnlm_tui import client
+from rnnlm_tui import client, store
 from rnnlm_tui.cli.config import allow_datasets
 from rnnlm_tui.cli.options import (
-    JsonOption,
     NewRunOptions,
     TrustOption,
     arg,
@@ -19,12 +16,10 @@ from rnnlm_tui.cli.options import (
     opt,
 )
 from rnnlm_tui.cli.output import (
-    act_on_each,
-    answer,
+    Answer,
+    Answers,
     line,
     note,
-    print_error,
-    print_json,
     table,
     warn_of_logout,
 )
@@ -43,9 +38,7 @@ _SPARE = (6, 3, 4)
 
 def complete_waiting() -> list[str]:
     """List the names of waiting runs, for the shell."""
-    from rnnlm_tui.store.queue import read_queue, waiting
-
-    return [entry.run for entry in waiting(read_queue())]
+    return [entry.run for entry in store.queue.waiting(store.queue.read_queue())]
 
 
 WaitingArgument = Annotated[
@@ -54,7 +47,6 @@ WaitingArgument = Annotated[
 
 
 def queue(
-    context: typer.Context,
     stop_on_failure: Annotated[
         bool | None,
         opt(
@@ -62,18 +54,15 @@ def queue(
             "From now on, pause the queue when a run fails, or continue with the next.",
         ),
     ] = None,
-    json: JsonOption = False,
-) -> None:
+) -> Answer:
     """List the queue: places, expected starts, its process."""
-    if context.invoked_subcommand is not None:
-        return
     if stop_on_failure is not None:
         _repair()
         client.queue.set_stop_on_failure(stop_on_failure)
-    queue_list(json=json)
+    return queue_list()
 
 
-def queue_list(json: JsonOption = False) -> None:
+def queue_list() -> Answer:
     """List the queue, as `queue` does."""
     failure: RnnlmError | None = None
     try:
@@ -81,17 +70,14 @@ def queue_list(json: JsonOption = False) -> None:
     except RnnlmError as error:
         failure = error
     listing = client.queue.entries()
-    if json:
-        print_json(listing)
-    else:
-        if listing.runs:
-            table(_COLUMNS, map(_row, listing.runs), right=(0,), spare=_SPARE)
+
+    def text() -> None:
+        table(_COLUMNS, map(_row, listing.runs), right=(0,), spare=_SPARE)
         for run in reversed(listing.ended):
             line(_ended(run))
         line(_state(listing))
-    if failure is not None:
-        print_error(failure)
-        raise typer.Exit(failure.exit_code)
+
+    return Answer(listing, text, failure=failure)
 
 
 def queue_add(
@@ -108,15 +94,13 @@ def queue_add(
         bool, opt("--stop-on-failure", "Pause the queue if this run fails.")
     ] = False,
     trust_dataset: TrustOption = False,
-    json: JsonOption = False,
-) -> None:
+) -> Answer:
     """Add a new run to the queue, or RUN to start or resume.
 
     Waiting runs start one after another, or one on each GPU. They continue when you close the
     terminal, and after a crash or a reboot with the next `rnnlm-tui queue`.
     """
     from rnnlm_tui.cli.train import wanted_run
-    from rnnlm_tui.store.queue import read_queue
 
     _repair()
     if run is not None:
@@ -132,13 +116,9 @@ def queue_add(
         directory = create_run(wanted, new.name, fork)
     queued = client.queue.add_run(directory, stop_on_failure=stop_on_failure)
     warn_of_logout()
-    if json:
-        print_json(queued)
-        return
-    line(queued.run)
     resumes = "the queue is paused, `rnnlm-tui queue resume` resumes it"
-    next_step = resumes if read_queue().paused else "`rnnlm-tui queue` lists the queue"
-    note(f"{queued.run} waits at place {queued.place}: {next_step}")
+    next_step = resumes if store.queue.read_queue().paused else "`rnnlm-tui queue` lists the queue"
+    return Answer(queued, queued.run, f"{queued.run} waits at place {queued.place}: {next_step}")
 
 
 def queue_move(
@@ -149,8 +129,7 @@ def queue_move(
             "PLACE|first|last|up|down", "The new place, from 1, or a direction.", lambda: DIRECTIONS
         ),
     ],
-    json: JsonOption = False,
-) -> None:
+) -> Answer:
     """Move a waiting run to another place."""
     _repair()
     direction = next((one for one in DIRECTIONS if one == to), None)
@@ -161,7 +140,7 @@ def queue_move(
         )
     name = _waiting(run)
     place = client.queue.move(name, int(to[:9]) if direction is None else direction)
-    answer({"run": name, "place": place}, f"{name} waits at place {place}", json=json)
+    return Answer({"run": name, "place": place}, f"{name} waits at place {place}")
 
 
 def queue_remove(
@@ -169,8 +148,7 @@ def queue_remove(
         list[str],
         arg("RUN...", "Names of waiting runs or their first characters.", complete_waiting),
     ],
-    json: JsonOption = False,
-) -> None:
+) -> Answers[str]:
     """Remove waiting runs from the queue; they stay drafts."""
     _repair()
 
@@ -182,23 +160,23 @@ def queue_remove(
             f" {name}` deletes it"
         )
 
-    act_on_each(runs, act, json=json)
+    return Answers(runs, act)
 
 
-def queue_pause(json: JsonOption = False) -> None:
+def queue_pause() -> Answer:
     """Pause the queue: start no more runs."""
     _repair()
     client.queue.set_paused(True)
     words = "queue paused: runs that train continue, `rnnlm-tui queue resume` resumes it"
-    answer(client.queue.entries() if json else None, words, json=json)
+    return Answer(client.queue.entries, words)
 
 
-def queue_resume(json: JsonOption = False) -> None:
+def queue_resume() -> Answer:
     """Resume the queue: start waiting runs again."""
     _repair()
     client.queue.set_paused(False)
     warn_of_logout()
-    answer(client.queue.entries() if json else None, "queue resumed", json=json)
+    return Answer(client.queue.entries, "queue resumed")
 
 
 def _repair() -> None:
@@ -209,9 +187,7 @@ def _repair() -> None:
 
 def _waiting(name: str) -> str:
     """The queued run of this name, or the only one whose name starts with it."""
-    from rnnlm_tui.store.queue import read_queue
-
-    names = [entry.run for entry in read_queue().entries]
+    names = [entry.run for entry in store.queue.read_queue().entries]
     matches = [known for known in names if known.startswith(name)] if name else []
     if name in names or not matches:
         return name

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
-
-import typer
 
 from rnnlm_tui import client
 from rnnlm_tui.cli.options import (
     AsciiOption,
     FpsOption,
     JsonOption,
+    ReverseOption,
     RunArgument,
     RunsArgument,
     ScreenOptions,
@@ -20,6 +21,7 @@ from rnnlm_tui.cli.options import (
     opt,
 )
 from rnnlm_tui.cli.output import (
+    Answer,
     columns,
     facts,
     fits,
@@ -49,9 +51,9 @@ from rnnlm_tui.schema.formatting import NOTHING, change, counted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rnnlm_tui.client.arrangement import ArrangedRun
+    from rnnlm_tui.cli.output import Colour
+    from rnnlm_tui.client.arrangement import ArrangedRun, RunGroup
     from rnnlm_tui.client.comparison import Comparison, FigureRow
-    from rnnlm_tui.schema.filters import ConfigOf, RunKey
     from rnnlm_tui.schema.summary import RunSummary
 
 
@@ -76,7 +78,7 @@ def runs(
             key_names,
         ),
     ] = "",
-    reverse: Annotated[bool, opt("--reverse", "Reverse the order.")] = False,
+    reverse: ReverseOption = False,
     tree: Annotated[
         bool, opt("--tree", "Forks below their parents, and what each changed.")
     ] = False,
@@ -88,8 +90,7 @@ def runs(
             key_names,
         ),
     ] = "",
-    json: JsonOption = False,
-) -> None:
+) -> Answer:
     """List runs: newest first, filtered, sorted.
 
     Pinned runs come first.
@@ -98,30 +99,39 @@ def runs(
     keys = client.arrangement.parse_group_keys(group_by) if group_by else ()
     listing = client.listing.listed_runs(filters, sort, reverse=reverse)
     found = listing.runs
-    if (tree or keys) and (found or json):
-        if tree:
-            print_tree(found, json=json)
-        else:
-            print_groups(found, keys, listing.config_of, json=json)
-    elif json:
-        print_json(found)
-    elif found:
-        places = queue_places()
-        colours = {status_text(summary): status_colour(summary) for summary in found}
-        table(
-            RUN_COLUMNS,
-            [run_cells(summary, places.get(summary.run)) for summary in found],
-            right=RUN_COLUMNS_RIGHT,
-            spare=RUN_COLUMNS_SPARE,
-            colours={1: colours},
-        )
-        for summary in found:
-            if summary.unreadable:
-                note(f"{summary.message}{'; ' if summary.hint else ''}{summary.hint or ''}")
-    elif listing.known:
-        line(f'no run matches "{filters}" ({counted(listing.known, "run")})')
-    else:
-        line("no runs yet: `rnnlm-tui train` starts the demo")
+    none = "no runs yet: `rnnlm-tui train` starts the demo"
+    if listing.known:
+        none = f'no run matches "{filters}" ({counted(listing.known, "run")})'
+    if tree:
+        rows = client.arrangement.tree_of(found)
+        return Answer(_nested(rows), partial(_print_tree, rows) if found else none)
+    if keys:
+        groups = client.arrangement.group_runs(found, keys, listing.config_of)
+        value = [
+            {
+                "values": dict(group.values),
+                "best": group.best.run,
+                "best_perplexity": best_perplexity(group.best),
+                "runs": group.runs,
+            }
+            for group in groups
+        ]
+        return Answer(value, partial(_print_groups, groups) if found else none)
+    return Answer(found, partial(_print_runs, found) if found else none)
+
+
+def _print_runs(runs: Sequence[RunSummary]) -> None:
+    places = queue_places()
+    table(
+        RUN_COLUMNS,
+        [run_cells(summary, places.get(summary.run)) for summary in runs],
+        right=RUN_COLUMNS_RIGHT,
+        spare=RUN_COLUMNS_SPARE,
+        colours=_status_colours(runs),
+    )
+    for summary in runs:
+        if summary.unreadable:
+            note("; ".join(filter(None, (summary.message, summary.hint))))
 
 
 def show(
@@ -141,7 +151,7 @@ def show(
     if watch:
         from rnnlm_tui.cli.watch import follow_run, watch_run
 
-        raise typer.Exit(
+        raise SystemExit(
             follow_run(run, json=True) if json else watch_run(run, fps=fps, ascii_only=ascii_only)
         )
     if once and not json:
@@ -157,39 +167,23 @@ def show(
         facts(summary_lines(summary), colours={"status": status_colour(summary)})
 
 
-def print_tree(runs: Sequence[RunSummary], *, json: bool) -> None:
+def _status_colours(runs: Iterable[RunSummary]) -> dict[int, dict[str, Colour | None]]:
+    return {1: {status_text(run): status_colour(run) for run in runs}}
+
+
+def _print_tree(rows: Sequence[ArrangedRun]) -> None:
     """Print the runs as a tree: name, status, step, perplexity, difference and changed settings."""
-    rows = client.arrangement.tree_of(runs)
-    if json:
-        print_json(_nested(rows))
-        return
     table(
         ("name", "status", "step", "val ppl", "Δ parent", "changed"),
         list(map(_tree_cells, rows)),
         right=(2, 3, 4),
         spare=(2,),
-        colours={1: {status_text(row.run): status_colour(row.run) for row in rows}},
+        colours=_status_colours(row.run for row in rows),
     )
 
 
-def print_groups(
-    runs: Sequence[RunSummary], keys: Sequence[RunKey], config_of: ConfigOf, *, json: bool
-) -> None:
+def _print_groups(groups: Sequence[RunGroup]) -> None:
     """Print the groups, each with its best run and the others below."""
-    groups = client.arrangement.group_runs(runs, keys, config_of)
-    if json:
-        print_json(
-            [
-                {
-                    "values": dict(group.values),
-                    "best": group.best.run,
-                    "best_perplexity": best_perplexity(group.best),
-                    "runs": group.runs,
-                }
-                for group in groups
-            ]
-        )
-        return
     for place, group in enumerate(groups):
         if place:
             line()
@@ -208,7 +202,7 @@ def print_groups(
                 for run in group.runs
             ],
             right=(2, 3),
-            colours={1: {status_text(run): status_colour(run) for run in group.runs}},
+            colours=_status_colours(group.runs),
         )
 
 
@@ -241,15 +235,14 @@ MOST_CELL, LEAST_CELL = 32, 10
 """Maximum and minimum width of a setting in the table, in characters."""
 
 
-def compare(
-    runs: RunsArgument,
-    json: JsonOption = False,
-) -> None:
+def compare(runs: RunsArgument) -> Answer:
     """Compare runs: settings that differ, final and best metrics."""
     comparison = client.comparison.compare_runs(runs)
-    if json:
-        print_json(_as_json(comparison))
-        return
+    text = partial(_print_comparison, comparison)
+    return Answer(_as_json(comparison), text, comparison.remark)
+
+
+def _print_comparison(comparison: Comparison) -> None:
     room = _cell_width(comparison, columns(sys.stdout))
     heads = [f"{run.letter} {_short(run.name, room - 2)}" for run in comparison.runs]
     right = range(1, len(heads) + 1)
@@ -267,8 +260,6 @@ def compare(
     if not fits(("figures", *heads), figures):
         figures = [(row.label, *_cells(row, differences=False)) for row in comparison.figures]
     table(("figures", *heads), figures, right=right)
-    if comparison.remark:
-        note(comparison.remark)
 
 
 def _cell_width(comparison: Comparison, width: int | None) -> int:

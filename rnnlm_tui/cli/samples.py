@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from rnnlm_tui import store
 from rnnlm_tui.cli.manage import check_agreed
 from rnnlm_tui.cli.options import JsonOption, YesOption, arg, check_exclusive, complete_run, opt
-from rnnlm_tui.cli.output import answer, columns, line, note, print_json, shortened, shown, table
+from rnnlm_tui.cli.output import Answer, columns, line, note, print_json, shortened, shown, table
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import NOTHING, count, counted, escaped
 from rnnlm_tui.system.files import storage_errors
@@ -150,4 +150,4 @@ def _delete(ids: Sequence[str], *, yes: bool, json: bool) -> None:
     check_agreed(question, "samples --delete", yes=yes)
     removed = store.kept_samples.delete(wanted)
     value = {"deleted": [sample.id for sample in removed]}
-    answer(value, f"{counted(len(removed), 'sample')} deleted", json=json)
+    Answer(value, f"{counted(len(removed), 'sample')} deleted").print(json=json)

@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from rnnlm_tui import client
 from rnnlm_tui.cli.options import (
     JsonOption,
@@ -119,7 +117,7 @@ def score(
         words = weights_label(directory.name, checkpoint)
         note(f"{counted(total.done.tokens, 'token')}, {total.speed}from {words}")
     if failures:
-        raise typer.Exit(failures[0].exit_code)
+        raise SystemExit(failures[0].exit_code)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
 from rnnlm_tui import client, store
 from rnnlm_tui.cli.manage import check_agreed
 from rnnlm_tui.cli.options import (
-    JsonOption,
     SampledArgument,
     SamplerDeviceOption,
     YesOption,
@@ -21,7 +18,7 @@ from rnnlm_tui.cli.options import (
     split_address,
     weights_name,
 )
-from rnnlm_tui.cli.output import act_on_each, facts, line, note, print_json, table
+from rnnlm_tui.cli.output import Answer, Answers, facts, note, table
 from rnnlm_tui.cli.prompts import read_prompt
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import ago, count, counted, disk, escaped
@@ -34,44 +31,31 @@ if TYPE_CHECKING:
 SHOWN_END = 40
 """Characters of the end of a state's text in the list."""
 
-StateArgument = Annotated[str, arg("NAME", "The name of a kept state.", complete_state)]
 
-
-def state(context: typer.Context, json: JsonOption = False) -> None:
+def state() -> Answer:
     """List kept states, newest first."""
-    if context.invoked_subcommand is None:
-        state_list(json=json)
+    return state_list()
 
 
-def state_list(json: JsonOption = False) -> None:
+def state_list() -> Answer:
     """List kept states, as `state` does."""
     found = store.states.list_states()
-    if json:
-        print_json(found)
-        return
-    usable = [info for info in found if not info.problem]
-    if usable:
-        table(
-            ("name", "tokens", "weights", "model", "kept", "end of its text"),
-            [
-                (
-                    info.name,
-                    count(info.tokens),
-                    weights_of(info),
-                    info.shape,
-                    ago(time.time() - info.created),
-                    _end(info.text),
-                )
-                for info in usable
-            ],
-            right=(1,),
-            spare=(4, 3),
+    rows = [
+        (
+            info.name,
+            count(info.tokens),
+            weights_of(info),
+            info.shape,
+            ago(time.time() - info.created),
+            _end(info.text),
         )
-    elif not found:
-        line("no kept states: `rnnlm-tui state keep RUN NAME TEXT` keeps one")
-    for info in found:
-        if info.problem:
-            note(f"{info.name}: {info.problem}")
+        for info in found
+        if not info.problem
+    ]
+    problems = "\n".join(f"{info.name}: {info.problem}" for info in found if info.problem)
+    heads = ("name", "tokens", "weights", "model", "kept", "end of its text")
+    none = "" if found else "no kept states: `rnnlm-tui state keep RUN NAME TEXT` keeps one"
+    return Answer(found, lambda: table(heads, rows, right=(1,), spare=(4, 3), none=none), problems)
 
 
 def state_keep(
@@ -88,8 +72,7 @@ def state_keep(
     ] = "",
     remark: Annotated[str, opt("--note TEXT", "A note on the state.")] = "",
     device: SamplerDeviceOption = "cpu",
-    json: JsonOption = False,
-) -> None:
+) -> Answer:
     """Keep a model's state after a text, under a name.
 
     `sample --state NAME` continues from it, as if the text came before the prompt.
@@ -117,14 +100,12 @@ def state_keep(
     if unknown:
         note(f"unknown to this model, read as <unk>: {', '.join(unknown)}")
     info = store.states.read_state_info(path)
-    if json:
-        print_json(info)
-        return
-    line(
+    return Answer(
+        info,
         f"{info.name} kept: {counted(info.tokens, 'token')} read by"
-        f" {directory.name}@{weights_name(checkpoint)}, {info.shape}, {disk(info.bytes)}"
+        f" {directory.name}@{weights_name(checkpoint)}, {info.shape}, {disk(info.bytes)}",
+        f"`rnnlm-tui sample {directory.name} '' --state {info.name}` continues from it",
     )
-    note(f"`rnnlm-tui sample {directory.name} '' --state {info.name}` continues from it")
 
 
 async def _keep(request: KeepStateRequest, device: str) -> StateKept:
@@ -134,31 +115,28 @@ async def _keep(request: KeepStateRequest, device: str) -> StateKept:
         return await sampler.ask(request, StateKept)
 
 
-def state_show(name: StateArgument, json: JsonOption = False) -> None:
+def state_show(
+    name: Annotated[str, arg("NAME", "The name of a kept state.", complete_state)],
+) -> Answer:
     """Show what a kept state is of, and the end of its text."""
     info = store.states.find_state(name)
-    if json:
-        print_json(info)
-        return
-    facts(
-        (
-            ("name", info.name),
-            ("weights", weights_of(info)),
-            ("model", f"{info.shape}, vocabulary {count(info.vocab_size)}"),
-            ("tokens", f"{count(info.tokens)} read"),
-            ("kept", time.strftime("%Y-%m-%d %H:%M", time.localtime(info.created))),
-            ("note", info.note),
-            ("file", f"{info.path}, {disk(info.bytes)}"),
-            ("text", escaped(info.text)),
-        )
+    lines = (
+        ("name", info.name),
+        ("weights", weights_of(info)),
+        ("model", f"{info.shape}, vocabulary {count(info.vocab_size)}"),
+        ("tokens", f"{count(info.tokens)} read"),
+        ("kept", time.strftime("%Y-%m-%d %H:%M", time.localtime(info.created))),
+        ("note", info.note),
+        ("file", f"{info.path}, {disk(info.bytes)}"),
+        ("text", escaped(info.text)),
     )
+    return Answer(info, lambda: facts(lines))
 
 
 def state_delete(
     names: Annotated[list[str], arg("NAME...", "Names of kept states.", complete_state)],
     yes: YesOption = False,
-    json: JsonOption = False,
-) -> None:
+) -> Answers[str]:
     """Permanently delete kept states; asks for confirmation."""
     damaged = {info.name for info in store.states.list_states() if info.problem}
     for name in names:
@@ -171,7 +149,7 @@ def state_delete(
         deleted = store.states.delete_state(name)
         return {"name": name, "path": deleted.path}, f"{name} deleted"
 
-    act_on_each(names, act, json=json)
+    return Answers(names, act)
 
 
 def weights_of(info: StateInfo) -> str:

@@ -6,8 +6,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, cast
 
 from rnnlm_tui import client
-from rnnlm_tui.cli.options import JsonOption, RunArgument, arg, check_exclusive, opt
-from rnnlm_tui.cli.output import act_on_each, line, note, print_json, table
+from rnnlm_tui.cli.options import RunArgument, arg, check_exclusive, opt
+from rnnlm_tui.cli.output import Answer, Answers, line, note, table
 from rnnlm_tui.cli.summaries import STOPS
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import counted, scientific
@@ -45,8 +45,7 @@ def change(
         ),
     ] = None,
     undo: Annotated[bool, opt("--undo", "Restore the values from before the last change.")] = False,
-    json: JsonOption = False,
-) -> None:
+) -> Answer:
     """Change settings while a run trains, or list them.
 
     Without KEY=VALUE, `set` lists the keys that can change, their values, and all changes so far. A
@@ -58,25 +57,22 @@ def change(
     elif assignments:
         result = client.steering.steer(run, parse_settings(assignments))
     else:
-        _list(run, json=json)
-        return
+        return _list(run)
     change = result.change
     if change is None:
         raise InputError("the worker changed nothing", hint="it may run another version")
-    if json:
-        answer = {"run": run.name, **change.model_dump(mode="json")}
-        print_json({**answer, "checkpoint": result.checkpoint})
-        return
     first, state = change.step + 1, client.steering.read_steering(run)
-    for one in change.settings:
-        what = f"{run.name}: {_setting_text(one)} from step {first:,}"
-        line(f"{what}{_consequence(state, one, first)}")
+    done = "\n".join(
+        f"{run.name}: {_setting_text(one)} from step {first:,}{_consequence(state, one, first)}"
+        for one in change.settings
+    )
     kept = kept_words(run, change.step)
     saved = f"saved before in {result.checkpoint}{kept}; " if result.checkpoint else ""
+    undone = f"`rnnlm-tui set {run.name} --undo` undoes it"
     if change.undoes:
-        note(f"{saved}change {change.undoes} is undone")
-    else:
-        note(f"{saved}`rnnlm-tui set {run.name} --undo` undoes it")
+        undone = f"change {change.undoes} is undone"
+    value = {"run": run.name, **change.model_dump(), "checkpoint": result.checkpoint}
+    return Answer(value, done, f"{saved}{undone}")
 
 
 def kept_words(run: RunDirectory, step: int) -> str:
@@ -106,8 +102,8 @@ def _consequence(state: SteeringState, one: Setting, step: int) -> str:
     return f" (peak; the {shape} makes it {scientific(rate)} now)"
 
 
-def _list(run: RunDirectory, *, json: bool) -> None:
-    """Print the keys that can change, their values, and the journal."""
+def _list(run: RunDirectory) -> Answer:
+    """List the keys that can change, their values, and the journal."""
     from rnnlm_tui.schema.config import value_of
     from rnnlm_tui.schema.steering import STEERABLE, value_text
     from rnnlm_tui.schema.validation import allowed_range
@@ -115,31 +111,16 @@ def _list(run: RunDirectory, *, json: bool) -> None:
     state, start = client.steering.read_steering(run), run.read_config()
     summary = state.summary
     values = [(path, value_of(state.config, path), value_of(start, path)) for path in STEERABLE]
-    if json:
-        print_json(
-            {
-                "run": run.name,
-                **{name: getattr(summary, name) for name in FIGURES},
-                "settings": [
-                    {"path": path, "value": now, "start": before} for path, now, before in values
-                ],
-                "changes": [
-                    {name: getattr(change, name) for name in CHANGE} for change in state.journal
-                ],
-            }
-        )
-        return
-    rows = []
-    for path, now, before in values:
-        was = value_text(path, before) if now != before else ""
-        rows.append((path, value_text(path, now), was, allowed_range(path)))
-    table(("key", "value", "at start", "allowed"), rows, right=(1, 2), spare=(3,))
-    if state.journal:
-        line()
-        made = [(change, one) for change in state.journal for one in change.settings]
-        table(
-            ("change", "step", "time", "what", "who"),
-            [
+
+    def text() -> None:
+        rows = []
+        for path, now, before in values:
+            was = value_text(path, before) if now != before else ""
+            rows.append((path, value_text(path, now), was, allowed_range(path)))
+        table(("key", "value", "at start", "allowed"), rows, right=(1, 2), spare=(3,))
+        if state.journal:
+            line()
+            made = [
                 (
                     str(change.number),
                     f"{change.step:,}",
@@ -147,14 +128,22 @@ def _list(run: RunDirectory, *, json: bool) -> None:
                     _setting_text(one) + (f" (undoes {change.undoes})" if change.undoes else ""),
                     change.who,
                 )
-                for change, one in made
-            ],
-            right=(0, 1),
-        )
-    if summary.stop_after:
-        line(f"\nstops {STOPS[summary.stop_after]}")
-    if summary.status not in LIVING:
-        note(f"{run.name} is {summary.status}: only a run that trains can be steered")
+                for change in state.journal
+                for one in change.settings
+            ]
+            table(("change", "step", "time", "what", "who"), made, right=(0, 1))
+        if summary.stop_after:
+            line(f"\nstops {STOPS[summary.stop_after]}")
+        if summary.status not in LIVING:
+            note(f"{run.name} is {summary.status}: only a run that trains can be steered")
+
+    value = {
+        "run": run.name,
+        **{name: getattr(summary, name) for name in FIGURES},
+        "settings": [{"path": path, "value": now, "start": before} for path, now, before in values],
+        "changes": [{name: getattr(one, name) for name in CHANGE} for one in state.journal],
+    }
+    return Answer(value, text)
 
 
 def parse_settings(assignments: list[str]) -> dict[str, JsonValue]:
@@ -170,7 +159,7 @@ def parse_settings(assignments: list[str]) -> dict[str, JsonValue]:
     return cast("dict[str, JsonValue]", parse_assignments(assignments))
 
 
-def plan_stops(runs: list[RunDirectory], mark: StopMark | None, *, json: bool) -> None:
+def plan_stops(runs: list[RunDirectory], mark: StopMark | None) -> Answers[RunDirectory]:
     """Stop each run after this epoch or the next evaluation; None cancels that."""
 
     def act(run: RunDirectory) -> tuple[object, str]:
@@ -178,4 +167,4 @@ def plan_stops(runs: list[RunDirectory], mark: StopMark | None, *, json: bool) -
         value = {"run": run.name, "stop_after": mark, "step": result.step, "text": result.text}
         return value, f"{run.name} {result.text}"
 
-    act_on_each(runs, act, json=json)
+    return Answers(runs, act)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal
-
-import typer
 
 from rnnlm_tui import client
 from rnnlm_tui.cli import start, watch
@@ -24,17 +23,17 @@ from rnnlm_tui.cli.options import (
     split_address,
     with_text,
 )
-from rnnlm_tui.cli.output import act_on_each, line, note, print_json, warn_of_logout
+from rnnlm_tui.cli.output import Answer, Answers, note, warn_of_logout
 from rnnlm_tui.cli.steer import kept_words, plan_stops
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.status import RESUMABLE
+from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.protocol import Verb
     from rnnlm_tui.store.lineage import ParentCheckpoint
-    from rnnlm_tui.store.paths import RunDirectory
 
 
 FIRST_STEP_SECONDS = 10.0
@@ -62,8 +61,8 @@ def train(
     wanted, fork = wanted_run(with_text(new, text), trust_dataset=trust_dataset)
     if draft:
         client.start.check_before_start(wanted)
-        words = "draft created; `rnnlm-tui resume {run}` starts it"
-        print_run(create_run(wanted, new.name, fork), words, json=json)
+        created = create_run(wanted, new.name, fork)
+        print_run(created, f"draft created; `rnnlm-tui resume {created.name}` starts it", json=json)
         return
     directory = client.start.start_run(
         wanted, new.name, fork, warn=lambda words: note(f"warning: {words}")
@@ -73,7 +72,8 @@ def train(
         client.start.wait_for_training(directory, FIRST_STEP_SECONDS)
         print_run(
             directory,
-            "started; `rnnlm-tui show {run}` shows its figures, `rnnlm-tui open {run}` its charts",
+            f"started; `rnnlm-tui show {directory.name}` shows its figures,"
+            f" `rnnlm-tui open {directory.name}` its charts",
             json=json,
         )
     elif showing:
@@ -82,7 +82,7 @@ def train(
         code = watch.follow_run(directory, json=json)
         if client.start.discard_refused(directory) is not None:
             note(f"{directory.name} never started and was moved to the trash")
-        raise typer.Exit(code)
+        raise SystemExit(code)
 
 
 def wanted_run(
@@ -131,23 +131,18 @@ def wanted_run(
 
 def print_run(directory: RunDirectory, words: str, *, json: bool) -> None:
     """Print a run's name, or its summary as JSON, on stdout, and what to do next on stderr."""
-    if json:
-        print_json(client.monitor.summarize(directory))
-    else:
-        line(directory.name)
-        note(words.format(run=directory.name))
+    Answer(partial(client.monitor.summarize, directory), directory.name, words).print(json=json)
 
 
 def follow(run: RunArgument, json: JsonOption = False) -> None:
     """Print a run's progress until it ends; Ctrl-C detaches."""
-    raise typer.Exit(watch.follow_run(run, json=json))
+    raise SystemExit(watch.follow_run(run, json=json))
 
 
-def pause(runs: RunsArgument, json: JsonOption = False) -> None:
+def pause(runs: RunsArgument) -> Answers[RunDirectory]:
     """Pause runs between two steps."""
-    _send_to_each(
-        runs, "pause", json, "{run} is paused at step {step:,}: `rnnlm-tui resume {run}` resumes it"
-    )
+    words = "{run} is paused at step {step:,}: `rnnlm-tui resume {run}` resumes it"
+    return _send_to_each(runs, "pause", words)
 
 
 def resume(
@@ -196,9 +191,9 @@ def resume(
             start.open_app(run, "train")
         if follow or not (detach or json):
             attempt = before.attempt + (before.status in RESUMABLE)
-            raise typer.Exit(watch.follow_run(run, json=json, attempt=attempt))
-        words = f"{resuming.wait()}, worker {pid}: `rnnlm-tui follow {{run}}` shows its progress"
-        print_run(run, f"{words}, `rnnlm-tui open {{run}}` its charts", json=json)
+            raise SystemExit(watch.follow_run(run, json=json, attempt=attempt))
+        words = f"{resuming.wait()}, worker {pid}: `rnnlm-tui follow {run.name}` shows its progress"
+        print_run(run, f"{words}, `rnnlm-tui open {run.name}` its charts", json=json)
     finally:
         if aside := resuming.damaged_files():
             note(aside)
@@ -214,36 +209,37 @@ def stop(
         ),
     ] = None,
     cancel: Annotated[bool, opt("--cancel", "Cancel a stop planned with --after.")] = False,
-    json: JsonOption = False,
-) -> None:
+) -> Answers[RunDirectory]:
     """Stop runs; returns when their checkpoints are on disk."""
     check_exclusive(after=after is not None, cancel=cancel)
     if after is not None or cancel:
-        plan_stops(runs, after, json=json)
-        return
-    _send_to_each(
+        return plan_stops(runs, after)
+    return _send_to_each(
         runs,
         "stop",
-        json,
         "{run} stopped at step {step:,}, saved in {checkpoint}: `rnnlm-tui resume {run}` resumes"
         " from there",
         unsaved="{run} stopped before its first step: `rnnlm-tui resume {run}` starts it again",
     )
 
 
-def checkpoint(runs: RunsArgument, json: JsonOption = False) -> None:
+def checkpoint(runs: RunsArgument) -> Answers[RunDirectory]:
     """Save a checkpoint now; returns when it is on disk."""
-    _send_to_each(runs, "checkpoint", json, "{run} saved {checkpoint}{kept}")
+    return _send_to_each(runs, "checkpoint", "{run} saved {checkpoint}{kept}")
 
 
-def evaluate(runs: RunsArgument, json: JsonOption = False) -> None:
+def evaluate(runs: RunsArgument) -> Answers[RunDirectory]:
     """Evaluate runs now and print the results."""
-    _send_to_each(runs, "evaluate", json, "{run} at step {step:,}: {text}")
+    return _send_to_each(runs, "evaluate", "{run} at step {step:,}: {text}")
+
+
+_NOT_PRINTED = {"id", "ok", "error", "hint", "change", "problems"}
+"""Fields of a worker's answer that JSON doesn't have."""
 
 
 def _send_to_each(
-    runs: list[RunDirectory], verb: Verb, json: bool, words: str, *, unsaved: str = ""
-) -> None:
+    runs: list[RunDirectory], verb: Verb, words: str, *, unsaved: str = ""
+) -> Answers[RunDirectory]:
     """Send a command to each run; report the answer as `words`, or `unsaved` if none was saved."""
 
     def act(run: RunDirectory) -> tuple[object, str]:
@@ -256,17 +252,17 @@ def _send_to_each(
             text=result.text,
             kept=kept_words(run, result.step) if verb == "checkpoint" else "",
         )
-        if not json:
-            return None, message
-        summary = client.monitor.summarize(run)
-        without = {"id", "ok", "error", "hint", "change", "problems"}
-        answer: dict[str, object] = {
-            "run": run.name,
-            **result.model_dump(mode="json", exclude=without),
-            "status": summary.status,
-        }
-        if verb == "evaluate":
-            answer |= {"validation": summary.validation, "test": summary.test}
-        return answer, message
 
-    act_on_each(runs, act, json=json)
+        def value() -> object:
+            summary = client.monitor.summarize(run)
+            evaluated = {"validation": summary.validation, "test": summary.test}
+            return {
+                "run": run.name,
+                **result.model_dump(exclude=_NOT_PRINTED),
+                "status": summary.status,
+                **(evaluated if verb == "evaluate" else {}),
+            }
+
+        return value, message
+
+    return Answers(runs, act)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from time import time
 from typing import TYPE_CHECKING, Annotated
 
 from rnnlm_tui import store
-from rnnlm_tui.cli import output
 from rnnlm_tui.cli.manage import AddressesArgument, check_agreed
 from rnnlm_tui.cli.options import (
-    JsonOption,
+    Address,
     YesOption,
     arg,
     check_exclusive,
@@ -18,16 +18,16 @@ from rnnlm_tui.cli.options import (
     opt,
     split_address,
 )
-from rnnlm_tui.cli.output import act_on_each, answer, line, print_json, table
+from rnnlm_tui.cli.output import Answer, Answers, line, note, table
 from rnnlm_tui.errors import InputError, RunStateError, UnknownRunError
 from rnnlm_tui.schema.formatting import age, ago, counted, disk, first_of
 from rnnlm_tui.store.addresses import checkpoint_step
 from rnnlm_tui.store.labels import read_labels
 from rnnlm_tui.store.runs import find_run, list_runs, trashed_names
+from rnnlm_tui.store.trash import Trashed
 
 if TYPE_CHECKING:
     from rnnlm_tui.store.paths import RunDirectory
-    from rnnlm_tui.store.trash import Trashed
 
 SHOWN_NAMES = 3
 """Runs that the question before deleting several names."""
@@ -45,8 +45,7 @@ def complete_trashed(incomplete: str) -> list[str]:
 def delete(
     addresses: AddressesArgument,
     yes: YesOption = False,
-    json: JsonOption = False,
-) -> None:
+) -> Answers[Address]:
     """Move runs that aren't running, or checkpoints, to the trash.
 
     Asks for confirmation for several runs and for a pinned one. The best, the pinned and the newest
@@ -67,7 +66,7 @@ def delete(
         f"move {what}{also} to the trash?", "delete", yes=yes or (len(runs) < 2 and not pinned)
     )
 
-    def act(item: tuple[RunDirectory, str | None]) -> tuple[object, str]:
+    def act(item: Address) -> tuple[object, str]:
         run, which = item
         if which is None:
             deleted = store.trash.delete_run(run)
@@ -82,15 +81,14 @@ def delete(
             f" {deleted.name}` restores it"
         )
 
-    act_on_each(found, act, json=json)
+    return Answers(found, act)
 
 
 def trash(
     run: Annotated[
         str | None, arg("[RUN]", "List the deleted checkpoints of this run.", complete_run)
     ] = None,
-    json: JsonOption = False,
-) -> None:
+) -> Answer:
     """List deleted runs, or a run's deleted checkpoints.
 
     Deleted checkpoints are kept for a week, unless their run needs the disk space; later
@@ -98,12 +96,13 @@ def trash(
     """
     directory = None if run is None else find_run(run)
     found = store.trash.list_trash(directory)
-    if json:
-        print_json(list(map(_as_json, found)))
-        return
+    return Answer(list(map(_as_json, found)), partial(_list, directory, found))
+
+
+def _list(directory: RunDirectory | None, found: Sequence[Trashed]) -> None:
     for other in list_runs() if directory is None else ():
         if deleted := store.trash.list_trash(other):
-            output.note(
+            note(
                 f"{_counted(deleted, f' of {other.name}')}: `rnnlm-tui trash {other.name}` lists"
                 " them"
             )
@@ -143,8 +142,7 @@ def restore(
         ),
     ],
     name: Annotated[str | None, opt("--as NAME", "Restore one run under this name.")] = None,
-    json: JsonOption = False,
-) -> None:
+) -> Answers[tuple[Trashed, ...]]:
     """Restore runs or checkpoints from the trash.
 
     NAME@STEP restores a checkpoint, NAME@all all deleted ones of a run. Of several deleted ones
@@ -169,7 +167,7 @@ def restore(
         value = {"run": restored.name, "before": trashed.name, "path": str(restored.path)}
         return value, f"{restored.name} restored: `rnnlm-tui show {restored.name}`{more}"
 
-    act_on_each(found, act, json=json)
+    return Answers(found, act)
 
 
 def purge(
@@ -183,8 +181,7 @@ def purge(
     ] = None,
     everything: Annotated[bool, opt("--all", "Remove all deleted runs.")] = False,
     yes: YesOption = False,
-    json: JsonOption = False,
-) -> None:
+) -> Answer:
     """Permanently remove deleted runs or checkpoints; asks first."""
     check_exclusive(NAME=bool(names), all=everything)
     if not names and not everything:
@@ -208,7 +205,7 @@ def purge(
     freed = store.trash.purge(found)
     words = f"{_named(found)} permanently removed, {disk(freed)} freed"
     value = {"purged": list(map(_as_json, found)), "freed": freed}
-    answer(value, words if found else "the trash is empty", json=json)
+    return Answer(value, words if found else "the trash is empty")
 
 
 def _find(address: str) -> tuple[Trashed, ...]:
