@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -16,8 +16,8 @@ from rnnlm_tui.cli.options import (
     BASH_SPLIT,
     ScreenOptions,
     as_command,
+    flag,
     join_bash_words,
-    opt,
 )
 from rnnlm_tui.cli.start import open_app
 
@@ -210,7 +210,7 @@ def build() -> VerbGroup:
 
 def start(
     screen: ScreenOptions = ScreenOptions(),
-    version: Annotated[bool, opt("--version -V", "Show the version and exit.")] = False,
+    version: bool = flag("--version -V", "Show the version and exit."),
 ) -> None:
     """Open the app if no verb is given."""
     if version:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from rnnlm_tui import client, store
 from rnnlm_tui.cli.manage import check_agreed, check_can_ask, confirmed
@@ -13,6 +13,7 @@ from rnnlm_tui.cli.options import (
     check_exclusive,
     checkpoint_path,
     complete_address,
+    flag,
     opt,
     split_address,
 )
@@ -31,23 +32,16 @@ if TYPE_CHECKING:
 
 
 def average(
-    checkpoints: Annotated[
-        list[str],
-        arg(
-            "RUN@CHECKPOINT...",
-            "Checkpoints of one architecture and tokenizer; a run alone with --last.",
-            complete_address,
-        ),
-    ],
-    last: Annotated[int | None, opt("--last N", "Average the run's newest N checkpoints.")] = None,
-    keep: Annotated[bool, opt("--keep", "Keep the average without a question.")] = False,
-    if_better: Annotated[
-        bool, opt("--if-better", "Keep it if its loss is lower than that of each part.")
-    ] = False,
-    remove: Annotated[
-        bool, opt("--remove", "Permanently remove averages: RUN@average-STEP.")
-    ] = False,
-    yes: Annotated[bool, opt("--yes -y", "With --remove: don't ask for confirmation.")] = False,
+    checkpoints: list[str] = arg(
+        "RUN@CHECKPOINT...",
+        "Checkpoints of one architecture and tokenizer; a run alone with --last.",
+        complete=complete_address,
+    ),
+    last: int | None = opt("--last N", "Average the run's newest N checkpoints.", None),
+    keep: bool = flag("--keep", "Keep the average without a question."),
+    if_better: bool = flag("--if-better", "Keep it if its loss is lower than that of each part."),
+    remove: bool = flag("--remove", "Permanently remove averages: RUN@average-STEP."),
+    yes: bool = flag("--yes -y", "With --remove: don't ask for confirmation."),
     trust_dataset: TrustOption = False,
     json: JsonOption = False,
 ) -> None:

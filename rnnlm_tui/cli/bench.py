@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from rnnlm_tui.cli.options import SetOption, complete_preset, opt
 from rnnlm_tui.cli.output import Answer, facts, line, note, table
@@ -15,15 +15,14 @@ if TYPE_CHECKING:
 
 
 def bench(
-    preset: Annotated[
-        str, opt("--preset NAME", "The model and data to measure: {presets}.", complete_preset)
-    ] = "book",
-    seconds: Annotated[float, opt("--seconds S", "Seconds to measure each implementation.")] = 20.0,
-    device: Annotated[str, opt("--device NAME", "auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    only: Annotated[
-        Literal["training", "sampling"] | None,
-        opt("--only training|sampling", "Measure only this."),
-    ] = None,
+    preset: str = opt(
+        "--preset NAME", "The model and data to measure: {presets}.", "book", complete_preset
+    ),
+    seconds: float = opt("--seconds S", "Seconds to measure each implementation.", 20.0),
+    device: str = opt("--device NAME", "auto, cpu, cuda, cuda:1 or mps.", "auto"),
+    only: Literal["training", "sampling"] | None = opt(
+        "--only training|sampling", "Measure only this.", None
+    ),
     assignments: SetOption = None,
 ) -> Answer:
     """Measure how fast this machine trains and samples.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from time import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from rnnlm_tui import client, store
 from rnnlm_tui.cli import output
@@ -15,6 +15,7 @@ from rnnlm_tui.cli.options import (
     RunArgument,
     YesOption,
     checkpoint_path,
+    flag,
     opt,
     split_address,
 )
@@ -41,14 +42,12 @@ if TYPE_CHECKING:
 
 def checkpoints(
     run: RunArgument,
-    sort: Annotated[
-        str,
-        opt(
-            "--sort COLUMN",
-            "step, epoch, tokens, ppl, delta, train, size, age, mark or note; -COLUMN: descending.",
-            lambda: COLUMN_NAMES,
-        ),
-    ] = "",
+    sort: str = opt(
+        "--sort COLUMN",
+        "step, epoch, tokens, ppl, delta, train, size, age, mark or note; -COLUMN: descending.",
+        "",
+        lambda: COLUMN_NAMES,
+    ),
     reverse: ReverseOption = False,
 ) -> Answer:
     """List a run's checkpoints, newest first.
@@ -105,14 +104,10 @@ def _as_json(item: ListedCheckpoint, run: RunDirectory) -> dict[str, object]:
 
 def prune(
     run: RunArgument,
-    keep_last: Annotated[
-        int, opt("--keep-last N", "Keep this many of the newest, at least 2.")
-    ] = 2,
-    keep_every: Annotated[
-        int, opt("--keep-every STEPS", "Keep multiples of this step.", default=False)
-    ] = 0,
-    dry_run: Annotated[bool, opt("--dry-run", "Only print what would be deleted.")] = False,
-    purge: Annotated[bool, opt("--purge", "Remove them permanently, not to the trash.")] = False,
+    keep_last: int = opt("--keep-last N", "Keep this many of the newest, at least 2.", 2),
+    keep_every: int = opt("--keep-every STEPS", "Keep multiples of this step.", 0, shown=False),
+    dry_run: bool = flag("--dry-run", "Only print what would be deleted."),
+    purge: bool = flag("--purge", "Remove them permanently, not to the trash."),
     yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from rnnlm_tui import client
 from rnnlm_tui.cli.options import (
@@ -14,7 +14,7 @@ from rnnlm_tui.cli.options import (
     check_exclusive,
     complete_preset,
     complete_run,
-    opt,
+    flag,
 )
 from rnnlm_tui.cli.output import Answer, line, note, table
 from rnnlm_tui.errors import UntrustedDatasetError
@@ -30,20 +30,16 @@ NO_VALUE = "(none)"
 
 def config() -> Answer:
     """Show the demo's config, as `config show` does."""
-    return config_show()
+    return config_show(None, ConfigOptions(), explain=False, origin=False)
 
 
 def config_show(
-    run: Annotated[
-        str | None, arg("[RUN]", "Show this run's config instead of a preset's.", complete_run)
-    ] = None,
+    run: str | None = arg(
+        "[RUN]", "Show this run's config instead of a preset's.", None, complete_run
+    ),
     options: ConfigOptions = ConfigOptions(),
-    explain: Annotated[
-        bool, opt("--explain", "Add each field's description and range as comments.")
-    ] = False,
-    origin: Annotated[
-        bool, opt("--origin", "Show where each value comes from, such as file and line.")
-    ] = False,
+    explain: bool = flag("--explain", "Add each field's description and range as comments."),
+    origin: bool = flag("--origin", "Show where each value comes from, such as file and line."),
 ) -> Answer:
     """Show the config of a run or a preset as TOML.
 
@@ -95,18 +91,16 @@ def complete_config() -> list[str]:
 
 
 def config_diff(
-    first: Annotated[
-        str,
-        arg("A", "A preset, a TOML file (a path, or ending in .toml) or a run.", complete_config),
-    ],
-    second: Annotated[
-        str,
-        arg(
-            "B",
-            "Another; preset:NAME, file:PATH and run:NAME choose between equal names.",
-            complete_config,
-        ),
-    ],
+    first: str = arg(
+        "A",
+        "A preset, a TOML file (a path, or ending in .toml) or a run.",
+        complete=complete_config,
+    ),
+    second: str = arg(
+        "B",
+        "Another; preset:NAME, file:PATH and run:NAME choose between equal names.",
+        complete=complete_config,
+    ),
 ) -> Answer:
     """Show the keys whose values differ between two configs."""
     from rnnlm_tui.schema.steering import settings_of

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from rnnlm_tui import client, store
 from rnnlm_tui.cli.manage import check_agreed
-from rnnlm_tui.cli.options import YesOption, arg, check_exclusive, opt
+from rnnlm_tui.cli.options import YesOption, arg, check_exclusive, flag
 from rnnlm_tui.cli.output import Answer, line, table
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import disk, first_of
@@ -20,6 +20,11 @@ _SHOWN_RUNS = 3
 _COLUMNS = (
     "prepared", "tokenizer", "train", "validation", "test", "text", "on disk", "folder", "runs",
 )  # fmt: skip
+
+
+def complete_corpus() -> list[str]:
+    """List the folders of prepared corpora, for the shell."""
+    return [manifest.folder for manifest in store.corpora.list_corpora()]
 
 
 def corpus() -> Answer:
@@ -57,20 +62,14 @@ def corpus() -> Answer:
 
 
 def corpus_remove(
-    corpora: Annotated[
-        list[str] | None,
-        arg(
-            "[CORPUS]...",
-            "Folders of prepared corpora (their first characters are enough), or sources.",
-            lambda: [manifest.folder for manifest in store.corpora.list_corpora()],
-        ),
-    ] = None,
-    unused: Annotated[
-        bool, opt("--unused", "Remove every prepared corpus that no run has used.")
-    ] = False,
-    dry_run: Annotated[
-        bool, opt("--dry-run", "Print what would be removed, without removing it.")
-    ] = False,
+    corpora: list[str] | None = arg(
+        "[CORPUS]...",
+        "Folders of prepared corpora (their first characters are enough), or sources.",
+        None,
+        complete_corpus,
+    ),
+    unused: bool = flag("--unused", "Remove every prepared corpus that no run has used."),
+    dry_run: bool = flag("--dry-run", "Print what would be removed, without removing it."),
     yes: YesOption = False,
 ) -> Answer:
     """Remove unused prepared corpora; asks for confirmation.

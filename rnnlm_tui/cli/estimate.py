@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from rnnlm_tui import client
 from rnnlm_tui.cli.config import allow_datasets, resolve
@@ -10,7 +10,7 @@ from rnnlm_tui.cli.options import (
     ConfigOptions,
     TextArgument,
     TrustOption,
-    opt,
+    flag,
     with_text,
 )
 from rnnlm_tui.cli.output import Answer, ProgressLine, facts, note, shortened
@@ -38,9 +38,9 @@ FIGURES = (
 def estimate(
     text: TextArgument = None,
     options: ConfigOptions = ConfigOptions(),
-    probe: Annotated[
-        bool, opt("--probe", "Prepare the text and measure 20 training steps; creates no run.")
-    ] = False,
+    probe: bool = flag(
+        "--probe", "Prepare the text and measure 20 training steps; creates no run."
+    ),
     trust_dataset: TrustOption = False,
 ) -> Answer:
     """Estimate a run's parameters, steps, memory, disk and time.

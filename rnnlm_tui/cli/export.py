@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from rnnlm_tui import client, store
 from rnnlm_tui.cli.options import (
@@ -14,6 +14,7 @@ from rnnlm_tui.cli.options import (
     arg,
     checkpoint_path,
     complete_address,
+    flag,
     opt,
     split_address,
 )
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 def archive(
     run: RunArgument,
-    file: Annotated[Path, arg("FILE.tar.zst", "The archive to write; must not exist.")],
+    file: Path = arg("FILE.tar.zst", "The archive to write; must not exist."),
 ) -> Answer:
     """Copy a whole run into one file.
 
@@ -54,10 +55,8 @@ def archive(
 
 
 def unarchive(
-    file: Annotated[Path, arg("FILE.tar.zst", "A file of `archive`.")],
-    name: Annotated[
-        str | None, arg("[NAME]", "The run's name here (default: as archived).")
-    ] = None,
+    file: Path = arg("FILE.tar.zst", "A file of `archive`."),
+    name: str | None = arg("[NAME]", "The run's name here (default: as archived).", None),
 ) -> Answer:
     """Make a run of an archive, after checking all of it.
 
@@ -80,21 +79,14 @@ def unarchive(
 
 
 def export(
-    address: Annotated[
-        str,
-        arg(
-            "RUN[@CHECKPOINT]",
-            "A run and its checkpoint: @best (default), @last or @STEP.",
-            complete_address,
-        ),
-    ],
-    folder: Annotated[Path, arg("DIR", "The folder to write; must not exist.")],
-    format: Annotated[
-        Literal["hf", "onnx", "book"], opt("--format hf|onnx|book", "What to write.")
-    ] = "hf",
-    force: Annotated[
-        bool, opt("--force", "Replace an earlier export, but no other folder.")
-    ] = False,
+    address: str = arg(
+        "RUN[@CHECKPOINT]",
+        "A run and its checkpoint: @best (default), @last or @STEP.",
+        complete=complete_address,
+    ),
+    folder: Path = arg("DIR", "The folder to write; must not exist."),
+    format: Literal["hf", "onnx", "book"] = opt("--format hf|onnx|book", "What to write.", "hf"),
+    force: bool = flag("--force", "Replace an earlier export, but no other folder."),
 ) -> Answer:
     """Write a checkpoint for transformers, ONNX or the book.
 
@@ -134,15 +126,13 @@ def export(
 
 
 def import_model(
-    file: Annotated[Path, arg("FILE.pth", "A state dict of the book's model.")],
-    name: Annotated[str | None, arg("[NAME]", "The run's name (default: a random one).")] = None,
-    tokenizer: Annotated[
-        str | None,
-        opt(
-            "--tokenizer DIR|NAME",
-            "Its tokenizer: a folder or a Hugging Face name (default: the file's folder).",
-        ),
-    ] = None,
+    file: Path = arg("FILE.pth", "A state dict of the book's model."),
+    name: str | None = arg("[NAME]", "The run's name (default: a random one).", None),
+    tokenizer: str | None = opt(
+        "--tokenizer DIR|NAME",
+        "Its tokenizer: a folder or a Hugging Face name (default: the file's folder).",
+        None,
+    ),
 ) -> Answer:
     """Make a run of the book's state dict (.pth).
 

@@ -52,23 +52,26 @@ AddressesArgument = Annotated[
     arg(
         "RUN[@CHECKPOINT]...",
         "Runs, or their checkpoints: @best, @last or @STEP.",
-        complete_address,
+        complete=complete_address,
     ),
 ]
 
 
 AddressArgument = Annotated[
     str,
-    arg("RUN[@CHECKPOINT]", "A run, or its checkpoint: @best, @last or @STEP.", complete_address),
+    arg(
+        "RUN[@CHECKPOINT]",
+        "A run, or its checkpoint: @best, @last or @STEP.",
+        complete=complete_address,
+    ),
 ]
 
 
 def tag(
     run: RunArgument,
-    tags: Annotated[
-        list[str] | None,
-        arg("[+TAG|-TAG]...", "Tags to add or remove: +paper -draft; a bare word adds one."),
-    ] = None,
+    tags: list[str] | None = arg(
+        "[+TAG|-TAG]...", "Tags to add or remove: +paper -draft; a bare word adds one.", None
+    ),
 ) -> Answer:
     """Add or remove a run's tags: +paper -draft.
 
@@ -91,7 +94,7 @@ def tag(
 
 def note(
     run: AddressArgument,
-    text: Annotated[list[str] | None, arg("[TEXT]...", 'The note; "" removes it.')] = None,
+    text: list[str] | None = arg("[TEXT]...", 'The note; "" removes it.', None),
 ) -> Answer:
     """Write a one-line note on a run or a checkpoint.
 
@@ -115,7 +118,7 @@ def note(
     return Answer(value, told if new else f"{address} has no note")
 
 
-def rename(run: RunArgument, name: Annotated[str, arg("NAME", "The new name.")]) -> Answer:
+def rename(run: RunArgument, name: str = arg("NAME", "The new name.")) -> Answer:
     """Rename a run that isn't running."""
     usable_labels(run)
     renamed = rename_run(run, name)

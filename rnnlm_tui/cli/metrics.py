@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from rnnlm_tui import client, store
-from rnnlm_tui.cli.options import JsonOption, RunArgument, check_exclusive, opt
+from rnnlm_tui.cli.options import JsonOption, RunArgument, check_exclusive, flag, opt
 from rnnlm_tui.cli.output import (
     ProgressLine,
     json_text,
@@ -32,28 +32,20 @@ if TYPE_CHECKING:
 
 def metrics(
     run: RunArgument,
-    csv: Annotated[bool, opt("--csv", "Print all steps as CSV.")] = False,
-    evaluations: Annotated[
-        bool, opt("--evaluations", "Print evaluations instead of steps.")
-    ] = False,
-    format: Annotated[
-        Literal["csv", "parquet", "tensorboard", "wandb"] | None,
-        opt(
-            "--format csv|parquet|tensorboard|wandb",
-            "Export everything as files of this format, into the folder --to.",
-        ),
-    ] = None,
-    to: Annotated[
-        Path | None,
-        opt("--to FOLDER", "A new folder, or an earlier export of the run, which is continued."),
-    ] = None,
-    follow: Annotated[
-        bool,
-        opt(
-            "--follow",
-            "With --format: export until the run ends; Ctrl-C stops, and the run continues.",
-        ),
-    ] = False,
+    csv: bool = flag("--csv", "Print all steps as CSV."),
+    evaluations: bool = flag("--evaluations", "Print evaluations instead of steps."),
+    format: Literal["csv", "parquet", "tensorboard", "wandb"] | None = opt(
+        "--format csv|parquet|tensorboard|wandb",
+        "Export everything as files of this format, into the folder --to.",
+        None,
+    ),
+    to: Path | None = opt(
+        "--to FOLDER", "A new folder, or an earlier export of the run, which is continued.", None
+    ),
+    follow: bool = flag(
+        "--follow",
+        "With --format: export until the run ends; Ctrl-C stops, and the run continues.",
+    ),
     json: JsonOption = False,
 ) -> None:
     """Print metrics, or export them as files.

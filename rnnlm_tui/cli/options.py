@@ -165,34 +165,45 @@ Its parameter, if it has one, is called `incomplete`. Nothing is completed if it
 def arg(
     metavar: str,
     help: str,
+    default: object = ...,
     complete: Completion | None = None,
     parser: Callable[[str], Any] | None = None,
 ) -> Any:
     """Declare an argument, shown in usage and help by its metavar, such as `[RUN]`.
 
     Args:
+        default: its value; `...` for a required one, and in an annotation.
         parser: makes the value of what was typed.
     """
-    return typer.Argument(metavar=metavar, help=help, autocompletion=complete, parser=parser)
+    return typer.Argument(
+        default, metavar=metavar, help=help, autocompletion=complete, parser=parser
+    )
 
 
 def opt(
     usage: str,
     help: str,
+    default: object = ...,
     complete: Completion | None = None,
     *,
-    default: bool | str = True,
+    shown: bool | str = True,
 ) -> Any:
     """Declare an option as its help shows it, such as `--json`, `-n --samples N`.
 
     Args:
-        default: what help says of the default: its value, another text, or nothing (False).
+        default: its value; `...` in an annotation.
+        shown: what help says of the default: its value, another text, or nothing (False).
     """
     names = [word for word in usage.split() if word.startswith("-")]
     metavar = usage.removeprefix(" ".join(names)).strip() or None
     return typer.Option(
-        *names, metavar=metavar, help=help, show_default=default, autocompletion=complete
+        default, *names, metavar=metavar, help=help, show_default=shown, autocompletion=complete
     )
+
+
+def flag(usage: str, help: str) -> Any:
+    """Declare an option without a value, which is False if it isn't given."""
+    return opt(usage, help, default=False)
 
 
 SampledArgument = Annotated[
@@ -200,18 +211,24 @@ SampledArgument = Annotated[
     arg(
         "RUN[@best|@last|@STEP|@now]",
         "A run and its checkpoint (default: @best); @now: a running run's weights.",
-        complete_sampled,
+        complete=complete_sampled,
     ),
 ]
 SamplerDeviceOption = Annotated[
     str, opt("--device NAME", "Compute on cpu, cuda, cuda:N, mps or auto, the best of them.")
 ]
 RunArgument = Annotated[
-    RunDirectory, arg("RUN", "A run's name or its first characters.", complete_run, run_named)
+    RunDirectory,
+    arg("RUN", "A run's name or its first characters.", complete=complete_run, parser=run_named),
 ]
 RunsArgument = Annotated[
     list[RunDirectory],
-    arg("RUN...", "Names of runs or their first characters.", complete_run, run_named),
+    arg(
+        "RUN...",
+        "Names of runs or their first characters.",
+        complete=complete_run,
+        parser=run_named,
+    ),
 ]
 JsonOption = Annotated[bool, opt("--json", "Print JSON only, on standard output.")]
 ReverseOption = Annotated[bool, opt("--reverse", "Reverse the order.")]
@@ -221,7 +238,7 @@ SetOption = Annotated[
     opt(
         "--set KEY=VALUE",
         "Set one field, such as training.seed=3; can be repeated.",
-        complete_field,
+        complete=complete_field,
     ),
 ]
 
@@ -232,7 +249,11 @@ class ConfigOptions:
 
     preset: Annotated[
         str | None,
-        opt("--preset NAME", "Start from this preset (default: demo): {presets}.", complete_preset),
+        opt(
+            "--preset NAME",
+            "Start from this preset (default: demo): {presets}.",
+            complete=complete_preset,
+        ),
     ] = None
     config: Annotated[
         Path | None, opt("--config FILE", "A TOML file with fields that override the preset's.")
@@ -284,7 +305,7 @@ class NewRunOptions(ConfigOptions):
         opt(
             "--from RUN[@CHECKPOINT]",
             "Start from this checkpoint's weights (default: @best) and its run's config.",
-            complete_address,
+            complete=complete_address,
         ),
     ] = None
     optimizer: Annotated[

@@ -13,6 +13,7 @@ from rnnlm_tui.cli.options import (
     arg,
     check_exclusive,
     complete_run,
+    flag,
     opt,
 )
 from rnnlm_tui.cli.output import (
@@ -42,18 +43,16 @@ def complete_waiting() -> list[str]:
 
 
 WaitingArgument = Annotated[
-    str, arg("RUN", "A waiting run's name or its first characters.", complete_waiting)
+    str, arg("RUN", "A waiting run's name or its first characters.", complete=complete_waiting)
 ]
 
 
 def queue(
-    stop_on_failure: Annotated[
-        bool | None,
-        opt(
-            "--stop-on-failure/--no-stop-on-failure",
-            "From now on, pause the queue when a run fails, or continue with the next.",
-        ),
-    ] = None,
+    stop_on_failure: bool | None = opt(
+        "--stop-on-failure/--no-stop-on-failure",
+        "From now on, pause the queue when a run fails, or continue with the next.",
+        None,
+    ),
 ) -> Answer:
     """List the queue: places, expected starts, its process."""
     if stop_on_failure is not None:
@@ -81,18 +80,14 @@ def queue_list() -> Answer:
 
 
 def queue_add(
-    run: Annotated[
-        str | None,
-        arg(
-            "[RUN]",
-            "A draft to start, or a stopped, crashed or failed run to resume.",
-            complete_run,
-        ),
-    ] = None,
+    run: str | None = arg(
+        "[RUN]",
+        "A draft to start, or a stopped, crashed or failed run to resume.",
+        None,
+        complete_run,
+    ),
     new: NewRunOptions = NewRunOptions(),
-    stop_on_failure: Annotated[
-        bool, opt("--stop-on-failure", "Pause the queue if this run fails.")
-    ] = False,
+    stop_on_failure: bool = flag("--stop-on-failure", "Pause the queue if this run fails."),
     trust_dataset: TrustOption = False,
 ) -> Answer:
     """Add a new run to the queue, or RUN to start or resume.
@@ -123,12 +118,11 @@ def queue_add(
 
 def queue_move(
     run: WaitingArgument,
-    to: Annotated[
-        str,
-        arg(
-            "PLACE|first|last|up|down", "The new place, from 1, or a direction.", lambda: DIRECTIONS
-        ),
-    ],
+    to: str = arg(
+        "PLACE|first|last|up|down",
+        "The new place, from 1, or a direction.",
+        complete=lambda: DIRECTIONS,
+    ),
 ) -> Answer:
     """Move a waiting run to another place."""
     _repair()
@@ -144,10 +138,9 @@ def queue_move(
 
 
 def queue_remove(
-    runs: Annotated[
-        list[str],
-        arg("RUN...", "Names of waiting runs or their first characters.", complete_waiting),
-    ],
+    runs: list[str] = arg(
+        "RUN...", "Names of waiting runs or their first characters.", complete=complete_waiting
+    ),
 ) -> Answers[str]:
     """Remove waiting runs from the queue; they stay drafts."""
     _repair()

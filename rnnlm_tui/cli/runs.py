@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from rnnlm_tui import client
 from rnnlm_tui.cli.options import (
@@ -18,6 +18,7 @@ from rnnlm_tui.cli.options import (
     RunsArgument,
     ScreenOptions,
     check_exclusive,
+    flag,
     opt,
 )
 from rnnlm_tui.cli.output import (
@@ -63,33 +64,25 @@ def open_run(run: RunArgument, screen: ScreenOptions = ScreenOptions()) -> None:
 
 
 def runs(
-    filters: Annotated[
-        str,
-        opt(
-            "--filter -f FILTER",
-            "Such as 'otter ppl<80 !draft': words, figures, config keys and statuses.",
-        ),
-    ] = "",
-    sort: Annotated[
-        str,
-        opt(
-            "--sort KEY",
-            "Sort by this figure or config key, ascending; -KEY: descending.",
-            key_names,
-        ),
-    ] = "",
+    filters: str = opt(
+        "--filter -f FILTER",
+        "Such as 'otter ppl<80 !draft': words, figures, config keys and statuses.",
+        "",
+    ),
+    sort: str = opt(
+        "--sort KEY",
+        "Sort by this figure or config key, ascending; -KEY: descending.",
+        "",
+        key_names,
+    ),
     reverse: ReverseOption = False,
-    tree: Annotated[
-        bool, opt("--tree", "Forks below their parents, and what each changed.")
-    ] = False,
-    group_by: Annotated[
-        str,
-        opt(
-            "--group-by KEY[,KEY]",
-            "Group by figures or config keys, such as hidden_size,cell; the best first.",
-            key_names,
-        ),
-    ] = "",
+    tree: bool = flag("--tree", "Forks below their parents, and what each changed."),
+    group_by: str = opt(
+        "--group-by KEY[,KEY]",
+        "Group by figures or config keys, such as hidden_size,cell; the best first.",
+        "",
+        key_names,
+    ),
 ) -> Answer:
     """List runs: newest first, filtered, sorted.
 
@@ -136,10 +129,10 @@ def _print_runs(runs: Sequence[RunSummary]) -> None:
 
 def show(
     run: RunArgument,
-    watch: Annotated[
-        bool, opt("--watch -w", "Show the dashboard's figures until the run ends; Ctrl-C detaches.")
-    ] = False,
-    once: Annotated[bool, opt("--once", "Show the dashboard's current figures.")] = False,
+    watch: bool = flag(
+        "--watch -w", "Show the dashboard's figures until the run ends; Ctrl-C detaches."
+    ),
+    once: bool = flag("--once", "Show the dashboard's current figures."),
     ascii_only: AsciiOption = None,
     fps: FpsOption = FPS,
     json: JsonOption = False,

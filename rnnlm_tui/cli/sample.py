@@ -17,6 +17,7 @@ from rnnlm_tui.cli.options import (
     arg,
     check_exclusive,
     complete_state,
+    flag,
     opt,
     sampler_for,
     split_address,
@@ -65,7 +66,7 @@ def _option(name: str, field: FieldInfo) -> tuple[str, object, object]:
         return name, Annotated[bool, opt(usage, field.description)], False
     metavar = "N" if kind is int else "X" if kind is float else "|".join(map(str, get_args(kind)))
     kind, metavar, more = _OPTIONS.get(name, (kind, metavar, ""))
-    option = opt(f"{usage} {metavar}", field.description + more, default=_FROM_RUN)
+    option = opt(f"{usage} {metavar}", field.description + more, shown=_FROM_RUN)
     return name, Annotated[kind | None, option], None
 
 
@@ -79,48 +80,38 @@ else:
 
 def sample(
     run: SampledArgument,
-    prompt: Annotated[
-        str | None, arg("[PROMPT]", "The text to continue; - reads it from standard input.")
-    ] = None,
-    prompts: Annotated[
-        list[Path] | None,
-        opt(
-            "--prompts FILE",
-            "Continue every prompt in a file: one per line, or a .jsonl file of strings or of"
-            " objects with a “prompt”; - reads standard input; can be repeated.",
-        ),
-    ] = None,
-    samples: Annotated[
-        int, opt("-n --samples N", "Samples per prompt, with consecutive seeds.")
-    ] = 1,
+    prompt: str | None = arg(
+        "[PROMPT]", "The text to continue; - reads it from standard input.", None
+    ),
+    prompts: list[Path] | None = opt(
+        "--prompts FILE",
+        "Continue every prompt in a file: one per line, or a .jsonl file of strings or of"
+        " objects with a “prompt”; - reads standard input; can be repeated.",
+        None,
+    ),
+    samples: int = opt("-n --samples N", "Samples per prompt, with consecutive seeds.", 1),
     settings: SamplingOptions = SamplingOptions(),
-    state: Annotated[
-        str,
-        opt(
-            "--state NAME",
-            "Start from this kept state, as if its text came before the prompt.",
-            complete_state,
-        ),
-    ] = "",
-    raw: Annotated[
-        bool, opt("--raw", "Print the generated text only, exactly, without a final line break.")
-    ] = False,
-    alternatives: Annotated[
-        int,
-        opt(
-            "--alternatives N",
-            "With --json: report each token's probability before and after the filters, with"
-            " the N most likely tokens.",
-        ),
-    ] = 0,
-    keep: Annotated[
-        bool,
-        opt(
-            "--keep/--no-keep",
-            "Keep the samples for `rnnlm-tui samples` (default: keep).",
-            default=False,
-        ),
-    ] = True,
+    state: str = opt(
+        "--state NAME",
+        "Start from this kept state, as if its text came before the prompt.",
+        "",
+        complete_state,
+    ),
+    raw: bool = flag(
+        "--raw", "Print the generated text only, exactly, without a final line break."
+    ),
+    alternatives: int = opt(
+        "--alternatives N",
+        "With --json: report each token's probability before and after the filters, with"
+        " the N most likely tokens.",
+        0,
+    ),
+    keep: bool = opt(
+        "--keep/--no-keep",
+        "Keep the samples for `rnnlm-tui samples` (default: keep).",
+        True,
+        shown=False,
+    ),
     device: SamplerDeviceOption = "cpu",
     json: JsonOption = False,
 ) -> None:

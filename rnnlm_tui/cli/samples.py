@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from rnnlm_tui import store
 from rnnlm_tui.cli.manage import check_agreed
@@ -28,31 +28,26 @@ OTHER_COLUMNS = 50
 
 
 def samples(
-    query: Annotated[
-        list[str] | None,
-        arg("[QUERY]...", "Words that must all be in the prompt, the text or the run's name."),
-    ] = None,
-    run: Annotated[str | None, opt("--run RUN", "Only samples of this run.", complete_run)] = None,
-    limit: Annotated[
-        int | None,
-        opt("--limit N", "The newest N samples; 0: all. The list has 20, an export or JSON all."),
-    ] = None,
-    export: Annotated[
-        Path | None, opt("--export FILE", "Write the samples to a new file; - prints them.")
-    ] = None,
-    form: Annotated[
-        Literal["text", "jsonl", "markdown"] | None,
-        opt(
-            "--format text|jsonl|markdown",
-            "The export's format (default: by the file's ending, else text).",
-        ),
-    ] = None,
-    delete: Annotated[
-        list[str] | None,
-        opt(
-            "--delete ID", "Permanently delete this sample; asks for confirmation. Can be repeated."
-        ),
-    ] = None,
+    query: list[str] | None = arg(
+        "[QUERY]...", "Words that must all be in the prompt, the text or the run's name.", None
+    ),
+    run: str | None = opt("--run RUN", "Only samples of this run.", None, complete_run),
+    limit: int | None = opt(
+        "--limit N", "The newest N samples; 0: all. The list has 20, an export or JSON all.", None
+    ),
+    export: Path | None = opt(
+        "--export FILE", "Write the samples to a new file; - prints them.", None
+    ),
+    form: Literal["text", "jsonl", "markdown"] | None = opt(
+        "--format text|jsonl|markdown",
+        "The export's format (default: by the file's ending, else text).",
+        None,
+    ),
+    delete: list[str] | None = opt(
+        "--delete ID",
+        "Permanently delete this sample; asks for confirmation. Can be repeated.",
+        None,
+    ),
     yes: YesOption = False,
     json: JsonOption = False,
 ) -> None:

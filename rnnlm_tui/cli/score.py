@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from rnnlm_tui import client
 from rnnlm_tui.cli.options import (
@@ -17,7 +17,7 @@ from rnnlm_tui.cli.options import (
     SampledArgument,
     SamplerDeviceOption,
     arg,
-    opt,
+    flag,
     sampler_for,
     split_address,
     weights_facts,
@@ -69,13 +69,11 @@ _ESCAPES = {
 
 def score(
     run: SampledArgument,
-    files: Annotated[
-        list[str], arg("FILE...", "UTF-8 texts of any length; - reads standard input.")
-    ],
-    tokens: Annotated[
-        bool,
-        opt("--tokens", "Print a line for each token: its bits, a tab, and its text with escapes."),
-    ] = False,
+    files: list[str] = arg("FILE...", "UTF-8 texts of any length; - reads standard input."),
+    tokens: bool = flag(
+        "--tokens",
+        "Print a line for each token: its bits, a tab, and its text with escapes.",
+    ),
     device: SamplerDeviceOption = "cpu",
     json: JsonOption = False,
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from rnnlm_tui import client, store
 from rnnlm_tui.cli.manage import check_agreed
@@ -60,17 +60,12 @@ def state_list() -> Answer:
 
 def state_keep(
     run: SampledArgument,
-    name: Annotated[str, arg("NAME", "The new state's name, as a run's: A-Z a-z 0-9 . _ -.")],
-    text: Annotated[
-        str, arg("TEXT", "The text that the model reads; - reads it from standard input.")
-    ],
-    start: Annotated[
-        str,
-        opt(
-            "--state NAME", "Start from this kept state instead of the initial one.", complete_state
-        ),
-    ] = "",
-    remark: Annotated[str, opt("--note TEXT", "A note on the state.")] = "",
+    name: str = arg("NAME", "The new state's name, as a run's: A-Z a-z 0-9 . _ -."),
+    text: str = arg("TEXT", "The text that the model reads; - reads it from standard input."),
+    start: str = opt(
+        "--state NAME", "Start from this kept state instead of the initial one.", "", complete_state
+    ),
+    remark: str = opt("--note TEXT", "A note on the state.", ""),
     device: SamplerDeviceOption = "cpu",
 ) -> Answer:
     """Keep a model's state after a text, under a name.
@@ -116,7 +111,7 @@ async def _keep(request: KeepStateRequest, device: str) -> StateKept:
 
 
 def state_show(
-    name: Annotated[str, arg("NAME", "The name of a kept state.", complete_state)],
+    name: str = arg("NAME", "The name of a kept state.", complete=complete_state),
 ) -> Answer:
     """Show what a kept state is of, and the end of its text."""
     info = store.states.find_state(name)
@@ -134,7 +129,7 @@ def state_show(
 
 
 def state_delete(
-    names: Annotated[list[str], arg("NAME...", "Names of kept states.", complete_state)],
+    names: list[str] = arg("NAME...", "Names of kept states.", complete=complete_state),
     yes: YesOption = False,
 ) -> Answers[str]:
     """Permanently delete kept states; asks for confirmation."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, cast
 
 from rnnlm_tui import client
-from rnnlm_tui.cli.options import RunArgument, arg, check_exclusive, opt
+from rnnlm_tui.cli.options import RunArgument, arg, check_exclusive, flag
 from rnnlm_tui.cli.output import Answer, Answers, line, note, table
 from rnnlm_tui.cli.summaries import STOPS
 from rnnlm_tui.errors import InputError
@@ -36,15 +36,13 @@ def complete_settable() -> list[str]:
 
 def change(
     run: RunArgument,
-    assignments: Annotated[
-        list[str] | None,
-        arg(
-            "[KEY=VALUE]...",
-            "optimizer.learning_rate=1e-3 training.max_steps=5000 …; all or none.",
-            complete_settable,
-        ),
-    ] = None,
-    undo: Annotated[bool, opt("--undo", "Restore the values from before the last change.")] = False,
+    assignments: list[str] | None = arg(
+        "[KEY=VALUE]...",
+        "optimizer.learning_rate=1e-3 training.max_steps=5000 …; all or none.",
+        None,
+        complete_settable,
+    ),
+    undo: bool = flag("--undo", "Restore the values from before the last change."),
 ) -> Answer:
     """Change settings while a run trains, or list them.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from rnnlm_tui import client
 from rnnlm_tui.cli import start, watch
@@ -19,6 +19,7 @@ from rnnlm_tui.cli.options import (
     TrustOption,
     check_exclusive,
     checkpoint_path,
+    flag,
     opt,
     split_address,
     with_text,
@@ -45,9 +46,7 @@ def train(
     new: NewRunOptions = NewRunOptions(),
     follow: FollowOption = False,
     detach: DetachOption = False,
-    draft: Annotated[
-        bool, opt("--draft", "Create the run without starting it; `resume` starts it.")
-    ] = False,
+    draft: bool = flag("--draft", "Create the run without starting it; `resume` starts it."),
     trust_dataset: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -149,13 +148,11 @@ def resume(
     run: RunArgument,
     follow: FollowOption = False,
     detach: DetachOption = False,
-    device: Annotated[
-        str,
-        opt(
-            "--device NAME",
-            "Continue on another device from now on: cpu, cuda, cuda:N, mps or auto.",
-        ),
-    ] = "",
+    device: str = opt(
+        "--device NAME",
+        "Continue on another device from now on: cpu, cuda, cuda:N, mps or auto.",
+        "",
+    ),
     trust_dataset: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -201,14 +198,12 @@ def resume(
 
 def stop(
     runs: RunsArgument,
-    after: Annotated[
-        Literal["epoch", "evaluation"] | None,
-        opt(
-            "--after MARK",
-            "Stop after this `epoch`, or after the next `evaluation`; returns at once.",
-        ),
-    ] = None,
-    cancel: Annotated[bool, opt("--cancel", "Cancel a stop planned with --after.")] = False,
+    after: Literal["epoch", "evaluation"] | None = opt(
+        "--after MARK",
+        "Stop after this `epoch`, or after the next `evaluation`; returns at once.",
+        None,
+    ),
+    cancel: bool = flag("--cancel", "Cancel a stop planned with --after."),
 ) -> Answers[RunDirectory]:
     """Stop runs; returns when their checkpoints are on disk."""
     check_exclusive(after=after is not None, cancel=cancel)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from time import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from rnnlm_tui import store
 from rnnlm_tui.cli.manage import AddressesArgument, check_agreed
@@ -15,6 +15,7 @@ from rnnlm_tui.cli.options import (
     arg,
     check_exclusive,
     complete_run,
+    flag,
     opt,
     split_address,
 )
@@ -85,9 +86,7 @@ def delete(
 
 
 def trash(
-    run: Annotated[
-        str | None, arg("[RUN]", "List the deleted checkpoints of this run.", complete_run)
-    ] = None,
+    run: str | None = arg("[RUN]", "List the deleted checkpoints of this run.", None, complete_run),
 ) -> Answer:
     """List deleted runs, or a run's deleted checkpoints.
 
@@ -133,15 +132,12 @@ def _list(directory: RunDirectory | None, found: Sequence[Trashed]) -> None:
 
 
 def restore(
-    names: Annotated[
-        list[str],
-        arg(
-            "NAME[@STEP]...",
-            "Names of deleted runs, or of their folders; @STEP, @all: deleted checkpoints.",
-            complete_trashed,
-        ),
-    ],
-    name: Annotated[str | None, opt("--as NAME", "Restore one run under this name.")] = None,
+    names: list[str] = arg(
+        "NAME[@STEP]...",
+        "Names of deleted runs, or of their folders; @STEP, @all: deleted checkpoints.",
+        complete=complete_trashed,
+    ),
+    name: str | None = opt("--as NAME", "Restore one run under this name.", None),
 ) -> Answers[tuple[Trashed, ...]]:
     """Restore runs or checkpoints from the trash.
 
@@ -171,15 +167,13 @@ def restore(
 
 
 def purge(
-    names: Annotated[
-        list[str] | None,
-        arg(
-            "[NAME[@STEP]]...",
-            "Names of deleted runs, or of their folders; @STEP, @all: deleted checkpoints.",
-            complete_trashed,
-        ),
-    ] = None,
-    everything: Annotated[bool, opt("--all", "Remove all deleted runs.")] = False,
+    names: list[str] | None = arg(
+        "[NAME[@STEP]]...",
+        "Names of deleted runs, or of their folders; @STEP, @all: deleted checkpoints.",
+        None,
+        complete_trashed,
+    ),
+    everything: bool = flag("--all", "Remove all deleted runs."),
     yes: YesOption = False,
 ) -> Answer:
     """Permanently remove deleted runs or checkpoints; asks first."""
