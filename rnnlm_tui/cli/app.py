@@ -101,7 +101,7 @@ VERBS: tuple[Verb, ...] = tuple(
             ("samples", "samples", "Search, export or delete kept samples."),
             ("score", "score", "Score texts: perplexity, bits per byte, unknown tokens."),
             ("state", "state", "List kept states, newest first."),
-            ("state list", "state", "List kept states, as `state` does."),
+            ("state list", "state.state", "List kept states, newest first."),
             ("state keep", "state", "Keep a model's state after a text, under a name."),
             ("state show", "state", "Show what a kept state is of, and the end of its text."),
             ("state delete", "state", "Permanently delete kept states; asks for confirmation."),

@@ -17,7 +17,7 @@ from rnnlm_tui.cli.options import (
     opt,
     split_address,
 )
-from rnnlm_tui.cli.output import ProgressLine, line, note, print_json, table
+from rnnlm_tui.cli.output import Answer, ProgressLine, line, note, print_json, table
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import counted, disk
 from rnnlm_tui.schema.metrics import perplexity
@@ -53,7 +53,7 @@ def average(
     """
     from rnnlm_tui.cli.config import allow_datasets
 
-    check_exclusive("", keep=keep, **{"if-better": if_better, "remove": remove})
+    check_exclusive(keep=keep, if_better=if_better, remove=remove)
     check_exclusive(remove=remove, last=last is not None)
     if remove:
         _remove(checkpoints, yes=yes, json=json)
@@ -68,16 +68,14 @@ def average(
         staged = client.average.average_checkpoints(parts, lambda at: progress(progress_text(at)))
     with staged.place:  # removes it, unless it is kept
         kept = _decide(staged, keep=keep, if_better=if_better, json=json)
-    if json:
-        print_json(_as_json(staged, kept))
-    elif kept is None:
-        note("not kept")
-    else:
-        line(f"{staged.run.name}@{kept.name}")
-        note(
-            f"kept, {disk(kept.bytes)}: `rnnlm-tui sample {staged.run.name}@{kept.name}` samples"
-            f" from it, `rnnlm-tui train --from {staged.run.name}@{kept.name}` trains on"
+    value, text, remark = _as_json(staged, kept), "", "not kept"
+    if kept is not None:
+        text = f"{staged.run.name}@{kept.name}"
+        remark = (
+            f"kept, {disk(kept.bytes)}: `rnnlm-tui sample {text}` samples from it, `rnnlm-tui train"
+            f" --from {text}` trains on"
         )
+    Answer(value, text, remark).print(json=json)
 
 
 def _parts(addresses: Sequence[str], last: int | None) -> list[ParentCheckpoint]:

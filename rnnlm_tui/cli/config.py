@@ -50,9 +50,8 @@ def config_show(
     from rnnlm_tui.schema.toml import explained_toml, toml_text
     from rnnlm_tui.schema.validation import config_to_raw
 
-    given = options.given()
     for name in ("preset", "config"):
-        check_exclusive("a run has its own config", RUN=run is not None, **{name: given[name]})
+        check_exclusive("a run has its own config", RUN=run, **{name: getattr(options, name)})
     check_exclusive(explain=explain, origin=origin)
     if run is not None:
         directory = find_run(run)
@@ -157,7 +156,7 @@ def resolve(
             run=run,
             file=None if options.config is None else read_toml(options.config),
             environment=os.environ if environment is None else environment,
-            assignments=options.assignments or (),
+            assignments=options.set_ or (),
         )
     )
     for words in found.notes:

@@ -79,7 +79,7 @@ def corpus_remove(
     """
     from rnnlm_tui.client.corpora import check_unneeded, choose_corpora, remove_corpora
 
-    check_exclusive(CORPUS=bool(corpora), unused=unused)
+    check_exclusive(CORPUS=corpora, unused=unused)
     if not corpora and not unused:
         raise InputError("name a corpus, or use --unused", hint="`rnnlm-tui corpus` lists them")
     found = (

@@ -56,7 +56,7 @@ def estimate(
     check_tokenizer(wanted.tokenizer)
     client.gpus.check_precision(wanted.training)
     if probe:
-        allow_datasets(wanted.corpus, options.assignments, trust=trust_dataset)
+        allow_datasets(wanted.corpus, options.set_, trust=trust_dataset)
     measured = _measure(wanted) if probe else None
     found, text_start = client.estimate.estimate(wanted), _preview(wanted)
     if found.problems:

@@ -49,12 +49,13 @@ def join_bash_words(environment: MutableMapping[str, str]) -> None:
     environment["COMP_CWORD"] = str(at + len(joined) - len(words))
 
 
-def check_exclusive(hint: str = "", **given: bool) -> None:
+def check_exclusive(hint: str = "", /, **given: object) -> None:
     """Raise InputError if more than one of several mutually exclusive options is given.
 
-    For example `check_exclusive(follow=follow, NAME=bool(names))`. The error's hint ends in `hint`.
+    For example `check_exclusive(group_by=group_by, NAME=names)`. The error's hint ends in `hint`.
     """
-    named = [name if name.isupper() else f"--{name}" for name, there in given.items() if there]
+    names = [name.rstrip("_").replace("_", "-") for name, value in given.items() if value]
+    named = [name if name.isupper() else f"--{name}" for name in names]
     if len(named) > 1:
         raise InputError(
             f"{', '.join(named[:-1])} and {named[-1]} are mutually exclusive",
@@ -258,15 +259,7 @@ class ConfigOptions:
     config: Annotated[
         Path | None, opt("--config FILE", "A TOML file with fields that override the preset's.")
     ] = None
-    assignments: SetOption = None
-
-    def given(self) -> dict[str, bool]:
-        """Whether each option is given, by its name, such as `set`."""
-        names = {"assignments": "set", "parent": "from"}
-        return {
-            names.get(field.name, field.name): getattr(self, field.name) is not None
-            for field in fields(self)
-        }
+    set_: SetOption = None
 
 
 TextArgument = Annotated[
@@ -284,13 +277,10 @@ def with_text(options: ConfigOptionsT, text: str | None) -> ConfigOptionsT:
     """
     if text is None:
         return options
-    assignments = options.assignments or []
-    check_exclusive(
-        "",
-        TEXT=True,
-        **{"set corpus.source": any(one.startswith("corpus.source=") for one in assignments)},
-    )
-    return replace(options, assignments=[f"corpus.source={text}", *assignments])
+    assignments = options.set_ or []
+    twice = any(one.startswith("corpus.source=") for one in assignments)
+    check_exclusive(TEXT=True, **{"set corpus.source": twice})
+    return replace(options, set_=[f"corpus.source={text}", *assignments])
 
 
 @dataclass(frozen=True, slots=True)
@@ -300,7 +290,7 @@ class NewRunOptions(ConfigOptions):
     name: Annotated[str | None, opt("--name NAME", "The run's name (default: a random one).")] = (
         None
     )
-    parent: Annotated[
+    from_: Annotated[
         str | None,
         opt(
             "--from RUN[@CHECKPOINT]",

@@ -402,10 +402,10 @@ class Answer:
         """Print the answer."""
         if json:
             print_json(self.value() if callable(self.value) else self.value)
-        elif isinstance(self.text, str):
-            line(self.text)
-        else:
+        elif callable(self.text):
             self.text()
+        elif self.text:
+            line(self.text)
         if self.remark and not json:
             note(self.remark)
         if self.failure is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from time import localtime, strftime, time
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -99,8 +100,7 @@ def queue_add(
 
     _repair()
     if run is not None:
-        for option, given in new.given().items():
-            check_exclusive("RUN keeps its own config", RUN=True, **{option: given})
+        check_exclusive("RUN keeps its own config", RUN=True, **asdict(new))
         directory = find_run(run)
         allow_datasets(directory.read_config().corpus, trust=trust_dataset)
     else:

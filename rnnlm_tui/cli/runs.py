@@ -88,7 +88,7 @@ def runs(
 
     Pinned runs come first.
     """
-    check_exclusive("", tree=tree, **{"group-by": bool(group_by)})
+    check_exclusive(tree=tree, group_by=group_by)
     keys = client.arrangement.parse_group_keys(group_by) if group_by else ()
     listing = client.listing.listed_runs(filters, sort, reverse=reverse)
     found = listing.runs

@@ -167,7 +167,7 @@ def _texts(run: str, prompt: str | None, prompts: list[Path] | None) -> list[str
     Raises:
         InputError: there are none, or some are invalid.
     """
-    check_exclusive(PROMPT=prompt is not None, prompts=bool(prompts))
+    check_exclusive(PROMPT=prompt is not None, prompts=prompts)
     if prompts:
         if [str(file) for file in prompts].count("-") > 1:
             raise InputError("standard input can be read once", hint="leave out one --prompts -")

@@ -55,9 +55,9 @@ def samples(
 
     Everything sampled by the app and by `sample` is kept: the newest 10,000 samples.
     """
-    check_exclusive(QUERY=bool(query), delete=bool(delete))
-    check_exclusive(export=export is not None, delete=bool(delete))
-    check_exclusive(export=export is not None, json=json)
+    check_exclusive(QUERY=query, delete=delete)
+    check_exclusive(export=export, delete=delete)
+    check_exclusive(export=export, json=json)
     if limit is not None and limit < 0:
         raise InputError(f"--limit is {limit}, must be at least 0")
     if form is not None and export is None:

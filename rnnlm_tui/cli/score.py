@@ -35,12 +35,11 @@ from rnnlm_tui.cli.output import (
 from rnnlm_tui.cli.prompts import STANDARD_INPUT, standard_input
 from rnnlm_tui.errors import InputError, RnnlmError, WorkerError
 from rnnlm_tui.schema.formatting import (
-    NOTHING,
     TEXT_NOT_KEPT,
+    bits_per_byte_text,
     count,
     counted,
     figure,
-    scored_part_text,
     scored_share_text,
     share,
     unknown_share_text,
@@ -176,29 +175,27 @@ class FileScore:
 
     @property
     def text(self) -> str:
-        """`perplexity 41.2, 1.543 bits per byte, 3,000 tokens`."""
-        parts = [f"perplexity {figure(self.done.perplexity)}"]
-        if self.done.bits_per_byte is not None:
-            scored = scored_part_text(self.scored_share)
-            words = f"{figure(self.done.bits_per_byte, 3)} bits per byte"
-            parts.append(f"{words} of {scored}" if scored else words)
-        parts += [counted(self.done.tokens, "token"), unknown_share_text(self.unknown_share)]
-        return ", ".join(filter(None, parts))
+        """`perplexity 41.2, 3,000 tokens, 1.543 bits per byte`."""
+        bits = bits_per_byte_text(
+            self.done.bits_per_byte,
+            self.unknown_share,
+            self.scored_share,
+            digits=3,
+            unit="bits per byte",
+        )
+        perplexity = f"perplexity {figure(self.done.perplexity)}"
+        return ", ".join(filter(None, (perplexity, counted(self.done.tokens, "token"), bits)))
 
     def cells(self) -> tuple[str, ...]:
         """A row of the table."""
-        unknown = (
-            f"{count(self.done.unknown)} ({share(self.unknown_share)})"
-            if self.done.unknown
-            else "0"
-        )
+        unknown = f" ({share(self.unknown_share)})" if self.done.unknown else ""
         return (
             self.name,
             figure(self.done.perplexity),
-            NOTHING if self.done.bits_per_byte is None else figure(self.done.bits_per_byte, 3),
+            figure(self.done.bits_per_byte, 3),
             scored_share_text(self.scored_share),
             count(self.done.tokens),
-            unknown,
+            count(self.done.unknown) + unknown,
         )
 
     def json(self) -> dict[str, object]:

@@ -34,11 +34,6 @@ SHOWN_END = 40
 
 def state() -> Answer:
     """List kept states, newest first."""
-    return state_list()
-
-
-def state_list() -> Answer:
-    """List kept states, as `state` does."""
     found = store.states.list_states()
     rows = [
         (

@@ -49,7 +49,7 @@ def change(
     Without KEY=VALUE, `set` lists the keys that can change, their values, and all changes so far. A
     checkpoint is saved before each change. Later attempts keep the changed values.
     """
-    check_exclusive(undo=undo, KEY=bool(assignments))
+    check_exclusive(undo=undo, KEY=assignments)
     if undo:
         result = client.control.send(run, "undo")
     elif assignments:

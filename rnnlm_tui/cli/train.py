@@ -101,19 +101,16 @@ def wanted_run(
     from rnnlm_tui.store.lineage import ParentCheckpoint, check_fits
     from rnnlm_tui.store.manifest import verify_checkpoint
 
-    given = new.given()
-    check_exclusive(
-        "--from uses the config of its run", **{name: given[name] for name in ("preset", "from")}
-    )
-    if new.optimizer is not None and new.parent is None:
+    check_exclusive("--from uses the config of its run", preset=new.preset, from_=new.from_)
+    if new.optimizer is not None and new.from_ is None:
         raise InputError(
             "--optimizer needs --from: a run from initial weights has a fresh optimizer",
             hint="name a checkpoint with --from RUN@CHECKPOINT, or leave out --optimizer",
         )
-    if new.parent is None:
+    if new.from_ is None:
         wanted, fork = resolve(new).config, None
     else:
-        run, which = split_address(new.parent)
+        run, which = split_address(new.from_)
         fork = ParentCheckpoint(run, checkpoint_path(run, which), new.optimizer or "fresh")
         verify_checkpoint(fork.path)
         if which is None:
@@ -124,7 +121,7 @@ def wanted_run(
             note(f"as changed while {run.name} trained: {settings_text(steered)}")
         wanted = resolve(new, run=(run.name, base)).config
         check_fits(wanted, fork)
-    allow_datasets(wanted.corpus, new.assignments, trust=trust_dataset)
+    allow_datasets(wanted.corpus, new.set_, trust=trust_dataset)
     return wanted, fork
 
 
@@ -206,8 +203,8 @@ def stop(
     cancel: bool = flag("--cancel", "Cancel a stop planned with --after."),
 ) -> Answers[RunDirectory]:
     """Stop runs; returns when their checkpoints are on disk."""
-    check_exclusive(after=after is not None, cancel=cancel)
-    if after is not None or cancel:
+    check_exclusive(after=after, cancel=cancel)
+    if after or cancel:
         return plan_stops(runs, after)
     return _send_to_each(
         runs,

@@ -177,7 +177,7 @@ def purge(
     yes: YesOption = False,
 ) -> Answer:
     """Permanently remove deleted runs or checkpoints; asks first."""
-    check_exclusive(NAME=bool(names), all=everything)
+    check_exclusive(NAME=names, all=everything)
     if not names and not everything:
         raise InputError(
             "no run given", hint="name a deleted run, or use --all; `rnnlm-tui trash` lists them"

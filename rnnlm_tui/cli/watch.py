@@ -115,20 +115,19 @@ def follow(
     printer: Printer,
     *,
     attempt: int = 0,
-    poll_seconds: float | None = None,
+    poll_seconds: float = POLL_SECONDS,
     buckets: int = 16,
 ) -> int:
     """Follow a run as `follow_run` does, with any printer.
 
     Args:
-        poll_seconds: interval between polls; None: POLL_SECONDS.
+        poll_seconds: interval between polls.
         buckets: resolution of the snapshots' curves.
 
     Raises:
         RunStateError: the run was never started, or its worker was killed before it began, and it
             doesn't wait in the queue.
     """
-    pause = POLL_SECONDS if poll_seconds is None else poll_seconds
     monitor = client.monitor.RunMonitor(directory, max_buckets=buckets)
     give_up = time.monotonic() + BEGIN_SECONDS
     try:
@@ -148,7 +147,7 @@ def follow(
                     hint=f"`rnnlm-tui resume {directory.name}` starts it",
                 )
             printer.update(snapshot)
-            time.sleep(pause)
+            time.sleep(poll_seconds)
             snapshot = monitor.poll() or snapshot
     except KeyboardInterrupt:
         name = directory.name
