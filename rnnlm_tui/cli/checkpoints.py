@@ -7,7 +7,6 @@ from time import time
 from typing import TYPE_CHECKING
 
 from rnnlm_tui import client, store
-from rnnlm_tui.cli import output
 from rnnlm_tui.cli.manage import AddressArgument, check_agreed
 from rnnlm_tui.cli.options import (
     JsonOption,
@@ -19,7 +18,7 @@ from rnnlm_tui.cli.options import (
     opt,
     split_address,
 )
-from rnnlm_tui.cli.output import Answer, line, print_json, table
+from rnnlm_tui.cli.output import Answer, line, note, table
 from rnnlm_tui.client.checkpoints import (
     COLUMN_NAMES,
     MARK_SIGNS,
@@ -129,27 +128,23 @@ def prune(
     done, spared = ([], {}) if dry_run else store.trash.delete_checkpoints(run, goes)
     count, size = counted(len(done), "checkpoint"), disk(sum(one.bytes for one in done))
     freed = store.trash.purge(done) if purge else 0
-    if json:
-        print_json(
-            {
-                "run": run.name,
-                "deletes": goes,
-                "bytes": plan.bytes,
-                "keeps": dict(sorted({**plan.kept, **spared}.items())),
-                "deleted": [one.step for one in done],
-                "freed": freed,
-            }
-        )
-    elif purge and done:
-        line(f"{count} permanently removed, {disk(freed)} freed")
-    elif done:
-        line(
-            f"{count} moved to the trash for {store.trash.KEPT_DAYS} days: `rnnlm-tui restore"
-            f" {run.name}@all` restores them, `rnnlm-tui purge {run.name}@all` frees"
-            f" {size} now"
-        )
+    value = {
+        "run": run.name,
+        "deletes": goes,
+        "bytes": plan.bytes,
+        "keeps": dict(sorted({**plan.kept, **spared}.items())),
+        "deleted": [one.step for one in done],
+        "freed": freed,
+    }
+    text = (
+        f"{count} moved to the trash for {store.trash.KEPT_DAYS} days: `rnnlm-tui restore"
+        f" {run.name}@all` restores them, `rnnlm-tui purge {run.name}@all` frees {size} now"
+    )
+    if purge:
+        text = f"{count} permanently removed, {disk(freed)} freed"
     for step, why in spared.items():
-        output.note(f"{run.name}@{step} was not deleted: {why}")
+        note(f"{run.name}@{step} was not deleted: {why}")
+    Answer(value, text if done else "").print(json=json)
     if spared:
         raise SystemExit(RunStateError.exit_code)
 

@@ -16,7 +16,7 @@ from rnnlm_tui.cli.options import (
     complete_run,
     flag,
 )
-from rnnlm_tui.cli.output import Answer, line, note, table
+from rnnlm_tui.cli.output import Answer, line, note, table, warn
 from rnnlm_tui.errors import UntrustedDatasetError
 from rnnlm_tui.store.runs import find_run
 
@@ -160,7 +160,7 @@ def resolve(
         )
     )
     for words in found.notes:
-        note(f"warning: {words}")
+        warn(words)
     return found
 
 

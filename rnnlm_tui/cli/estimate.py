@@ -13,7 +13,7 @@ from rnnlm_tui.cli.options import (
     flag,
     with_text,
 )
-from rnnlm_tui.cli.output import Answer, ProgressLine, facts, note, shortened
+from rnnlm_tui.cli.output import Answer, ProgressLine, facts, shortened, warn
 from rnnlm_tui.errors import ConfigError, CorpusError
 from rnnlm_tui.schema.formatting import counted, disk, duration, figure, flops, percent, short
 
@@ -104,12 +104,13 @@ def estimate_json(
 
 
 def _measure(config: RunConfig) -> Calibration:
-    def warn(words: str) -> None:
-        if not client.gpus.unused_gpu_warning(config.training.device):  # the estimate has it
-            note(f"warning: {words}")
-
+    known = client.gpus.unused_gpu_warning(config.training.device)  # the estimate has it
     with ProgressLine() as progress:
-        return client.start.run_probe(config, lambda at: progress(_probe_text(at)), warn=warn)
+        return client.start.run_probe(
+            config,
+            lambda at: progress(_probe_text(at)),
+            warn=lambda words: None if known else warn(words),
+        )
 
 
 def _probe_text(at: TaskProgress) -> str:

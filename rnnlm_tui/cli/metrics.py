@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Literal
 from rnnlm_tui import client, store
 from rnnlm_tui.cli.options import JsonOption, RunArgument, check_exclusive, flag, opt
 from rnnlm_tui.cli.output import (
+    Answer,
     ProgressLine,
     json_text,
-    line,
     note,
-    print_json,
     reading_log,
     shown,
     table,
@@ -103,18 +102,16 @@ def export(
     except KeyboardInterrupt:
         note("the same command exports the run again")
         raise
-    if json:
-        print_json({"run": directory.name, **asdict(found)})
-        return
     names = {"machine": "machine reading"}
     parts = [
         counted(number, names.get(name, name.removesuffix("s")))
         for name, number in found.rows.items()
         if number
     ]
-    line(f"{folder}: {', '.join(parts) or 'no rows'}")
-    if not found.ended:
-        note(f"{directory.name} is running: export again, or use --follow")
+    text = f"{folder}: {', '.join(parts) or 'no rows'}"
+    again = f"{directory.name} is running: export again, or use --follow"
+    value = {"run": directory.name, **asdict(found)}
+    Answer(value, text, "" if found.ended else again).print(json=json)
 
 
 def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:

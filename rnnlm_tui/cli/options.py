@@ -80,7 +80,7 @@ def weights_label(run: str, path: str) -> str:
 async def sampler_for(path: str, device: str) -> AsyncIterator[SamplerClient]:
     """Start a sampler for a folder of weights, and close it at the end; with those of a running run
     that takes all cores, its training goes first."""
-    from rnnlm_tui.cli.output import note
+    from rnnlm_tui.cli.output import warn
     from rnnlm_tui.system.machine import planned_device, usable_cores
 
     weights, yields = Path(path), False
@@ -89,8 +89,7 @@ async def sampler_for(path: str, device: str) -> AsyncIterator[SamplerClient]:
         cores = usable_cores()
         threads = 1 if planned_device(training.device) != "cpu" else training.threads or cores
         yields = threads >= cores
-    if warning := client.gpus.unused_gpu_warning(device, "computes"):
-        note(f"warning: {warning}")
+    warn(client.gpus.unused_gpu_warning(device, "computes"))
     sampler = client.sampler.SamplerClient(device=device, yields="always" if yields else "never")
     try:
         yield sampler

@@ -69,6 +69,12 @@ def note(text: str) -> None:
     )
 
 
+def warn(text: str | None) -> None:
+    """Print a warning on stderr, if there is one."""
+    if text:
+        note(f"warning: {text}")
+
+
 class ProgressLine:
     """A line of progress on stderr that is updated in place; nothing unless it is a terminal.
 

@@ -21,8 +21,8 @@ from rnnlm_tui.cli.output import (
     Answer,
     Answers,
     line,
-    note,
     table,
+    warn,
     warn_of_logout,
 )
 from rnnlm_tui.errors import InputError, RnnlmError, RunStateError
@@ -105,8 +105,7 @@ def queue_add(
         allow_datasets(directory.read_config().corpus, trust=trust_dataset)
     else:
         wanted, fork = wanted_run(new, trust_dataset=trust_dataset)
-        if warning := client.gpus.unused_gpu_warning(wanted.training.device):
-            note(f"warning: {warning}")
+        warn(client.gpus.unused_gpu_warning(wanted.training.device))
         client.start.check_before_start(wanted)
         directory = create_run(wanted, new.name, fork)
     queued = client.queue.add_run(directory, stop_on_failure=stop_on_failure)
@@ -174,8 +173,7 @@ def queue_resume() -> Answer:
 
 def _repair() -> None:
     """Report a damaged queue, and start the queue's process if a run waits."""
-    if words := client.queue.ensure_running():
-        note(f"warning: {words}")
+    warn(client.queue.ensure_running())
 
 
 def _waiting(name: str) -> str:

@@ -29,7 +29,6 @@ from rnnlm_tui.cli.output import (
     has_block_characters,
     line,
     note,
-    print_json,
     reading_log,
     shortened,
     table,
@@ -154,10 +153,8 @@ def show(
         return
     with reading_log(run) as report:
         summary = client.monitor.summarize(run, report)
-    if json:
-        print_json(summary)
-    else:
-        facts(summary_lines(summary), colours={"status": status_colour(summary)})
+    colours = {"status": status_colour(summary)}
+    Answer(summary, lambda: facts(summary_lines(summary), colours=colours)).print(json=json)
 
 
 def _status_colours(runs: Iterable[RunSummary]) -> dict[int, dict[str, Colour | None]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from dataclasses import asdict, make_dataclass
+from dataclasses import asdict, dataclass, field, make_dataclass
 from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -59,14 +59,14 @@ _OPTIONS: dict[str, tuple[Any, str, str]] = {
 """Options with a type of their own: it, their metavar and more help."""
 
 
-def _option(name: str, field: FieldInfo) -> tuple[str, object, object]:
+def _option(name: str, setting: FieldInfo) -> tuple[str, object, object]:
     """Name, type and default of the option of a sampling setting."""
-    usage, kind = f"--{name.replace('_', '-')}", field.annotation
+    usage, kind = f"--{name.replace('_', '-')}", setting.annotation
     if kind is bool:
-        return name, Annotated[bool, opt(usage, field.description)], False
+        return name, Annotated[bool, opt(usage, setting.description)], False
     metavar = "N" if kind is int else "X" if kind is float else "|".join(map(str, get_args(kind)))
     kind, metavar, more = _OPTIONS.get(name, (kind, metavar, ""))
-    option = opt(f"{usage} {metavar}", field.description + more, shown=_FROM_RUN)
+    option = opt(f"{usage} {metavar}", setting.description + more, shown=_FROM_RUN)
     return name, Annotated[kind | None, option], None
 
 
@@ -299,24 +299,19 @@ async def _generate_all(requests: Sequence[SampleRequest], report: Report, devic
             report.end_line()
 
 
+@dataclass(slots=True)
 class Report:
-    """Prints the samples in order as they come, and keeps them.
+    """Prints the samples in order as they come, and keeps them."""
 
-    Args:
-        form: `raw` is the generated text alone.
-        samples: of each prompt; JSON is then one object per line, with the numbers of prompt and
-            sample. None: there is one sample.
-    """
-
-    def __init__(
-        self, run: str, form: Literal["text", "raw", "json"], samples: int | None, *, keep: bool
-    ) -> None:
-        self.results: list[SampleDone] = []
-        self._run = run
-        self._form = form
-        self._samples = samples
-        self._keep = keep
-        self._stream: TextStream | None = None
+    run: str
+    form: Literal["text", "raw", "json"]
+    """`raw` is the generated text alone."""
+    samples: int | None
+    """Of each prompt; JSON is then one object per line, with the numbers of prompt and sample.
+    None: there is one sample."""
+    keep: bool
+    results: list[SampleDone] = field(default_factory=list)
+    _stream: TextStream | None = None
 
     async def generate(self, client: SamplerClient, request: SampleRequest) -> None:
         """Generate the samples of a request."""
@@ -329,13 +324,13 @@ class Report:
                 self._piece(request, part.text)
 
     def _piece(self, request: SampleRequest, text: str) -> None:
-        if self._form == "json":
+        if self.form == "json":
             return
         if self._stream is None:  # not before: the checkpoint may be damaged
             if self.results:
                 line()
             self._stream = TextStream()
-            if self._form == "text":
+            if self.form == "text":
                 self._stream.write(request.prompt)
         self._stream.write(text)
 
@@ -344,25 +339,25 @@ class Report:
 
         self._piece(request, "")  # the text may be empty
         self.end_line()
-        if self._form == "json":
-            result = sample_json(request, done, self._run)
-            if self._samples is not None:
-                prompt, sample = divmod(len(self.results), self._samples)
+        if self.form == "json":
+            result = sample_json(request, done, self.run)
+            if self.samples is not None:
+                prompt, sample = divmod(len(self.results), self.samples)
                 result |= {"prompt_number": prompt + 1, "sample_number": sample + 1}
-            print_json(result, indent=2 if self._samples is None else None)
+            print_json(result, indent=2 if self.samples is None else None)
         self.results.append(done)
-        if self._keep:
+        if self.keep:
             step = weights_step(request.checkpoint)
             try:
-                all_samples().append(KeptSample.of(request, done, run=self._run, step=step))
+                all_samples().append(KeptSample.of(request, done, run=self.run, step=step))
             except StorageError as error:
-                self._keep = False
+                self.keep = False
                 note(f"the sample is not kept: {error.message}")
 
     def end_line(self) -> None:
         """End the line of an unfinished text, so that the next message starts on a new one."""
         if self._stream is not None:
-            self._stream.close(line_break=self._form != "raw")
+            self._stream.close(line_break=self.form != "raw")
             self._stream = None
 
     def note_unknown(self) -> None:

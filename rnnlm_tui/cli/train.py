@@ -24,7 +24,7 @@ from rnnlm_tui.cli.options import (
     split_address,
     with_text,
 )
-from rnnlm_tui.cli.output import Answer, Answers, note, warn_of_logout
+from rnnlm_tui.cli.output import Answer, Answers, note, warn, warn_of_logout
 from rnnlm_tui.cli.steer import kept_words, plan_stops
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.status import RESUMABLE
@@ -63,9 +63,7 @@ def train(
         created = create_run(wanted, new.name, fork)
         print_run(created, f"draft created; `rnnlm-tui resume {created.name}` starts it", json=json)
         return
-    directory = client.start.start_run(
-        wanted, new.name, fork, warn=lambda words: note(f"warning: {words}")
-    )
+    directory = client.start.start_run(wanted, new.name, fork, warn=warn)
     warn_of_logout()
     if detach:
         client.start.wait_for_training(directory, FIRST_STEP_SECONDS)
@@ -170,8 +168,7 @@ def resume(
         if device:
             config = parse_config(merge(config, {"training.device": device}))
         allow_datasets(config.corpus, trust=trust_dataset)
-        if (warning := client.estimate.warning_before_start(config)) is not None:
-            note(f"warning: {warning}")
+        warn(client.estimate.warning_before_start(config))
     if before.diverged:
         note(
             f"{run.name} resumes with the weights and settings it diverged with, and will"
