@@ -16,7 +16,7 @@ from rnnlm_tui.cli.options import (
     complete_run,
     flag,
 )
-from rnnlm_tui.cli.output import Answer, line, note, table, warn
+from rnnlm_tui.cli.output import Answer, confirmed, line, note, table, warn
 from rnnlm_tui.errors import UntrustedDatasetError
 from rnnlm_tui.store.runs import find_run
 
@@ -177,7 +177,6 @@ def allow_datasets(
         UntrustedDatasetError: the user doesn't trust one, or can't be asked.
         CorpusError: there is no such module.
     """
-    from rnnlm_tui.cli.manage import confirmed
     from rnnlm_tui.schema.validation import parse_assignments
 
     named = parse_assignments(assignments or ())

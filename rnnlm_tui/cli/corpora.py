@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from rnnlm_tui import client, store
-from rnnlm_tui.cli.manage import check_agreed
 from rnnlm_tui.cli.options import YesOption, arg, check_exclusive, flag
-from rnnlm_tui.cli.output import Answer, line, table
+from rnnlm_tui.cli.output import Answer, check_agreed, line, table
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import disk, first_of
 

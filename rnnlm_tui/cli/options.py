@@ -217,6 +217,22 @@ SampledArgument = Annotated[
 SamplerDeviceOption = Annotated[
     str, opt("--device NAME", "Compute on cpu, cuda, cuda:N, mps or auto, the best of them.")
 ]
+AddressesArgument = Annotated[
+    list[str],
+    arg(
+        "RUN[@CHECKPOINT]...",
+        "Runs, or their checkpoints: @best, @last or @STEP.",
+        complete=complete_address,
+    ),
+]
+AddressArgument = Annotated[
+    str,
+    arg(
+        "RUN[@CHECKPOINT]",
+        "A run, or its checkpoint: @best, @last or @STEP.",
+        complete=complete_address,
+    ),
+]
 RunArgument = Annotated[
     RunDirectory,
     arg("RUN", "A run's name or its first characters.", complete=complete_run, parser=run_named),

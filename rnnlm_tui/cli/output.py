@@ -139,6 +139,40 @@ def warn_of_logout() -> None:
         note(f"{end.fact}\n{end.hint}")
 
 
+def confirmed(question: str, what: str) -> bool:
+    """Ask a yes-or-no question on the terminal.
+
+    Raises:
+        InputError: as `check_can_ask`.
+    """
+    check_can_ask(what)
+    print(encodable(safe(f"{question} [y/N] "), sys.stderr), end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def check_agreed(
+    question: str, what: str, *, yes: bool, otherwise: str = "nothing was deleted"
+) -> None:
+    """Ask a yes-or-no question, unless `yes` was given; another answer ends the verb with 1."""
+    if not yes and not confirmed(question, what):
+        note(otherwise)
+        raise SystemExit(1)
+
+
+def check_can_ask(what: str, hint: str = "add --yes") -> None:
+    """Check that a question can be asked.
+
+    Raises:
+        InputError: standard input is not a terminal; its message starts with `what`.
+    """
+    if not sys.stdin.isatty():
+        from rnnlm_tui.errors import InputError
+
+        raise InputError(
+            f"{what}: cannot ask for confirmation, standard input is not a terminal", hint=hint
+        )
+
+
 def shortened(text: str, most: int) -> str:
     """Cut a text to so many characters, with an ellipsis as the last."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
