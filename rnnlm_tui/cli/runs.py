@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
@@ -28,20 +27,16 @@ from rnnlm_tui.cli.output import (
     fits,
     has_block_characters,
     line,
-    note,
     reading_log,
     shortened,
     table,
 )
 from rnnlm_tui.cli.start import FPS, check_fps, open_app
 from rnnlm_tui.cli.summaries import (
-    RUN_COLUMNS,
-    RUN_COLUMNS_RIGHT,
-    RUN_COLUMNS_SPARE,
     perplexity_text,
-    queue_places,
-    run_cells,
+    print_runs,
     status_colour,
+    status_colours,
     status_text,
     summary_lines,
 )
@@ -51,10 +46,8 @@ from rnnlm_tui.schema.formatting import NOTHING, change, counted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rnnlm_tui.cli.output import Colour
     from rnnlm_tui.client.arrangement import ArrangedRun, RunGroup
     from rnnlm_tui.client.comparison import Comparison, FigureRow
-    from rnnlm_tui.schema.summary import RunSummary
 
 
 def open_run(run: RunArgument, screen: ScreenOptions = ScreenOptions()) -> None:
@@ -109,21 +102,7 @@ def runs(
             for group in groups
         ]
         return Answer(value, partial(_print_groups, groups) if found else none)
-    return Answer(found, partial(_print_runs, found) if found else none)
-
-
-def _print_runs(runs: Sequence[RunSummary]) -> None:
-    places = queue_places()
-    table(
-        RUN_COLUMNS,
-        [run_cells(summary, places.get(summary.run)) for summary in runs],
-        right=RUN_COLUMNS_RIGHT,
-        spare=RUN_COLUMNS_SPARE,
-        colours=_status_colours(runs),
-    )
-    for summary in runs:
-        if summary.unreadable:
-            note("; ".join(filter(None, (summary.message, summary.hint))))
+    return Answer(found, partial(print_runs, found) if found else none)
 
 
 def show(
@@ -157,10 +136,6 @@ def show(
     Answer(summary, lambda: facts(summary_lines(summary), colours=colours)).print(json=json)
 
 
-def _status_colours(runs: Iterable[RunSummary]) -> dict[int, dict[str, Colour | None]]:
-    return {1: {status_text(run): status_colour(run) for run in runs}}
-
-
 def _print_tree(rows: Sequence[ArrangedRun]) -> None:
     """Print the runs as a tree: name, status, step, perplexity, difference and changed settings."""
     table(
@@ -168,7 +143,7 @@ def _print_tree(rows: Sequence[ArrangedRun]) -> None:
         list(map(_tree_cells, rows)),
         right=(2, 3, 4),
         spare=(2,),
-        colours=_status_colours(row.run for row in rows),
+        colours=status_colours(row.run for row in rows),
     )
 
 
@@ -192,7 +167,7 @@ def _print_groups(groups: Sequence[RunGroup]) -> None:
                 for run in group.runs
             ],
             right=(2, 3),
-            colours=_status_colours(group.runs),
+            colours=status_colours(group.runs),
         )
 
 
