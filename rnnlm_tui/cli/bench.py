@@ -43,22 +43,22 @@ def bench(
 TRAINING: dict[str, Callable[[TrainingFigures], str]] = {
     "training": lambda row: row.name,
     "numbers": lambda row: row.numbers,
-    "tokens/s": lambda row: f"{row.tokens_per_second.median:,.0f}",
-    "× naive": lambda row: f"{row.ratio.median:.2f}",
-    "quartiles": lambda row: _between(row.ratio),
-    "× torch's": lambda row: f"{row.ratio_to_library.median:.2f}" if row.ratio_to_library else "",
-    "memory": lambda row: memory(row.peak_bytes),
-    "of naive": lambda row: _share(row.peak_share),
-    "per epoch": lambda row: "" if row.epoch_seconds is None else duration(row.epoch_seconds),
+    ">tokens/s": lambda row: f"{row.tokens_per_second.median:,.0f}",
+    ">× naive": lambda row: f"{row.ratio.median:.2f}",
+    ">quartiles": lambda row: _between(row.ratio),
+    ">× torch's": lambda row: f"{row.ratio_to_library.median:.2f}" if row.ratio_to_library else "",
+    ">memory": lambda row: memory(row.peak_bytes),
+    ">of naive": lambda row: _share(row.peak_share),
+    ">per epoch": lambda row: "" if row.epoch_seconds is None else duration(row.epoch_seconds),
 }
 """The columns of the table of training."""
 
 SAMPLING: dict[str, Callable[[SamplingFigures], str]] = {
     "sampling {tokens} tokens": lambda row: row.name,
-    "tokens/s": lambda row: f"{row.tokens_per_second.median:,.0f}",
-    "× naive": lambda row: f"{row.ratio.median:.1f}",
-    "quartiles": lambda row: _between(row.ratio),
-    "first token": lambda row: f"{1000 * row.first_token_seconds:.1f} ms",
+    ">tokens/s": lambda row: f"{row.tokens_per_second.median:,.0f}",
+    ">× naive": lambda row: f"{row.ratio.median:.1f}",
+    ">quartiles": lambda row: _between(row.ratio),
+    ">first token": lambda row: f"{1000 * row.first_token_seconds:.1f} ms",
     "same tokens": lambda row: {True: "yes", False: "no", None: ""}[row.same_tokens],
 }
 """The columns of the table of sampling."""
@@ -81,12 +81,12 @@ def print_report(report: BenchReport) -> None:
     if report.training:
         line()
         rows = [[cell(row) for cell in TRAINING.values()] for row in report.training]
-        table(tuple(TRAINING), rows, right=range(2, 9))
+        table(tuple(TRAINING), rows)
     if report.sampling:
         line()
         heads = [head.format(tokens=SAMPLED_TOKENS) for head in SAMPLING]
         drawn = [[cell(row) for cell in SAMPLING.values()] for row in report.sampling]
-        table(heads, drawn, right=range(1, 5))
+        table(heads, drawn)
     if report.notes:
         line()
     for remark in report.notes:

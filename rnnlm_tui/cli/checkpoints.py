@@ -82,7 +82,10 @@ def checkpoints(
     return Answer([_as_json(item, run) for item in items], lambda: write_table(items, none))
 
 
-HEADS = ("step", "epoch", "tokens", "val ppl", "Δ best", "train", "size", "age", "mark", "note")
+HEADS = (
+    *(">step", ">epoch", ">tokens", ">val ppl", ">Δ best", ">train", ">size", ">age"),
+    *("mark", "note"),
+)
 
 
 def write_table(items: Sequence[ListedCheckpoint], none: str = "") -> None:
@@ -103,7 +106,7 @@ def write_table(items: Sequence[ListedCheckpoint], none: str = "") -> None:
         for item in items
     ]
     last = len(HEADS) if any(row[-1] for row in cells) else len(HEADS) - 1
-    table(HEADS[:last], [row[:last] for row in cells], right=range(8), spare=(2, 5, 4), none=none)
+    table(HEADS[:last], [row[:last] for row in cells], spare=(2, 5, 4), none=none)
 
 
 def _as_json(item: ListedCheckpoint, run: RunDirectory) -> dict[str, object]:
@@ -256,7 +259,7 @@ def _advice(run: RunDirectory, step: int | None) -> str:
 
 def _write(checks: list[CheckpointCheck]) -> None:
     table(
-        ("step", "state", "files", "size", "pin", "parent"),
+        (">step", "state", ">files", ">size", "pin", "parent"),
         [
             (
                 f"{check.step:,}",
@@ -269,7 +272,6 @@ def _write(checks: list[CheckpointCheck]) -> None:
             )
             for check in checks
         ],
-        right=(0, 2, 3),
         colours={1: {"✓ ok": "good", "✗ damaged": "bad", "? newer": "warn"}},
         none="no checkpoints yet",
     )
@@ -372,7 +374,7 @@ def _decide(
 ) -> CheckpointEntry | None:
     """Print the losses, and keep the average as the options or the user say."""
     if not json:
-        table(("checkpoint", "val ppl", "to the best part"), staged.lines(), right=(1, 2))
+        table(("checkpoint", ">val ppl", ">to the best part"), staged.lines())
         note(f"on {counted(staged.result.tokens, 'token')} of the validation set")
     if if_better and not staged.is_better:
         note("the average is not better than its best part")

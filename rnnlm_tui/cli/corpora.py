@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 _SHOWN_RUNS = 3
 _COLUMNS = (
-    "prepared", "tokenizer", "train", "validation", "test", "text", "on disk", "folder", "runs",
+    "prepared", "tokenizer", ">train", ">validation", ">test", ">text", ">on disk", "folder",
+    "runs",
 )  # fmt: skip
 
 
@@ -39,7 +40,7 @@ def corpus() -> Answer:
             line("no prepared corpora yet: a corpus is prepared by its first run")
             return
         rows = [_row(one, one.manifest) for one in stored]
-        table(_COLUMNS, rows, right=(2, 3, 4, 5, 6), spare=(4, 3, 5, 2, 1))
+        table(_COLUMNS, rows, spare=(4, 3, 5, 2, 1))
         for one in stored:
             for remark in one.manifest.all_notes if one.manifest is not None else ():
                 line(f"{one.name}: {remark}")

@@ -247,7 +247,9 @@ def _list(directory: RunDirectory | None, found: Sequence[Trashed]) -> None:
     address, more = ("NAME", "") if of_runs else (f"{name}@STEP", "; @all takes all")
     now, kept_seconds = time(), store.trash.KEPT_DAYS * 86_400
     table(
-        ("name" if of_runs else "step", "deleted", "size", "folder" if of_runs else "kept for"),
+        ("name", "deleted", ">size", "folder")
+        if of_runs
+        else (">step", "deleted", ">size", ">kept for"),
         [
             (
                 one.name if of_runs else f"{one.step:,}",
@@ -257,7 +259,6 @@ def _list(directory: RunDirectory | None, found: Sequence[Trashed]) -> None:
             )
             for one in found
         ],
-        right=(2,) if of_runs else (0, 2, 3),
     )
     line(
         f"{_counted(found)}: `rnnlm-tui restore {address}` restores one, `rnnlm-tui purge"

@@ -139,8 +139,8 @@ def write_json(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
     """Write a table to stdout; Unix times become times of day."""
     cells = [tuple(map(_cell, columns, row)) for row in rows]
-    right = [index for index, name in enumerate(columns) if name not in ("split", "name")]
-    table(columns, cells, right=right, none="no metrics yet")
+    heads = [name if name in ("split", "name") else f">{name}" for name in columns]
+    table(heads, cells, none="no metrics yet")
 
 
 def _cell(name: str, value: Cell) -> str:

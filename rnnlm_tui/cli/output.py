@@ -350,7 +350,6 @@ def table(
     head: Sequence[str],
     rows: Iterable[Sequence[str]],
     *,
-    right: Iterable[int] = (),
     spare: Sequence[int] = (),
     colours: Mapping[int, Mapping[str, Colour | None]] | None = None,
     none: str = "",
@@ -358,7 +357,7 @@ def table(
     """Print columns two spaces apart, without rules, so that `awk` can parse them too.
 
     Args:
-        right: columns that are right-aligned.
+        head: the columns' names; one with a > in front is right-aligned.
         spare: columns to leave out, in this order, until the rest fits the terminal.
         colours: for each column, a colour for each cell text.
         none: printed instead if there are no rows.
@@ -368,9 +367,11 @@ def table(
         if none:
             line(none)
         return
-    lines = [tuple(shown(cell, keep="") for cell in cells_of) for cells_of in (head, *rows)]
+    names = [name.removeprefix(">") for name in head]
+    lines = [tuple(shown(cell, keep="") for cell in cells_of) for cells_of in (names, *rows)]
     widths = [max(cells(line[column]) for line in lines) for column in range(len(head))]
-    to_right, kept, room = set(right), list(range(len(head))), columns(sys.stdout)
+    to_right = {column for column, name in enumerate(head) if name.startswith(">")}
+    kept, room = list(range(len(head))), columns(sys.stdout)
     for column in spare:
         if room is None or sum(widths[one] + 2 for one in kept) - 2 <= room:
             break
@@ -392,11 +393,9 @@ def table(
 
 def fits(head: Sequence[str], rows: Iterable[Sequence[str]]) -> bool:
     """Whether a table fits the terminal's width; without a terminal everything fits."""
-    room = columns(sys.stdout)
-    return (
-        room is None
-        or sum(max(map(cells, column)) + 2 for column in zip(head, *rows, strict=True)) - 2 <= room
-    )
+    room, names = columns(sys.stdout), [name.removeprefix(">") for name in head]
+    widths = [max(map(cells, column)) for column in zip(names, *rows, strict=True)]
+    return room is None or sum(width + 2 for width in widths) - 2 <= room
 
 
 def cells(text: str) -> int:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.queue import QueuedRun, QueueListing
 
 DIRECTIONS: tuple[Literal["first", "last", "up", "down"], ...] = ("first", "last", "up", "down")
-_COLUMNS = ("place", "run", "state", "steps", "takes", "starts", "preset")
+_COLUMNS = (">place", "run", "state", "steps", "takes", "starts", "preset")
 _SPARE = (6, 3, 4)
 
 
@@ -72,7 +72,7 @@ def queue_list() -> Answer:
     listing = client.queue.entries()
 
     def text() -> None:
-        table(_COLUMNS, map(_row, listing.runs), right=(0,), spare=_SPARE)
+        table(_COLUMNS, map(_row, listing.runs), spare=_SPARE)
         for run in reversed(listing.ended):
             line(_ended(run))
         line(_state(listing))

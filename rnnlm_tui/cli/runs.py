@@ -139,9 +139,8 @@ def show(
 def _print_tree(rows: Sequence[ArrangedRun]) -> None:
     """Print the runs as a tree: name, status, step, perplexity, difference and changed settings."""
     table(
-        ("name", "status", "step", "val ppl", "Δ parent", "changed"),
+        ("name", "status", ">step", ">val ppl", ">Δ parent", "changed"),
         list(map(_tree_cells, rows)),
-        right=(2, 3, 4),
         spare=(2,),
         colours=status_colours(row.run for row in rows),
     )
@@ -156,7 +155,7 @@ def _print_groups(groups: Sequence[RunGroup]) -> None:
         found = f"best {perplexity_text(best)} {group.best.run}" if best is not None else "none yet"
         line(f"{group.label}: {counted(len(group.runs), 'run')}, {found}")
         table(
-            ("  name", "status", "step", "val ppl"),
+            ("  name", "status", ">step", ">val ppl"),
             [
                 (
                     f"  {run.run}",
@@ -166,7 +165,6 @@ def _print_groups(groups: Sequence[RunGroup]) -> None:
                 )
                 for run in group.runs
             ],
-            right=(2, 3),
             colours=status_colours(group.runs),
         )
 
@@ -209,13 +207,12 @@ def compare(runs: RunsArgument) -> Answer:
 
 def _print_comparison(comparison: Comparison) -> None:
     room = _cell_width(comparison, columns(sys.stdout))
-    heads = [f"{run.letter} {_short(run.name, room - 2)}" for run in comparison.runs]
-    right = range(1, len(heads) + 1)
+    heads = [f">{run.letter} {_short(run.name, room - 2)}" for run in comparison.runs]
     if comparison.settings:
         rows = [
             (row.key, *(_short(value, room) for value in row.values)) for row in comparison.settings
         ]
-        table(("differing settings", *heads), rows, right=right)
+        table(("differing settings", *heads), rows)
     elif len(heads) > 1:
         line("the runs have the same settings")
     else:
@@ -224,7 +221,7 @@ def _print_comparison(comparison: Comparison) -> None:
     figures = [(row.label, *_cells(row)) for row in comparison.figures]
     if not fits(("figures", *heads), figures):
         figures = [(row.label, *_cells(row, differences=False)) for row in comparison.figures]
-    table(("figures", *heads), figures, right=right)
+    table(("figures", *heads), figures)
 
 
 def _cell_width(comparison: Comparison, width: int | None) -> int:

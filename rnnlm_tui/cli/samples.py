@@ -118,7 +118,7 @@ def _list(samples: Sequence[KeptSample]) -> None:
     room = columns(sys.stdout) or OTHER_COLUMNS + SHOWN_CHARACTERS
     most = min(SHOWN_CHARACTERS, max(LEAST_SHOWN, room - OTHER_COLUMNS))
     table(
-        ("id", "sampled", "weights", "seed", "tokens", "prompt and text"),
+        ("id", "sampled", "weights", ">seed", ">tokens", "prompt and text"),
         [
             (
                 sample.id,
@@ -130,7 +130,6 @@ def _list(samples: Sequence[KeptSample]) -> None:
             )
             for sample in samples
         ],
-        right=(3, 4),
         spare=(4, 3, 1),
     )
 
@@ -197,9 +196,9 @@ def state() -> Answer:
         if not info.problem
     ]
     problems = "\n".join(f"{info.name}: {info.problem}" for info in found if info.problem)
-    heads = ("name", "tokens", "weights", "model", "kept", "end of its text")
+    heads = ("name", ">tokens", "weights", "model", "kept", "end of its text")
     none = "" if found else "no kept states: `rnnlm-tui state keep RUN NAME TEXT` keeps one"
-    return Answer(found, lambda: table(heads, rows, right=(1,), spare=(4, 3), none=none), problems)
+    return Answer(found, lambda: table(heads, rows, spare=(4, 3), none=none), problems)
 
 
 def state_keep(

@@ -103,9 +103,8 @@ def score(
         print_json(rows[0] if len(files) == 1 else {"files": rows, "total": facts | total.json()})
     elif scores:
         table(
-            ("file", "perplexity", "bits/byte", "scored", "tokens", "unknown"),
+            ("file", ">perplexity", ">bits/byte", ">scored", ">tokens", ">unknown"),
             [one.cells() for one in (*scores, *([total] if len(scores) > 1 else []))],
-            right=(1, 2, 3, 4, 5),
         )
         for one in scores:
             if one.without_bits:

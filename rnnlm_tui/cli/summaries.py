@@ -28,12 +28,9 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.summary import EvaluationFigures, ReferenceFigures, RunSummary
 
 RUN_COLUMNS: tuple[str, ...] = (
-    *("name", "status", "step", "done", "val ppl", "tok/s", "time", "age"),
+    *("name", "status", ">step", ">done", ">val ppl", ">tok/s", ">time", ">age"),
     *("model", "preset", "tags"),
 )
-RUN_COLUMNS_RIGHT: tuple[int, ...] = (2, 3, 4, 5, 6, 7)
-RUN_COLUMNS_SPARE: tuple[int, ...] = (9, 6, 3, 8, 5)
-"""Preset, time, share done, model and speed: columns dropped on narrow terminals, in this order."""
 
 
 def queue_places() -> dict[str, int]:
@@ -81,8 +78,7 @@ def print_runs(runs: Sequence[RunSummary]) -> None:
     table(
         RUN_COLUMNS,
         [run_cells(summary, places.get(summary.run)) for summary in runs],
-        right=RUN_COLUMNS_RIGHT,
-        spare=RUN_COLUMNS_SPARE,
+        spare=(9, 6, 3, 8, 5),  # preset, time, share done, model and speed
         colours=status_colours(runs),
     )
     for summary in runs:

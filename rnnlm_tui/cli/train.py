@@ -359,7 +359,7 @@ def _list(run: RunDirectory) -> Answer:
         for path, now, before in values:
             was = value_text(path, before) if now != before else ""
             rows.append((path, value_text(path, now), was, allowed_range(path)))
-        table(("key", "value", "at start", "allowed"), rows, right=(1, 2), spare=(3,))
+        table(("key", ">value", ">at start", "allowed"), rows, spare=(3,))
         if state.journal:
             line()
             made = [
@@ -373,7 +373,7 @@ def _list(run: RunDirectory) -> Answer:
                 for change in state.journal
                 for one in change.settings
             ]
-            table(("change", "step", "time", "what", "who"), made, right=(0, 1))
+            table((">change", ">step", "time", "what", "who"), made)
         if summary.stop_after:
             line(f"\nstops {STOPS[summary.stop_after]}")
         if summary.status not in LIVING:
