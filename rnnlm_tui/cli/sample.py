@@ -122,15 +122,14 @@ def sample(
     """
     import asyncio
 
+    from rnnlm_tui.schema.sampling import SampleRequest
+
     given = _texts(run, prompt, prompts)
     if not 1 <= samples <= MOST_SAMPLES:
         raise InputError(f"-n is {samples:,}, must be 1 … {MOST_SAMPLES:,}")
     check_exclusive(raw=raw, json=json)
     directory, which = split_address(run)
-    try:
-        wanted = sample_settings(directory, sampling_changes(settings))
-    except ConfigError as error:
-        raise named_by_options(error) from error
+    wanted = sample_settings(directory, sampling_changes(settings))
     if samples > 1 and wanted.is_greedy:
         raise InputError(
             f"-n {samples} would give the same text {samples} times: greedy sampling always takes"
@@ -145,12 +144,16 @@ def sample(
             hint="use --json, which keeps several texts apart",
         )
     path = str(client.control.weights_path(directory, which))
-    requests = sample_requests(
-        path, given, wanted, samples=samples, state=state, alternatives=alternatives
+    request = SampleRequest(
+        id="",
+        checkpoint=path,
+        state=str(store.states.find_state(state).path) if state else "",
+        settings=wanted,
+        alternatives=alternatives,
     )
     form: Literal["text", "raw", "json"] = "json" if json else "raw" if raw else "text"
     report = Report(directory.name, form, samples if several else None, keep=keep)
-    asyncio.run(_generate_all(requests, report, device))
+    asyncio.run(_generate_all(request, given, samples, report, device))
     report.note_unknown()
     if form == "text":
         figures = outcome(report.results, wanted, samples, drawn=settings.seed == RANDOM)
@@ -219,22 +222,19 @@ def sample_settings(directory: RunDirectory, changes: Mapping[str, object]) -> S
     """Return the run's sampling settings with these changes.
 
     Raises:
-        ConfigError: every invalid value.
+        InputError: every invalid value, by the name of its option.
     """
     from rnnlm_tui.schema.validation import merge, parse_config
-
-    wanted = {f"sampling.{name}": value for name, value in changes.items()}
-    return parse_config(merge(directory.read_config(), wanted)).sampling
-
-
-def named_by_options(error: ConfigError) -> InputError:
-    """Convert config problems into an error that names this verb's options."""
 
     def describe(problem: Problem) -> str:
         option = problem.path.removeprefix("sampling.").partition(".")[0].replace("_", "-")
         return f"--{option} {problem.message}" + (f" ({problem.hint})" if problem.hint else "")
 
-    return InputError("\n".join(describe(problem) for problem in error.problems))
+    wanted = {f"sampling.{name}": value for name, value in changes.items()}
+    try:
+        return parse_config(merge(directory.read_config(), wanted)).sampling
+    except ConfigError as error:
+        raise InputError("\n".join(map(describe, error.problems))) from error
 
 
 def _check_alternatives(number: int, settings: SamplingConfig, *, json: bool) -> None:
@@ -253,48 +253,19 @@ def _check_alternatives(number: int, settings: SamplingConfig, *, json: bool) ->
         )
 
 
-def sample_requests(
-    path: str,
-    prompts: Sequence[str],
-    settings: SamplingConfig,
-    *,
-    samples: int = 1,
-    state: str = "",
-    alternatives: int = 0,
-) -> list[SampleRequest]:
-    """Build the requests for the sampler, with consecutive seeds for each prompt.
+async def _generate_all(
+    request: SampleRequest, prompts: Sequence[str], samples: int, report: Report, device: str
+) -> None:
+    """Generate the samples batch after batch with one sampler, which loads the model once; those of
+    a prompt with consecutive seeds."""
+    from rnnlm_tui.schema.sampling import in_batches
 
-    Args:
-        path: the folder of the weights.
-        state: name of a kept state; empty: the initial state.
-
-    Raises:
-        InputError: no such state.
-    """
-    from rnnlm_tui.schema.sampling import SampleRequest, in_batches
-
-    request = SampleRequest(
-        id="",
-        checkpoint=path,
-        state=str(store.states.find_state(state).path) if state else "",
-        settings=settings,
-        alternatives=alternatives,
-    )
-    return [
-        batch
-        for number, prompt in enumerate(prompts)
-        for _, batch in in_batches(
-            request.model_copy(update={"id": str(number), "prompt": prompt}), samples
-        )
-    ]
-
-
-async def _generate_all(requests: Sequence[SampleRequest], report: Report, device: str) -> None:
-    """Generate the samples batch after batch with one sampler, which loads the model once."""
-    async with sampler_for(requests[0].checkpoint, device) as sampler:
+    async with sampler_for(request.checkpoint, device) as sampler:
         try:
-            for request in requests:
-                await report.generate(sampler, request)
+            for number, prompt in enumerate(prompts):
+                one = request.model_copy(update={"id": str(number), "prompt": prompt})
+                for _, batch in in_batches(one, samples):
+                    await report.generate(sampler, batch)
         finally:
             report.end_line()
 

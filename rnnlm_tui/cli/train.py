@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.steering import SteeringState
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.protocol import Setting, Verb
-    from rnnlm_tui.schema.status import StopMark
     from rnnlm_tui.store.lineage import ParentCheckpoint
     from rnnlm_tui.store.paths import RunDirectory
 
@@ -210,7 +209,13 @@ def stop(
     """Stop runs; returns when their checkpoints are on disk."""
     check_exclusive(after=after, cancel=cancel)
     if after or cancel:
-        return plan_stops(runs, after)
+
+        def act(run: RunDirectory) -> tuple[object, str]:
+            result = client.control.send(run, "stop_after", after=after)
+            value = {"run": run.name, "stop_after": after, "step": result.step, "text": result.text}
+            return value, f"{run.name} {result.text}"
+
+        return Answers(runs, act)
     return _send_to_each(
         runs,
         "stop",
@@ -399,14 +404,3 @@ def parse_settings(assignments: list[str]) -> dict[str, JsonValue]:
 
     check_keys(assignment.partition("=")[0].strip() for assignment in assignments)
     return cast("dict[str, JsonValue]", parse_assignments(assignments))
-
-
-def plan_stops(runs: list[RunDirectory], mark: StopMark | None) -> Answers[RunDirectory]:
-    """Stop each run after this epoch or the next evaluation; None cancels that."""
-
-    def act(run: RunDirectory) -> tuple[object, str]:
-        result = client.control.send(run, "stop_after", after=mark)
-        value = {"run": run.name, "stop_after": mark, "step": result.step, "text": result.text}
-        return value, f"{run.name} {result.text}"
-
-    return Answers(runs, act)
