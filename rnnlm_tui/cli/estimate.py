@@ -13,7 +13,7 @@ from rnnlm_tui.cli.options import (
     flag,
     with_text,
 )
-from rnnlm_tui.cli.output import Answer, ProgressLine, facts, shortened, warn
+from rnnlm_tui.cli.output import Answer, ProgressLine, clipped, facts, warn
 from rnnlm_tui.errors import ConfigError, CorpusError
 from rnnlm_tui.schema.formatting import counted, disk, duration, figure, flops, percent, short
 
@@ -195,7 +195,7 @@ def _first_lines(text_start: Preview | None) -> list[tuple[str, str]]:
     visible = client.corpora.visible
     separator = "" if all(len(piece) == 1 for line in text_start.lines for piece in line) else "|"
     rows = [separator.join(map(visible, line)) for line in text_start.lines[:SHOWN_LINES]]
-    lines = [shortened(row, SHOWN_CELLS) for row in rows]
+    lines = [clipped(row, SHOWN_CELLS) for row in rows]
     name = "first tokens" if text_start.exact else "first words"
     return [
         ("layout", ": ".join(filter(None, (text_start.layout, text_start.reason)))),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, MutableMapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from types import NoneType
@@ -206,6 +206,13 @@ def flag(usage: str, help: str) -> Any:
     return opt(usage, help, default=False)
 
 
+def grouped(
+    usage: str, help: str, default: object = None, complete: Completion | None = None
+) -> Any:
+    """Declare a field of a dataclass of options."""
+    return field(default=default, metadata={"option": opt(usage, help, default, complete)})
+
+
 SampledArgument = Annotated[
     str,
     arg(
@@ -263,17 +270,14 @@ SetOption = Annotated[
 class ConfigOptions:
     """The options that make a config."""
 
-    preset: Annotated[
-        str | None,
-        opt(
-            "--preset NAME",
-            "Start from this preset (default: demo): {presets}.",
-            complete=complete_preset,
-        ),
-    ] = None
-    config: Annotated[
-        Path | None, opt("--config FILE", "A TOML file with fields that override the preset's.")
-    ] = None
+    preset: str | None = grouped(
+        "--preset NAME",
+        "Start from this preset (default: demo): {presets}.",
+        complete=complete_preset,
+    )
+    config: Path | None = grouped(
+        "--config FILE", "A TOML file with fields that override the preset's."
+    )
     set_: SetOption = None
 
 
@@ -302,24 +306,16 @@ def with_text(options: ConfigOptionsT, text: str | None) -> ConfigOptionsT:
 class NewRunOptions(ConfigOptions):
     """The options that make a new run."""
 
-    name: Annotated[str | None, opt("--name NAME", "The run's name (default: a random one).")] = (
-        None
+    name: str | None = grouped("--name NAME", "The run's name (default: a random one).")
+    from_: str | None = grouped(
+        "--from RUN[@CHECKPOINT]",
+        "Start from this checkpoint's weights (default: @best) and its run's config.",
+        complete=complete_address,
     )
-    from_: Annotated[
-        str | None,
-        opt(
-            "--from RUN[@CHECKPOINT]",
-            "Start from this checkpoint's weights (default: @best) and its run's config.",
-            complete=complete_address,
-        ),
-    ] = None
-    optimizer: Annotated[
-        Literal["fresh", "keep"] | None,
-        opt(
-            "--optimizer fresh|keep",
-            "With --from: start with an empty optimizer state, or the checkpoint's.",
-        ),
-    ] = None
+    optimizer: Literal["fresh", "keep"] | None = grouped(
+        "--optimizer fresh|keep",
+        "With --from: start with an empty optimizer state, or the checkpoint's.",
+    )
 
 
 def as_command(function: Callable[..., Answer | Answers[Any] | None]) -> Callable[..., None]:
@@ -338,10 +334,14 @@ def as_command(function: Callable[..., Answer | Answers[Any] | None]) -> Callabl
         if kind is None:
             parameters.append(parameter.replace(annotation=hints[parameter.name]))
         else:
-            options = get_type_hints(kind, include_extras=True)
+            types = get_type_hints(kind, include_extras=True)
             parameters += [
-                one.replace(annotation=options[one.name])
-                for one in signature(kind).parameters.values()
+                parameter.replace(
+                    name=one.name,
+                    annotation=types[one.name],
+                    default=one.metadata.get("option", one.default),
+                )
+                for one in fields(kind)
             ]
     if answers:
         json = parameters[0].replace(name="json", default=False, annotation=JsonOption)
@@ -352,7 +352,7 @@ def as_command(function: Callable[..., Answer | Answers[Any] | None]) -> Callabl
             return
         json = given.pop("json") if answers else False
         for name, kind in groups.items():
-            given[name] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
+            given[name] = kind(**{one.name: given.pop(one.name) for one in fields(kind)})
         answer = function(**given)
         if answer is not None:
             answer.print(json=json)
@@ -374,17 +374,15 @@ class ScreenOptions:
     """The options of the app's screen."""
 
     ascii_only: AsciiOption = None
-    theme: Annotated[
-        Theme,
-        opt(
-            "--theme NAME", "Theme: auto, dark, light, ansi-dark, ansi-light (16 colours) or none."
-        ),
-    ] = "auto"
+    theme: Theme = grouped(
+        "--theme NAME",
+        "Theme: auto, dark, light, ansi-dark, ansi-light (16 colours) or none.",
+        "auto",
+    )
     fps: FpsOption = FPS
-    no_mouse: Annotated[
-        bool,
-        opt("--no-mouse", "Don't capture the mouse, so that the terminal can select text."),
-    ] = False
+    no_mouse: bool = grouped(
+        "--no-mouse", "Don't capture the mouse, so that the terminal can select text.", False
+    )
 
 
 FollowOption = Annotated[

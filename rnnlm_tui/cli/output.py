@@ -173,9 +173,13 @@ def check_can_ask(what: str, hint: str = "add --yes") -> None:
         )
 
 
-def shortened(text: str, most: int) -> str:
-    """Cut a text to so many characters, with an ellipsis as the last."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+def clipped(text: str, width: int, ellipsis: str = "…") -> str:
+    """Cut the text to `width` cells, including the ellipsis."""
+    if cells(text) <= width:
+        return text
+    from rich.cells import chop_cells
+
+    return chop_cells(text, max(1, width - len(ellipsis)))[0] + ellipsis
 
 
 def line(text: str = "", *, wrap: bool = True) -> None:

@@ -22,18 +22,17 @@ from rnnlm_tui.cli.options import (
 )
 from rnnlm_tui.cli.output import (
     Answer,
+    clipped,
     columns,
     facts,
     fits,
     has_block_characters,
     line,
     reading_log,
-    shortened,
     table,
 )
 from rnnlm_tui.cli.start import FPS, check_fps, open_app
 from rnnlm_tui.cli.summaries import (
-    perplexity_text,
     print_runs,
     status_colour,
     status_colours,
@@ -41,7 +40,7 @@ from rnnlm_tui.cli.summaries import (
     summary_lines,
 )
 from rnnlm_tui.schema.filters import best_perplexity, key_names
-from rnnlm_tui.schema.formatting import NOTHING, change, counted
+from rnnlm_tui.schema.formatting import NOTHING, change, counted, perplexity_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -236,7 +235,7 @@ def _short(text: str, room: int) -> str:
     """Shorten a text: a path keeps its end, anything else its start."""
     flat = " ".join(text.split())
     ends = "/" in flat and len(flat) > room
-    return f"…{flat[1 - room :]}" if ends else shortened(flat, room)
+    return f"…{flat[1 - room :]}" if ends else clipped(flat, room)
 
 
 def _cells(row: FigureRow, *, differences: bool = True) -> list[str]:

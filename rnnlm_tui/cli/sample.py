@@ -25,7 +25,7 @@ from rnnlm_tui.cli.options import (
     weights_label,
     weights_step,
 )
-from rnnlm_tui.cli.output import TextStream, line, note, print_json, shortened
+from rnnlm_tui.cli.output import TextStream, clipped, line, note, print_json
 from rnnlm_tui.cli.prompts import read_prompt, read_prompts
 from rnnlm_tui.errors import ConfigError, InputError, Problem, StorageError, WorkerError
 from rnnlm_tui.schema.config import SamplingConfig
@@ -335,7 +335,7 @@ class Report:
         """Report the words of the prompts that the model doesn't know."""
         words = list(dict.fromkeys(word for done in self.results for word in done.unknown))
         if words:
-            cut = [shortened(word, SHOWN_LETTERS) for word in words]
+            cut = [clipped(word, SHOWN_LETTERS) for word in words]
             note(f"unknown to this model, read as <unk>: {first_of(cut, MOST_UNKNOWN)}")
 
 

@@ -26,12 +26,12 @@ from rnnlm_tui.cli.output import (
     Answer,
     Answers,
     check_agreed,
+    clipped,
     columns,
     facts,
     line,
     note,
     print_json,
-    shortened,
     shown,
     table,
 )
@@ -126,7 +126,7 @@ def _list(samples: Sequence[KeptSample]) -> None:
                 f"{sample.run}@{sample.step}",
                 NOTHING if sample.seed is None else str(sample.seed),
                 count(sample.tokens),
-                shortened(escaped((sample.prompt + sample.text)[: most + 1]), most),
+                clipped(escaped((sample.prompt + sample.text)[: most + 1]), most),
             )
             for sample in samples
         ],

@@ -20,6 +20,7 @@ from rnnlm_tui.schema.formatting import (
     figure,
     other_load_text,
     percent,
+    perplexity_text,
     short,
 )
 from rnnlm_tui.schema.status import RunStatus
@@ -234,11 +235,6 @@ def model_text(summary: RunSummary) -> str:
         f"{CELL_NAMES.get(model.cell_type, model.cell_type)} {model.num_layers}×{model.hidden_size}"
         + (" tied" if model.tie_weights else "")
     )
-
-
-def perplexity_text(value: float | None) -> str:
-    """Format `58.1`, `3.51`: two decimals below 10, where one would hide differences."""
-    return figure(value, 2 if value is not None and value < 10 else 1)
 
 
 def _evaluation_text(found: EvaluationFigures) -> str:

@@ -19,6 +19,7 @@ from rnnlm_tui.cli.output import (
     CURVE,
     as_ascii,
     cells,
+    clipped,
     columns,
     encodable,
     facts,
@@ -32,7 +33,6 @@ from rnnlm_tui.cli.summaries import (
     checkpoint_text,
     model_text,
     patience_text,
-    perplexity_text,
     progress_text,
     queue_places,
     result_lines,
@@ -48,6 +48,7 @@ from rnnlm_tui.schema.formatting import (
     figure,
     gib,
     other_load_text,
+    perplexity_text,
     safe,
     short,
 )
@@ -393,15 +394,6 @@ def frame_lines(
     if ascii_only:
         return [clipped(as_ascii(safe(line, keep="")).rstrip(), width, "...") for line in lines]
     return [clipped(safe(line, keep="").rstrip(), width) for line in lines]
-
-
-def clipped(text: str, width: int, ellipsis: str = "…") -> str:
-    """Cut the text to `width` cells, including the ellipsis."""
-    if cells(text) <= width:
-        return text
-    from rich.cells import chop_cells
-
-    return chop_cells(text, max(1, width - len(ellipsis)))[0] + ellipsis
 
 
 def _curve(snapshot: RunSnapshot, room: int) -> str:
