@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from time import localtime, strftime, time
+from time import time
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from rnnlm_tui import client, store
@@ -191,51 +191,30 @@ def _waiting(name: str) -> str:
 
 
 def _row(run: QueuedRun) -> tuple[str, ...]:
-    steps = f"{run.step:,}" if run.step else ""
-    if run.max_steps is not None:
-        steps = f"{run.step:,} / {run.max_steps:,}" if run.step else f"{run.max_steps:,}"
     left = " left" if run.state == "running" and run.seconds else ""
     return (
         "" if run.place is None else str(run.place),
         run.run,
         run.state_words,
-        steps or NOTHING,
+        run.steps_words or NOTHING,
         f"{about(run.seconds)}{left}",
-        start_text(run),
+        run.start_words(time()) or (NOTHING if run.state == "waiting" else ""),
         run.preset,
     )
 
 
-def start_text(run: QueuedRun) -> str:
-    """Format `now`, `in ≈ 5 min 00 s`; empty for a run that has started."""
-    if run.state != "waiting":
-        return ""
-    if run.starts is None:
-        return NOTHING
-    seconds = run.starts - time()
-    return "now" if seconds < 1 else f"in {about(seconds)}"
-
-
 def _ended(run: QueuedRun) -> str:
     ago = "" if run.ended is None else f" {duration(time() - run.ended)} ago"
-    words = "lost contact" if run.outcome == "lost" else run.outcome
-    return f"{run.run} {words}{ago}" + (f": {run.message}" if run.message else "")
+    return f"{run.run} {run.state_words}{ago}" + (f": {run.message}" if run.message else "")
 
 
 def _state(listing: QueueListing) -> str:
-    """The state of the queue in one sentence."""
-    waiting = len(listing.waiting)
+    """The state of the queue in one sentence, and what can be done."""
+    hint = ""
     if listing.paused:
-        why = f": {listing.reason}" if listing.reason else ""
-        words = f"paused{why}; `rnnlm-tui queue resume` resumes it"
-    elif listing.process is not None and listing.process.started is not None:
-        since = strftime("%Y-%m-%d %H:%M:%S", localtime(listing.process.started))
-        words = f"process {listing.process.pid} on {listing.process.host} since {since}"
-    elif waiting:
-        words = f"its process isn't running; its log: {queue_log()}"
-    elif listing.runs:
-        words = "nothing waits"
-    else:
-        words = "empty; `rnnlm-tui queue add` adds a run"
-    stops = ", pauses if a run fails" if listing.stop_on_failure else ""
-    return f"queue: {words}{stops}"
+        hint = "; `rnnlm-tui queue resume` resumes it"
+    elif listing.waiting and listing.process is None:
+        hint = f"; its log: {queue_log()}"
+    elif not listing.runs:
+        hint = "; `rnnlm-tui queue add` adds a run"
+    return f"queue: {listing.words}{hint}"
