@@ -150,7 +150,7 @@ class QueueListing(Figures):
         if self.paused:
             words = ": ".join(filter(None, ("paused", self.reason)))
         elif self.process is not None and self.process.started is not None:
-            since = strftime("%Y-%m-%d %H:%M:%S", localtime(self.process.started))
+            since = strftime("%Y-%m-%d %H:%M", localtime(self.process.started))
             words = f"process {self.process.pid} on {self.process.host} since {since}"
         elif self.waiting:
             words = "its process isn't running: `rnnlm-tui queue` starts it"
