@@ -267,8 +267,7 @@ def _write(checks: list[CheckpointCheck]) -> None:
                 str(check.files) if check.files else NOTHING,
                 disk(check.bytes) if check.files else NOTHING,
                 "⚑" if check.pinned else "",
-                _parent_text(check.parent)
-                + ("" if check.parent_kept or not check.parent else ", deleted"),
+                _parent_text(check),
             )
             for check in checks
         ],
@@ -280,10 +279,11 @@ def _write(checks: list[CheckpointCheck]) -> None:
             line(f"step {check.step:,}: {check.problem}")
 
 
-def _parent_text(parent: str) -> str:
-    """Format `1,500` for a checkpoint of the same run, `run@step` for one of another run."""
-    digits = parent.removeprefix("step-")
-    return f"{int(digits):,}" if digits.isascii() and digits.isdecimal() else parent
+def _parent_text(check: CheckpointCheck) -> str:
+    """Format `1,500` for a parent of the same run, `run@step` for one of another run."""
+    digits = check.parent.removeprefix("step-")
+    parent = f"{int(digits):,}" if digits.isascii() and digits.isdecimal() else check.parent
+    return f"{parent}, deleted" if parent and not check.parent_kept else parent
 
 
 def _lines_text(lines: int) -> str:

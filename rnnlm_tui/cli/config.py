@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.config import CorpusConfig, RunConfig
     from rnnlm_tui.schema.precedence import ResolvedConfig
 
-NO_VALUE = "(none)"
-"""An unset value in a table."""
-
 
 def config() -> Answer:
     """Show the demo's config, as `config show` does."""
@@ -81,7 +78,7 @@ def _shown(value: object) -> str:
     """A value as in TOML."""
     from rnnlm_tui.schema.toml import toml_value
 
-    return NO_VALUE if value is None else toml_value(value)
+    return "(none)" if value is None else toml_value(value)
 
 
 def complete_config() -> list[str]:

@@ -28,11 +28,6 @@ from rnnlm_tui.schema.status import RunStatus
 if TYPE_CHECKING:
     from rnnlm_tui.schema.summary import EvaluationFigures, ReferenceFigures, RunSummary
 
-RUN_COLUMNS: tuple[str, ...] = (
-    *("name", "status", ">step", ">done", ">val ppl", ">tok/s", ">time", ">age"),
-    *("model", "preset", "tags"),
-)
-
 
 def queue_places() -> dict[str, int]:
     """Return the places of the waiting runs; empty if the queue can't be read."""
@@ -46,29 +41,25 @@ def queue_places() -> dict[str, int]:
 
 
 def run_cells(summary: RunSummary, place: int | None = None) -> tuple[str, ...]:
-    """Format a row of `runs`, in the order of RUN_COLUMNS.
+    """Format a row of `runs`.
 
     Args:
         place: in the queue; None if it doesn't wait.
     """
-    if summary.unreadable:
-        return (
-            _name(summary),
-            status_text(summary),
-            *[NOTHING] * (len(RUN_COLUMNS) - 3),
-            " ".join(summary.tags),
-        )
-    return (
-        _name(summary),
-        status_text(summary) if place is None else f"waiting {place}",
+    figures = (
         f"{summary.step:,}",
-        percent(share_done(summary)) if summary.max_steps else NOTHING,
+        percent(share_done(summary)),
         perplexity_text(summary.validation.best_perplexity or summary.validation.perplexity),
-        short(summary.tokens_per_second) if summary.tokens_per_second else NOTHING,
+        short(summary.tokens_per_second or None),
         duration(summary.active_seconds),
         age(time() - summary.updated) if summary.updated else NOTHING,
         model_text(summary),
         summary.preset,
+    )
+    return (
+        f"⚑ {summary.run}" if summary.pinned else summary.run,
+        status_text(summary) if place is None else f"waiting {place}",
+        *([NOTHING] * len(figures) if summary.unreadable else figures),
         " ".join(summary.tags),
     )
 
@@ -77,7 +68,10 @@ def print_runs(runs: Sequence[RunSummary]) -> None:
     """Print the table of `runs`, and why some can't be read."""
     places = queue_places()
     table(
-        RUN_COLUMNS,
+        (
+            *("name", "status", ">step", ">done", ">val ppl", ">tok/s", ">time", ">age"),
+            *("model", "preset", "tags"),
+        ),
         [run_cells(summary, places.get(summary.run)) for summary in runs],
         spare=(9, 6, 3, 8, 5),  # preset, time, share done, model and speed
         colours=status_colours(runs),
@@ -90,11 +84,6 @@ def print_runs(runs: Sequence[RunSummary]) -> None:
 def status_colours(runs: Iterable[RunSummary]) -> dict[int, dict[str, Colour | None]]:
     """Return the colours of the second column, if it has the status."""
     return {1: {status_text(run): status_colour(run) for run in runs}}
-
-
-def _name(summary: RunSummary) -> str:
-    """Format `⚑ brisk-heron` for a pinned run."""
-    return f"⚑ {summary.run}" if summary.pinned else summary.run
 
 
 def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
@@ -188,11 +177,8 @@ def status_text(summary: RunSummary) -> str:
     if summary.status == "lost":
         return "lost contact"
     if summary.status == "preparing" and summary.preparing is not None:
-        part = (
-            f" {percent(summary.preparing.done / summary.preparing.total)}"
-            if summary.preparing.total
-            else ""
-        )
+        done, total = summary.preparing.done, summary.preparing.total
+        part = f" {percent(done / total)}" if total else ""
         return f"preparing, {summary.preparing.phase}{part}"
     return summary.status
 
@@ -221,9 +207,9 @@ def progress_text(summary: RunSummary) -> str:
     )
 
 
-def share_done(summary: RunSummary) -> float:
-    """Return the share of planned steps that are done, 0 to 1."""
-    return min(1.0, summary.step / summary.max_steps) if summary.max_steps else 0.0
+def share_done(summary: RunSummary) -> float | None:
+    """Return the share of planned steps that are done, 0 to 1; None if it is unknown."""
+    return min(1.0, summary.step / summary.max_steps) if summary.max_steps else None
 
 
 def model_text(summary: RunSummary) -> str:
@@ -238,13 +224,12 @@ def model_text(summary: RunSummary) -> str:
 
 
 def _evaluation_text(found: EvaluationFigures) -> str:
-    best = (
-        f", best {perplexity_text(found.best_perplexity)} at step {found.best_step:,}"
-        if found.best_step is not None
-        else ""
-    )
-    at = f" at step {found.step:,}" if found.step is not None else ""
-    return f"perplexity {perplexity_text(found.perplexity)}{_bits(found)}{at}{best}"
+    text = f"perplexity {perplexity_text(found.perplexity)}{_bits(found)}"
+    if found.step is not None:
+        text += f" at step {found.step:,}"
+    if found.best_step is not None:
+        text += f", best {perplexity_text(found.best_perplexity)} at step {found.best_step:,}"
+    return text
 
 
 def _reference_text(reference: ReferenceFigures) -> str:
