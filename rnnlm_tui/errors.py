@@ -28,6 +28,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import NamedTuple
 
 EXIT_INTERRUPTED = 130
 """Exit code of a command that was interrupted with Ctrl-C while its run continues."""
@@ -89,8 +90,7 @@ def _assigned(value: object) -> str:
     return "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a value was written: a file with a position, or a variable."""
 
     source: str
@@ -104,8 +104,7 @@ class Place:
         return ":".join(str(part) for part in (self.source, self.line, self.column) if part)
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One problem in a config."""
 
     path: str

@@ -112,7 +112,7 @@ def write_table(items: Sequence[ListedCheckpoint], none: str = "") -> None:
 def _as_json(item: ListedCheckpoint, run: RunDirectory) -> dict[str, object]:
     return {
         "name": item.name,
-        **asdict(item.row),
+        **item.row._asdict(),
         "validation_perplexity": item.perplexity,
         "delta": item.delta,
         "pinned": "pinned" in item.marks,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -43,16 +43,15 @@ class MetricTable:
 
 def _kinds(row: type[object], **more: CellKind) -> dict[str, CellKind]:
     """The columns of a row class."""
-    hints = typing.get_type_hints(row)
     found: dict[str, CellKind] = {}
-    for column in fields(row):  # type: ignore[arg-type]
-        kinds = {hints[column.name], *typing.get_args(hints[column.name])}
-        found[column.name] = "float" if float in kinds else "int" if int in kinds else "text"
+    for name, hint in typing.get_type_hints(row).items():
+        kinds = {hint, *typing.get_args(hint)}
+        found[name] = "float" if float in kinds else "int" if int in kinds else "text"
     return {**found, **more}
 
 
 def _others(row: HardwareRow) -> str | None:
-    others = [asdict(gpu) for gpu in row.other_gpus]
+    others = [gpu._asdict() for gpu in row.other_gpus]
     return json.dumps(others, sort_keys=True) if others else None
 
 

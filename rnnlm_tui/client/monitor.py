@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from rnnlm_tui.client.remaining import estimate_remaining
@@ -18,7 +18,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.series import DETAIL_LIMIT, Cached, MachineTable, SeriesTable, empty_machine
 from rnnlm_tui.store.summaries import LOG_LINES, RunStates, settled
-from rnnlm_tui.store.summary import RunState, summarize_state
+from rnnlm_tui.store.summary import LOAD_READINGS, RunState, summarize_state
 from rnnlm_tui.system.files import stamp
 from rnnlm_tui.system.locks import LockState, read_lock
 from rnnlm_tui.system.processes import last_lines
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 EVENTS = 200
 SAMPLES = 48
 HARDWARE = 600
-"""Ten minutes of readings."""
+"""Ten minutes of readings of a run that trains; of an ended one `machine` tells more."""
 MACHINE_BUCKETS = 1024
 
 
@@ -51,7 +51,7 @@ class RunSnapshot:
     checkpoints: tuple[CheckpointRow, ...]
     """By step."""
     hardware: tuple[HardwareRow, ...]
-    """Oldest first."""
+    """The newest readings of the machine, oldest first."""
     log_tail: tuple[str, ...]
     """The last lines of the worker's output."""
     eta_margin: float | None
@@ -106,7 +106,7 @@ class RunMonitor:
         seen = (
             self.reader.refresh(self._report),
             self._looked_at,
-            replace(lock, touched=None),  # without the heartbeat
+            lock._replace(touched=None),  # without the heartbeat
             stamp(self.run.config_path),
             stamp(self.run.log_path),
             stamp(self.run.checkpoints_path),
@@ -156,7 +156,9 @@ class RunMonitor:
         return before if before.held else self._look_at_lock()
 
     def _build(self, lock: LockState) -> RunSnapshot:
-        self._state = state = self._states.read(self._lock_of_rows(lock), HARDWARE)
+        lock = self._lock_of_rows(lock)
+        readings = HARDWARE if lock.held else LOAD_READINGS
+        self._state = state = self._states.read(lock, readings)
         eta = estimate_remaining(state)
         series = self.reader.series(self._max_buckets)
         return RunSnapshot(

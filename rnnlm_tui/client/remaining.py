@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.metrics import StepRow
@@ -20,8 +19,7 @@ FOLLOW_SECONDS = 8.0
 """Time constant for following a changed estimate; near the end a quarter of the remaining time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Eta:
+class Eta(NamedTuple):
     """Remaining seconds and their margin of error."""
 
     seconds: float

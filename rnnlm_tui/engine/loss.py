@@ -20,10 +20,6 @@ LIKELY = 1e-30
 """Above this, a float32 probability is exact enough for its logarithm."""
 
 
-ONEDNN_TYPES = (torch.float32, torch.bfloat16)
-"""Types that oneDNN multiplies."""
-
-
 def mean_loss(
     hidden_NH: Tensor,
     weight_VH: Tensor,
@@ -157,7 +153,7 @@ def product(inputs_NK: Tensor, weight_MK: Tensor, bias_M: Tensor | None = None) 
     of the time of the BLAS behind `F.linear` on an AMD CPU, and with bf16 it adds the bias before
     rounding (both measured).
     """
-    if inputs_NK.device.type == "cpu" and inputs_NK.dtype in ONEDNN_TYPES and has_onednn():
+    if inputs_NK.device.type == "cpu" and has_onednn(inputs_NK.dtype):
         return cast(
             Tensor, torch.ops.mkldnn._linear_pointwise(inputs_NK, weight_MK, bias_M, "none", [], "")
         )
@@ -175,11 +171,16 @@ def product_over_rows(left_NM: Tensor, right_NI: Tensor) -> Tensor:
     return left_NM.t() @ right_NI
 
 
-def has_onednn() -> bool:
-    """Whether this build of torch has oneDNN and it is turned on."""
+def has_onednn(dtype: torch.dtype = torch.float32) -> bool:
+    """Whether this build of torch has oneDNN, it is turned on, and it multiplies this type on this
+    CPU: bf16 needs AVX-512."""
     built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return (
         built
         and bool(torch.backends.mkldnn.enabled)
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and (
+            dtype == torch.float32
+            or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        )
     )

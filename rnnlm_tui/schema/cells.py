@@ -6,15 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 CellType = Literal["elman", "lstm", "gru", "mingru", "minlstm", "slstm", "mlstm"]
 
 
-@dataclass(frozen=True, slots=True)
-class LayerSize:
+class LayerSize(NamedTuple):
     """The size of one layer."""
 
     weights: int
@@ -31,8 +29,7 @@ class LayerSize:
         return self.weights + self.other_parameters
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(NamedTuple):
     """What the project knows of a cell without its layer."""
 
     name: str

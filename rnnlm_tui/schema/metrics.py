@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from itertools import pairwise
 from operator import attrgetter
-from typing import Literal
+from typing import Literal, NamedTuple
 
 EventKind = Literal[
     "started", "preparing", "running", "paused", "resumed", "stopped", "finished", "failed",
@@ -67,8 +66,7 @@ STATE_EVENTS: frozenset[EventKind] = frozenset(
 """Kinds of events that change a run's state."""
 
 
-@dataclass(frozen=True, slots=True)
-class AttemptRow:
+class AttemptRow(NamedTuple):
     """One worker's attempt at the run."""
 
     attempt: int
@@ -84,16 +82,14 @@ class AttemptRow:
     """Unix seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class StartRow:
+class StartRow(NamedTuple):
     """An attempt starts after an earlier step than it said: that checkpoint is damaged."""
 
     attempt: int
     step: int
 
 
-@dataclass(frozen=True, slots=True)
-class CommandRow:
+class CommandRow(NamedTuple):
     """A command and its answer."""
 
     attempt: int
@@ -104,8 +100,7 @@ class CommandRow:
     time: float
 
 
-@dataclass(frozen=True, slots=True)
-class SummaryRow:
+class SummaryRow(NamedTuple):
     """The run's summary at the end of an attempt; a shortcut for lists."""
 
     version: int
@@ -115,8 +110,7 @@ class SummaryRow:
     """The steps on disk."""
 
 
-@dataclass(frozen=True, slots=True)
-class StepRow:
+class StepRow(NamedTuple):
     """One optimizer step: its place in the run, and its metrics."""
 
     attempt: int
@@ -142,13 +136,12 @@ class StepRow:
 STEP_PLACE = ("step", "tokens_seen", "epoch", "active_seconds", "time")
 """The fields of a step that say where it is in the run."""
 METRIC_COLUMNS: tuple[str, ...] = tuple(
-    field.name for field in fields(StepRow) if field.name not in ("attempt", *STEP_PLACE)
+    name for name in StepRow._fields if name not in ("attempt", *STEP_PLACE)
 )
 """The metrics of a step, shown in charts; roll-ups store their n, min, max and sum."""
 
 
-@dataclass(frozen=True, slots=True)
-class EvaluationRow:
+class EvaluationRow(NamedTuple):
     """One evaluation of a set."""
 
     attempt: int
@@ -187,8 +180,7 @@ class EvaluationRow:
         return perplexity(self.loss)
 
 
-@dataclass(frozen=True, slots=True)
-class SampleRow:
+class SampleRow(NamedTuple):
     """A continuation of a prompt."""
 
     attempt: int
@@ -202,8 +194,7 @@ class SampleRow:
     time: float
 
 
-@dataclass(frozen=True, slots=True)
-class EventRow:
+class EventRow(NamedTuple):
     """An event in the run's log."""
 
     attempt: int
@@ -217,11 +208,10 @@ CARD_LOST = "card lost"
 """`GpuRow.fault` of a card that fell off the bus: only a reboot or another machine helps."""
 
 
-@dataclass(frozen=True, slots=True)
-class GpuRow:
+class GpuRow(NamedTuple):
     """A GPU at one moment, in bytes, percent, watts, °C and MHz; None if not reported."""
 
-    index: int | None = None
+    index: int | None = None  # type: ignore[assignment]  # a tuple's method
     """The driver's index of the card; None: unknown."""
     name: str | None = None
     percent: float | None = None
@@ -241,8 +231,7 @@ class GpuRow:
     """What is wrong with the card: `card lost`, `Xid 79: off the bus`; None: nothing known."""
 
 
-@dataclass(frozen=True, slots=True)
-class HardwareRow:
+class HardwareRow(NamedTuple):
     """The machine at one moment, in bytes, percent, watts, °C and MHz; None if unknown."""
 
     time: float
@@ -260,8 +249,7 @@ class HardwareRow:
     """The machine's other GPUs."""
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointRow:
+class CheckpointRow(NamedTuple):
     """A checkpoint in a list."""
 
     attempt: int
@@ -279,8 +267,7 @@ class CheckpointRow:
     time: float
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """Progress before the first step: preparing the corpus, then building and testing the model."""
 
     phase: Phase

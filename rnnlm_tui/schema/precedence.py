@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from rnnlm_tui.errors import ConfigError, InputError, Place, Problem, did_you_mean, meant
@@ -203,7 +203,7 @@ def _located(problem: Problem, origins: Mapping[str, Origin], file: ConfigText |
     if problem.place is not None or (written and written.layer == "command line"):
         return problem
     if written is not None:
-        return replace(problem, place=written.place)
+        return problem._replace(place=written.place)
     return problem if file is None else file.located(problem)
 
 

@@ -5,8 +5,7 @@ Doesn't import pydantic, so that the app starts faster.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.metrics import EventKind
@@ -55,8 +54,7 @@ def failure_prefix(attempt: int) -> str:
     return f"attempt {attempt} failed: "
 
 
-@dataclass(frozen=True, slots=True)
-class StatusFacts:
+class StatusFacts(NamedTuple):
     """The facts that determine a status."""
 
     lock_held: bool

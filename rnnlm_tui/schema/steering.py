@@ -6,7 +6,7 @@ The differences of two configs are in the same form.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import attrgetter
 
 from pydantic import JsonValue
@@ -114,7 +114,7 @@ def changed_config(
         changed = parse_config(merge(config, whole))
     except ConfigError as error:
         # adjustments are options of a command that starts a run
-        raise ConfigError(replace(problem, adjustments=()) for problem in error.problems) from error
+        raise ConfigError(problem._replace(adjustments=()) for problem in error.problems) from error
     if problem := _length_problem(changed, changes, position):
         raise ConfigError([problem])
     return changed

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -85,7 +85,7 @@ class ConfigText:
     def located(self, problem: Problem) -> Problem:
         """The problem with the place of its value, or of its key if that is unknown."""
         place = self.place_of(problem.path, key=problem.message == "unknown config key")
-        return replace(problem, place=place)
+        return problem._replace(place=place)
 
 
 def parse_toml(text: str, name: str) -> ConfigText:

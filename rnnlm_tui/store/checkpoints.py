@@ -10,9 +10,8 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rnnlm_tui.errors import RunStateError, StorageError
 from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, evaluations_during_run
@@ -42,8 +41,7 @@ KEPT_SNAPSHOTS = 2
 """The newest, and the one before it, which a sampler may still be reading."""
 
 
-@dataclass(frozen=True, slots=True)
-class CheckpointEntry:
+class CheckpointEntry(NamedTuple):
     """A finished checkpoint or average on disk, its files not yet verified."""
 
     path: Path
@@ -131,7 +129,7 @@ def checkpoint_rows(
     known.update((entry.step, entry) for entry in new)
     rows = [known[step].row(losses.get(step)) for step in sorted(known)]
     best = best_step((row.step, row.validation_loss) for row in rows)
-    return [replace(row, best=row.step == best, last=row is rows[-1]) for row in rows]
+    return [row._replace(best=row.step == best, last=row is rows[-1]) for row in rows]
 
 
 def read_checkpoints(run: RunDirectory) -> list[CheckpointRow]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rnnlm_tui.errors import InputError, NewerCheckpointError, StorageError
 from rnnlm_tui.schema.formatting import UNSAFE, counted, safe
@@ -26,8 +26,7 @@ _NOT_IN_TAGS = frozenset(" ,\"'<>=!")
 _MOST_BYTES = 1 << 23
 
 
-@dataclass(frozen=True, slots=True)
-class Export:
+class Export(NamedTuple):
     """One export of a checkpoint."""
 
     step: int
@@ -164,7 +163,7 @@ def add_export(run: RunDirectory, export: Export) -> None:
     """
 
     def change(labels: RunLabels) -> RunLabels:
-        others = [one for one in labels.exports if replace(one, time=export.time) != export]
+        others = [one for one in labels.exports if one._replace(time=export.time) != export]
         return replace(labels, exports=(*others, export))
 
     change_labels(run, change)

@@ -8,9 +8,8 @@ deleted.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rnnlm_tui.errors import ConfigError, InputError, Problem, StorageError, UnknownCheckpointError
 from rnnlm_tui.schema.cells import HEADED_CELLS
@@ -40,8 +39,7 @@ _MOST_BYTES = 1_000_000
 """Longer files are not read."""
 
 
-@dataclass(frozen=True, slots=True)
-class ParentCheckpoint:
+class ParentCheckpoint(NamedTuple):
     """A checkpoint to start a new run from."""
 
     run: RunDirectory

@@ -17,7 +17,6 @@ import secrets
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import MISSING, asdict, fields
 from functools import cache, partial
 from itertools import chain
 from operator import attrgetter
@@ -93,8 +92,8 @@ SHORT: Mapping[type[Any], Mapping[str, str]] = {
 line's."""
 
 _NO_GPU = GpuRow()
-_NO_CARD = asdict(_NO_GPU)
-_STEP_FIELDS = tuple(field.name for field in fields(StepRow) if field.name != "attempt")
+_NO_CARD = _NO_GPU._asdict()
+_STEP_FIELDS = tuple(name for name in StepRow._fields if name != "attempt")
 _STEP_LINE = (
     STEP_PREFIX.decode()
     + ",".join(f'"{SHORT[StepRow].get(name, name)}":%r' for name in _STEP_FIELDS)
@@ -207,10 +206,10 @@ def _cut(value: object, most: int) -> object:
 def _set_fields(row: Any) -> dict[str, Any]:
     """The fields of a row that have another value than their default, but not its attempt."""
     values = {
-        field.name: value
-        for field in fields(row)
-        if field.name != "attempt"
-        and ((value := getattr(row, field.name)) != field.default or field.default is MISSING)
+        name: value
+        for name, value in row._asdict().items()
+        if name != "attempt"
+        and (name not in row._field_defaults or value != row._field_defaults[name])
     }
     if isinstance(row, HardwareRow):
         gpus = {"gpu": _set_fields(row.gpu), "other_gpus": [*map(_set_fields, row.other_gpus)]}
@@ -314,17 +313,18 @@ def _values_schema(kind: type[Any], finite: bool) -> core_schema.CoreSchema:
     if finite:
         nothing = core_schema.none_schema()
         found["nonfinite"] = core_schema.typed_dict_field(nothing, required=False)
-    for field in fields(kind):
-        schema, is_given = _schema(hints[field.name], finite), field.default is MISSING
-        if isinstance(field.default, GpuRow):
+    for name in kind._fields:
+        schema, is_given = _schema(hints[name], finite), name not in kind._field_defaults
+        default = kind._field_defaults.get(name)
+        if isinstance(default, GpuRow):
             # a default would be copied for each row, in half of the time that reading takes
             schema = core_schema.with_default_schema(schema, default_factory=lambda: _NO_CARD)
         elif not is_given:
-            schema = core_schema.with_default_schema(schema, default=field.default)
-        found[field.name] = core_schema.typed_dict_field(
+            schema = core_schema.with_default_schema(schema, default=default)
+        found[name] = core_schema.typed_dict_field(
             schema,
-            required=is_given and field.name != "attempt",  # a file's name says it
-            validation_alias=short.get(field.name, field.name),
+            required=is_given and name != "attempt",  # a file's name says it
+            validation_alias=short.get(name, name),
         )
     return core_schema.typed_dict_schema(found)
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import groupby, islice
-from operator import attrgetter, itemgetter
+from operator import itemgetter
 from threading import RLock
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from rnnlm_tui.schema.metrics import (
     STATE_EVENTS,
@@ -34,7 +33,7 @@ from rnnlm_tui.store.index import (
     buckets_of,
     in_order,
     is_short,
-    one_reading,
+    single_readings,
 )
 from rnnlm_tui.store.log import FACTS, KIND_OF, MAX_LINE, STEP_PREFIX, decode, decode_columns
 from rnnlm_tui.store.paths import RunDirectory
@@ -68,11 +67,7 @@ _ROUTINE_KINDS = frozenset({"preparing", "running", "checkpoint", "best", "evalu
 """Kinds of events that duplicate the run's status, checkpoints, evaluations and samples."""
 
 
-_reading_values = attrgetter(*READING_VALUES)
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
+class Span(NamedTuple):
     """The steps of an attempt that no later one supersedes."""
 
     attempt: int
@@ -189,14 +184,10 @@ class RunReader:
         """The run's attempts, oldest first, with the steps that they really started from."""
 
         def read() -> list[AttemptRow]:
-            from dataclasses import replace
-
             found = {row.attempt: row for row in self._tail("attempt")}
+            unknown = AttemptRow(0, 0, "", "", "", 0, {}, 0.0)
             return [
-                replace(
-                    found.get(attempt) or AttemptRow(attempt, 0, "", "", "", 0, {}, 0.0),
-                    start_step=start,
-                )
+                found.get(attempt, unknown)._replace(attempt=attempt, start_step=start)
                 for attempt, start in self._start_steps().items()
             ]
 
@@ -504,10 +495,7 @@ class RunReader:
 
     def hardware(self, limit: int | None = None) -> list[HardwareRow]:
         """The newest machine readings in order."""
-        with self._turn:
-            read = sum(log.readings for log in self._known.logs.values())
-            # all of them are those of `machine`, which need not be read twice
-            return list(self._tail("machine", limit if limit and limit < read else None))
+        return list(self._tail("machine", limit))
 
     def machine(self, max_buckets: int = 1024) -> MachineTable:
         """Machine readings of the whole run in at most `max_buckets` buckets; reads only new
@@ -522,8 +510,13 @@ class RunReader:
 
             def read(begin: int, _end: int) -> Iterator[Figures]:
                 if raw:
-                    rows = map(_reading_values, self._tail("machine")[begin * width :])
-                    found: Iterable[array[float]] = map(one_reading, rows)
+                    places = self._rows(
+                        "SELECT attempt, offset FROM rows WHERE kind = 'machine'"
+                        " ORDER BY attempt, offset LIMIT -1 OFFSET ?",
+                        (begin * width,),
+                    )
+                    lines = list(self._lines_at(places))
+                    found = single_readings(decode_columns("machine", READING_VALUES, lines))
                 else:
                     blobs = self._rows(
                         "SELECT figures FROM buckets WHERE series = 'machine'"

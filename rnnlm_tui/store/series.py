@@ -17,8 +17,8 @@ from rnnlm_tui.store.index import COLUMNS, MACHINE, PLACES, STEPS, merged
 
 RAW_LIMIT = 16_384
 """Up to this many steps are read one by one; beyond, from the index's buckets."""
-RAW_READINGS = 4_096
-"""The same for readings of the machine."""
+RAW_READINGS = 640
+"""The same for readings of the machine; more of them have a bucket for every column of a chart."""
 DETAIL_LIMIT = 98_304
 """The most steps of a range that is read while the user waits."""
 

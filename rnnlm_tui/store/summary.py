@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
 from statistics import fmean, median
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from pydantic_core import ValidationError
 
@@ -139,8 +139,7 @@ def median_step_seconds(state: RunState) -> float | None:
     return median(taken) if taken else state.facts.rehearsed_seconds
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluations:
+class Evaluations(NamedTuple):
     """A run's evaluations by step, with summaries."""
 
     rows: tuple[EvaluationRow, ...] = ()

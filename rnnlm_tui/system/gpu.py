@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -299,7 +299,7 @@ class GpuProbe:
         row = self._card.sample()
         # An Xid stays: the card may read as usual although what it computes is wrong.
         self._fault = self._newest_error() or self._fault
-        return replace(row, fault=row.fault or self._fault)
+        return row._replace(fault=row.fault or self._fault)
 
     def _newest_error(self) -> str | None:
         """The newest error since the previous call as words, without waiting."""

@@ -11,10 +11,9 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 from rnnlm_tui.errors import RunStateError, StorageError
 from rnnlm_tui.schema.formatting import LATEST
@@ -60,8 +59,7 @@ def boot_id() -> str:
     return f"booted-{psutil.boot_time():.0f}"
 
 
-@dataclass(frozen=True, slots=True)
-class LockPage:
+class LockPage(NamedTuple):
     """What the holder of a lock does at the moment, for readers; it isn't kept."""
 
     degraded: str = ""
@@ -74,8 +72,7 @@ class LockPage:
     """The commands that it has received and not yet carried out."""
 
 
-@dataclass(frozen=True, slots=True)
-class LockState:
+class LockState(NamedTuple):
     """The content of a lock file; all but `held` are None if it was never taken or is damaged."""
 
     held: bool
@@ -135,7 +132,7 @@ class RunLock:
         Raises:
             StorageError: the file can't be written.
         """
-        page = replace(page, degraded=page.degraded[:MAX_REASON])
+        page = page._replace(degraded=page.degraded[:MAX_REASON])
         with self._turn:
             if self._descriptor is None:
                 return
@@ -156,7 +153,7 @@ class RunLock:
     def _write(self, descriptor: int, page: LockPage) -> None:
         """Write one line of JSON, padded with spaces, in one call: a reader sees the old or the new
         one."""
-        shown = asdict(page)
+        shown = page._asdict()
         holder = {"pid": os.getpid(), "started": self._started, "host": host_name(), "page": shown}
         while len(text := json.dumps(holder).encode()) >= _FILE_BYTES:
             shown["requests"] = shown["requests"][:-1]
@@ -189,9 +186,8 @@ def read_lock(path: Path) -> LockState:
                 held = False
             except BlockingIOError:
                 held = True
-            return replace(
-                _parse(os.pread(descriptor, _FILE_BYTES, 0), held=held),
-                touched=os.fstat(descriptor).st_mtime,
+            return _parse(os.pread(descriptor, _FILE_BYTES, 0), held=held)._replace(
+                touched=os.fstat(descriptor).st_mtime
             )
         finally:
             os.close(descriptor)

@@ -10,7 +10,7 @@ import re
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Literal, Protocol
@@ -198,7 +198,7 @@ class MachineReader:
             card, others = self._card, self._others
         gpu = GpuRow() if card is None else card.sample()
         if self._process is None:
-            gpu = replace(gpu, memory_own=None)
+            gpu = gpu._replace(memory_own=None)
         memory = psutil.virtual_memory()
         whole, own = self._cpu_loads()
         return HardwareRow(

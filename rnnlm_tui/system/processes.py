@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -168,8 +167,7 @@ def last_lines(
     return tuple(text.splitlines()[-count:]) if count > 0 else ()
 
 
-@dataclass(frozen=True, slots=True)
-class EndsAtLogout:
+class EndsAtLogout(NamedTuple):
     """Why logging out would end a run."""
 
     fact: str

@@ -348,12 +348,18 @@ class ChangedCellsScreen(ScreenBase):
     over a slow link that is several times as much (measured). After anything else has written to
     the terminal, all cells are sent.
 
-    Private: `Screen._compositor`, replaced.
+    During a batch it draws nothing; Textual would, and throw it away.
+
+    Private: `Screen._compositor`, replaced; `Screen._compositor_refresh` and `App._batch_count`.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._compositor: ChangedCellsCompositor = ChangedCellsCompositor()
+
+    def _compositor_refresh(self) -> None:
+        if not self.app._batch_count:
+            super()._compositor_refresh()
 
     @property
     def cells_sent(self) -> int:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from itertools import chain
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from textual.binding import Binding, BindingType
 from textual.keys import key_to_character
@@ -38,8 +37,7 @@ Group = Literal["screen", "charts", "everywhere"]
 """The heading in help: "This screen", "Charts" or "Everywhere"."""
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(NamedTuple):
     """Something the user can do, with all of its texts."""
 
     id: str
@@ -158,13 +156,13 @@ def on_pane(entry: Action, pane: Pane) -> Action:
     if pane not in WITH_TEXT_BOX:
         return entry
     keys = tuple(key for key in entry.keys if key.isdigit() or not types_text(key))
-    return entry if keys == entry.keys else replace(entry, keys=keys, shown="")
+    return entry if keys == entry.keys else entry._replace(keys=keys, shown="")
 
 
 def with_keys_in_help(actions: Sequence[Action]) -> tuple[Action, ...]:
     """Return the actions with keys in place of `{key:id}` in their help."""
     return tuple(
-        replace(entry, help=with_keys(entry.help, actions), brief=with_keys(entry.brief, actions))
+        entry._replace(help=with_keys(entry.help, actions), brief=with_keys(entry.brief, actions))
         if "{" in entry.help + entry.brief
         else entry
         for entry in actions
@@ -192,7 +190,7 @@ def _row(
 def _on(panes: tuple[Pane, ...], group: Group, *rows: Row) -> list[Row]:
     """Return the rows of a section, with its panes where they have none of their own."""
     return [
-        tuple(replace(entry, panes=entry.panes or panes, group=group) for entry in row)
+        tuple(entry._replace(panes=entry.panes or panes, group=group) for entry in row)
         for row in rows
     ]
 
@@ -525,7 +523,7 @@ def with_ascii_keys(actions: Iterable[Action]) -> tuple[Action, ...]:
     return tuple(
         entry
         if entry.all_keys.isascii()
-        else replace(entry, shown=entry.all_keys.translate(_ASCII_KEYS))
+        else entry._replace(shown=entry.all_keys.translate(_ASCII_KEYS))
         for entry in actions
     )
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from rnnlm_tui.schema.formatting import count, counted, disk, figure, safe
 from rnnlm_tui.schema.status import LIVING, RunStatus
@@ -46,8 +46,7 @@ SHOWN_BY_TRAIN = STATUS_ALERTS.keys() - {"degraded"}
 """Alerts about the open run that its train pane shows at least as prominently."""
 
 
-@dataclass(frozen=True, slots=True)
-class Alert:
+class Alert(NamedTuple):
     """Something that has just happened."""
 
     kind: AlertKind

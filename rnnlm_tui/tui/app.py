@@ -10,8 +10,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from contextlib import ExitStack, suppress
 from functools import cached_property, partial
 from importlib import import_module
 from io import TextIOWrapper
@@ -88,6 +87,9 @@ NOTICE_MARGIN = 8
 """Cells of the footer's line that a notice leaves free, its glyph included."""
 PRESENT_SECONDS = 30.0
 """The user counts as present for this long after a key."""
+HELD_SECONDS = 0.25
+"""The first picture waits at most this long for what is read first, so that no empty pane is
+painted before it."""
 CLOCK_SECONDS = 5.0
 """Seconds between updates of the time in a stalled run's frame."""
 LEAST_COMPARED = 2
@@ -177,6 +179,8 @@ class RnnlmApp(App[int]):
         """Whether all runs have been read: of hundreds, the newest come first."""
         self.prefer_running = False
         """Begin the list of runs with one that trains: the open run is only the last session's."""
+        self._held = ExitStack()
+        """Holds the first picture until it is closed."""
         self._unsaved = asyncio.Event()
         """Set if settings have changed since the last save began."""
         self._labels_reported: set[str] = set()
@@ -204,7 +208,9 @@ class RnnlmApp(App[int]):
         self._watch_compared()
         self.run_worker(to_thread(self.watcher.loop), group="watch", exit_on_error=True)
         self.run_worker(self._save_changes(), group="settings", exit_on_error=True)
-        self.call_after_refresh(self.watcher.begun.set)
+        self._held.callback(self._repaint_screens)
+        self._held.enter_context(self.batch_update())
+        self.set_timer(HELD_SECONDS, self._held.close)
         run = self.run_directory
         if run is not None:
             self.watcher.open(run, paint_first=self.current_mode == "train")
@@ -276,6 +282,7 @@ class RnnlmApp(App[int]):
         """Set what has changed; the watch methods of the app and of its panes show it."""
         for name, value in message.values.items():
             setattr(self, name, value)
+        self._held.close()
 
     def watch_followed(self) -> None:
         """Take the open run from the followed runs."""
@@ -596,7 +603,7 @@ class RnnlmApp(App[int]):
     def show_notice(self, notice: Notice) -> None:
         """Show a notice on the current pane, or on the next one."""
         text, hint = map(self.with_keys, (notice.text, notice.hint))
-        self.pending_notice = replace(notice, text=text, hint=hint)
+        self.pending_notice = notice._replace(text=text, hint=hint)
 
     def _show_alerts(self, alerts: Sequence[Alert]) -> None:
         """Show alerts in place of the footer, unless the train pane shows the same.
@@ -778,7 +785,7 @@ def run_app(
     settings = load_state()
     kind = terminal_kind(os.environ, sys.stdout.encoding or "")
     if ascii is not None:
-        kind = replace(kind, braille=not ascii)
+        kind = kind._replace(braille=not ascii)
     place: Pane | None = next((known for known in PANES if known == pane), None)
     restored = run is None and place is None
     if restored:

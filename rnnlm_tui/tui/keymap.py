@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from textual.app import App
 from textual.keys import Keys, key_to_character
@@ -75,8 +75,7 @@ NAMES: Mapping[str, str] = {
 """Other spellings of keys."""
 
 
-@dataclass(frozen=True, slots=True)
-class Keymap:
+class Keymap(NamedTuple):
     """The table of actions with the user's keys, and the problems of the file."""
 
     actions: tuple[Action, ...] = ACTIONS
@@ -221,15 +220,15 @@ def _with_keys(chosen: Mapping[str, Sequence[str]]) -> tuple[Action, ...]:
     """Return the table with these keys. Actions in one row (`+ - 0`) show the first key of each."""
     actions: list[Action] = []
     table = [
-        replace(entry, keys=tuple(chosen[entry.id])) if entry.id in chosen else entry
+        entry._replace(keys=tuple(chosen[entry.id])) if entry.id in chosen else entry
         for entry in chain.from_iterable(ROWS)
     ]
     for head, *others in key_rows(table):
         if head.shown and any(entry.id in chosen for entry in (head, *others)):
             labels = (key_label(entry.keys[0]) for entry in (head, *others))
-            head = replace(head, shown=" ".join(labels))
+            head = head._replace(shown=" ".join(labels))
         elif not head.keys and "command_palette" in chosen:
-            head = replace(head, shown=key_label(chosen["command_palette"][0]))
+            head = head._replace(shown=key_label(chosen["command_palette"][0]))
         actions += [head, *others]
     return with_keys_in_help(actions)
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from rnnlm_tui.errors import RnnlmError
 
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
 NoticeKind = Literal["done", "fact", "trouble"]
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(NamedTuple):
     """One line about what just happened."""
 
     text: str

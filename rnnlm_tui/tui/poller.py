@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cached_property, partial
 from time import monotonic, thread_time
 from typing import TYPE_CHECKING
@@ -53,9 +52,6 @@ LIST_PATIENCE = 0.25
 """Seconds after which the first read of the list shows the runs that it has."""
 LIST_SHARE = 100
 """Reading the list takes at most one part in this many of the time."""
-FRAME_SECONDS = 0.05
-"""How long the first poll waits at most until the frame is painted; what is read earlier would be
-painted twice."""
 PAINT_SECONDS = 0.5
 """How long everything else waits at most until a run is first painted."""
 LONG_SECONDS, TELL_SECONDS = 0.5, 0.25
@@ -92,8 +88,6 @@ class Watcher:
         self._post = post
         self._seconds = 1.0 / fps
         self._wake = threading.Event()
-        self.begun = threading.Event()
-        """Set once the frame has been painted: the first poll begins."""
         self.painted = threading.Event()
         """Set once the open run has been painted."""
         self.painted.set()
@@ -179,7 +173,6 @@ class Watcher:
 
     def loop(self) -> None:
         """Run the thread: poll, post, wait for the next turn or to be woken."""
-        self.begun.wait(FRAME_SECONDS)
         next_list = next_machine = 0.0
         while not self._closing:
             self._wake.clear()
@@ -290,7 +283,7 @@ class Watcher:
                 self._reader.close()
                 self._reader = None
                 if self._readings.rows:
-                    self._post(Polled(readings=replace(self._readings, live=False)))
+                    self._post(Polled(readings=self._readings._replace(live=False)))
         elif self._reader is None:
             from rnnlm_tui.system.machine import MachineReader
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.store import paths
@@ -30,8 +29,7 @@ KEPT_VIEWS = 50
 _VIEWS = "views"
 
 
-@dataclass(frozen=True, slots=True)
-class ChartView:
+class ChartView(NamedTuple):
     """The user's choices."""
 
     axis: str = "step"
@@ -62,7 +60,7 @@ def saved_view(settings: Mapping[str, object], key: str) -> ChartView:
     """
     newest = {name: settings[name] for name in ("axis", "smoothing") if name in settings}
     saved = {**newest, **_mapping(_mapping(settings.get(_VIEWS)).get(key))}
-    default = asdict(ChartView())
+    default = ChartView()._asdict()
     kinds = {name: type(value) for name, value in default.items() if value is not None}
     with suppress(TypeError, ValueError):
         kept: dict[str, Any] = {
@@ -92,7 +90,7 @@ def save_view(settings: dict[str, object], key: str, view: ChartView) -> bool:
     views = _mapping(settings.get(_VIEWS))
     entry = {
         name: sorted(value) if isinstance(value, frozenset | tuple) else value
-        for name, value in asdict(view).items()
+        for name, value in view._asdict().items()
     }
     if views.get(key) == entry:
         return False

@@ -10,12 +10,11 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from time import sleep
 from types import FrameType
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 from rnnlm_tui.schema.formatting import safe
 from rnnlm_tui.store.paths import home
@@ -31,8 +30,7 @@ UTF8_LOCALES = ("c.utf-8", "c.utf8", "utf-8")
 BRAILLE = "⣿"
 
 
-@dataclass(frozen=True, slots=True)
-class TerminalKind:
+class TerminalKind(NamedTuple):
     """What is known of a terminal before anything is drawn."""
 
     depth: Depth

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from pathlib import Path
@@ -197,7 +197,7 @@ class Recorder:
     def show(self, **changes: Any) -> None:
         """Show readers what the worker does at the moment: fields of `LockPage`."""
         with self._page_turn:
-            self._page = replace(self._page, **changes, degraded=self.degraded)
+            self._page = self._page._replace(**changes, degraded=self.degraded)
             with suppress(StorageError):  # then the lock file's age shows it
                 self._lock.show(self._page)
 

@@ -9,7 +9,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any, TypeVar
 
 import torch
@@ -173,8 +173,7 @@ class DeviceProbe:
         own = _or_none(lambda: int(self._module.memory_reserved(self._device)))
         if own is None:
             own = _or_none(lambda: int(self._module.driver_allocated_memory()))
-        return replace(
-            found,
+        return found._replace(
             name=self._name if found.name is None else found.name,
             memory_own=own if found.memory_own is None else found.memory_own,
             memory_total=self._total if found.memory_total is None else found.memory_total,

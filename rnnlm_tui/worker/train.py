@@ -12,7 +12,6 @@ import time
 import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +100,7 @@ class ProgressReporter:
         now = time.monotonic()
         if progress.phase != self._phase or now - self._shown_at >= PROGRESS_SECONDS:
             self._phase, self._shown_at = progress.phase, now
-            self._recorder.show(progress=astuple(progress))
+            self._recorder.show(progress=tuple(progress))
         self.handle_commands()
 
     def handle_commands(self) -> None:

@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from rnnlm_tui.errors import StorageError
@@ -162,7 +161,7 @@ def train_on(run: RunDirectory, *, seconds: float = math.inf, gpus: Sequence[Gpu
 def _moved(gpus: Sequence[GpuRow], beats: int) -> tuple[GpuRow, tuple[GpuRow, ...]]:
     """The GPUs of a reading: the first, and the others; loads vary a little."""
     moved = [
-        gpu if gpu.percent is None else replace(gpu, percent=max(0.0, gpu.percent - beats // 4 % 5))
+        gpu if gpu.percent is None else gpu._replace(percent=max(0.0, gpu.percent - beats // 4 % 5))
         for gpu in gpus
     ]
     return next(iter(moved), GpuRow()), tuple(moved[1:])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -45,7 +44,7 @@ def wall(monkeypatch: pytest.MonkeyPatch) -> WallClock:
 
     def look(path: Path) -> LockState:
         state = read_lock(path)
-        return replace(state, touched=(state.touched or 0.0) + clock.offset)
+        return state._replace(touched=(state.touched or 0.0) + clock.offset)
 
     monkeypatch.setattr("rnnlm_tui.client.monitor.read_lock", look)
     return clock

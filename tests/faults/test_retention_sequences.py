@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -156,7 +156,7 @@ class Life:
     def evaluate(self) -> None:
         if self.worker.is_current:
             loss = self.loss(self.step)
-            self.log.append(replace(evaluation_row(self.step), loss=loss))
+            self.log.append(evaluation_row(self.step)._replace(loss=loss))
             self.worker.label()
 
     def pin(self) -> None:

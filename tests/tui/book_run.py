@@ -6,7 +6,6 @@ import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Literal
 
 from rnnlm_tui.schema.facts import Facts
@@ -87,7 +86,7 @@ def book_run(
             )
         own = 97.0 - 50.0 * others
         rows += [
-            replace(row, cpu_percent=97.0, process_cpu_percent=own)
+            row._replace(cpu_percent=97.0, process_cpu_percent=own)
             for row in readings(card=GpuRow())
         ]
         record(run, status, step, rows, facts, began=began, seconds=SECONDS_A_STEP)

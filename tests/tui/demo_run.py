@@ -8,7 +8,6 @@ import os
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
-from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from shutil import copy2, copystat, copytree
@@ -182,7 +181,7 @@ def readings(
                 memory_total=62 * GIB,
                 process_memory=int(0.9 * GIB),
                 disk_free=212 * 10**9,
-                gpu=replace(card, percent=load),
+                gpu=card._replace(percent=load),
                 other_gpus=tuple(others),
             )
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from time import monotonic
 
 import pytest
@@ -44,7 +43,7 @@ async def at_home(
         app = RnnlmApp(
             store.runs.find_run(run) if run is not None else None,
             pane,
-            kind=replace(FULL, braille=not ascii_only),
+            kind=FULL._replace(braille=not ascii_only),
             fps=20.0,
             settings=settings,
             keymap=parse_keymap(keymap),

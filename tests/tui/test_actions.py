@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from types import SimpleNamespace
@@ -92,7 +91,7 @@ def test_keys_have_readable_labels_and_in_ascii_each_a_name_of_its_own() -> None
 
 @pytest.mark.usefixtures("three_at_home")
 async def test_in_ascii_arrow_keys_have_names_wherever_they_are_shown() -> None:
-    app = RnnlmApp(None, "runs", kind=replace(FULL, braille=False))
+    app = RnnlmApp(None, "runs", kind=FULL._replace(braille=False))
     async with app.run_test(size=(120, 40)) as pilot:
         await until(pilot, partial(shows, app, "3 runs"))
         for keys, words in (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import product
 from pathlib import Path
@@ -70,7 +69,7 @@ def stored(name: str, losses: Sequence[float], saved: int = 0) -> RunSnapshot:
     ]
     for step in range(EVERY, STEPS + 1, EVERY):
         loss = at(step // EVERY)
-        rows.append(replace(evaluation_row(step, loss=loss), bits_per_byte=loss))
+        rows.append(evaluation_row(step, loss=loss)._replace(bits_per_byte=loss))
         if step <= saved * EVERY:
             facts = {"train_loss": loss, "epoch": step / 99}
             write_checkpoint(run, step, write_model, None, facts)
@@ -91,7 +90,7 @@ def test_every_chart_is_drawn_with_extreme_losses_in_every_scale(first: int) -> 
     ):
         plot = None
         for log, height, cursor in product((False, True), heights, (None, 100.0)):
-            shown = replace(data, log_y=log)
+            shown = data._replace(log_y=log)
             options = look(shown, marks=marks, show_all=everything)
             plot = draw(shown, options, 60, height, plot, cursor=cursor)
             assert len(plot.rows) == height, (name, options)

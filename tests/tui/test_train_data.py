@@ -53,7 +53,7 @@ def test_a_clock_that_was_set_back_holds_still_until_it_has_caught_up() -> None:
     places = ChartedRun(odd).x_of_times([95.0, 105.0, 85.0, 115.0])
     assert all(one <= other for one, other in pairwise(places))
     later = tuple(
-        replace(row, time=row.time - 900.0 if row.step > 2_000 else row.time)
+        row._replace(time=row.time - 900.0 if row.step > 2_000 else row.time)
         for row in snapshot.evaluations
     )
     data = chart("perplexity", replace(snapshot, evaluations=later), "wall")

@@ -342,7 +342,7 @@ def test_each_prompt_has_its_newest_sample_of_a_step_and_prompts_of_the_config_c
 
 def test_samples_of_raw_text_keep_their_line_breaks_and_indentation() -> None:
     snapshot = make_snapshot()
-    row = replace(snapshot.samples[0], prompt="def f():\n", text="    if x:\n\treturn 1\n\ny = 2")
+    row = snapshot.samples[0]._replace(prompt="def f():\n", text="    if x:\n\treturn 1\n\ny = 2")
 
     def lines(layout: str) -> list[str]:
         summary = snapshot.summary.model_copy(update={"corpus_layout": layout})

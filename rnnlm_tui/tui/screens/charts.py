@@ -18,13 +18,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
 from typing import ClassVar, cast
 
 from textual.events import Click
 
 from rnnlm_tui.schema.formatting import counted
-from rnnlm_tui.tui import folders
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.settings import SMOOTHINGS, ChartView, save_view, saved_view
 from rnnlm_tui.tui.views.chart_data import AXES, Axis, points_csv
@@ -132,7 +130,7 @@ class ChartedScreen(PaneScreen):
         self._view_of = key
         self.view = saved_view(self.context.settings, key)
         if self.axis not in AXES:
-            self.view = replace(self.view, axis=AXES[0], part=None, cursor=None)
+            self.view = self.view._replace(axis=AXES[0], part=None, cursor=None)
         self.window = Window(self.view.part, self.view.cursor, following=self.view.following)
         self.visiting = False
 
@@ -151,7 +149,7 @@ class ChartedScreen(PaneScreen):
             chart, turned = self.chart(name), name in self.view.turned and data.can_be_log
             chart.smoothing, chart.show_all = self.view.smoothing, self.view.whole_range
             chart.set_reactive(Chart.highlighted, name == self.chosen)
-            chart.show(replace(data, log_y=data.log_y != turned), self.window)
+            chart.show(data._replace(log_y=data.log_y != turned), self.window)
         self._part_changed()
 
     def _part_changed(self) -> None:
@@ -167,14 +165,14 @@ class ChartedScreen(PaneScreen):
     def save_view(self) -> None:
         """Save the view for the next start."""
         part, following = self.window.part, self.window.following
-        self.view = replace(self.view, part=part, following=following, cursor=self.cursor)
+        self.view = self.view._replace(part=part, following=following, cursor=self.cursor)
         if self._view_of and save_view(self.context.settings, self._view_of, self.view):
             self.context.save_settings()
 
     def choose(self, **changes: object) -> None:
         """Change fields of the view, and save it."""
         # the caller names fields of the view
-        self.view = replace(self.view, **changes)  # type: ignore[arg-type]
+        self.view = self.view._replace(**changes)  # type: ignore[arg-type]
         self.refresh_all()
         self.save_view()
 
@@ -207,7 +205,7 @@ class ChartedScreen(PaneScreen):
         part, before = self.window.part, self.longest
         following = part is None or self.window.following
         places = (*(part or (None, None)), self.cursor)
-        self.view = replace(self.view, axis=AXES[(AXES.index(self.axis) + 1) % len(AXES)])
+        self.view = self.view._replace(axis=AXES[(AXES.index(self.axis) + 1) % len(AXES)])
         self.runs = self.charted_runs()
         after = self.longest
 
@@ -346,6 +344,8 @@ class ChartedScreen(PaneScreen):
         if not chart.data.series:
             self.context.report("no points yet")
             return
+        from rnnlm_tui.tui import folders  # not before the first paint
+
         text, points = points_csv(chart.data, self.window.part)
 
         def write() -> str:

@@ -12,7 +12,6 @@ from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.store.paths import listed_run
 from rnnlm_tui.system import processes
 from rnnlm_tui.tui.messages import NO_WORKER, PROGRESS, WOULD_DIVERGE, outcome
-from rnnlm_tui.tui.screens.overlay import Question
 from rnnlm_tui.tui.screens.pane import PaneScreen
 from rnnlm_tui.tui.text import safe_content, safe_text
 from rnnlm_tui.tui.threads import act
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.tui.app import RnnlmApp
+    from rnnlm_tui.tui.screens.overlay import Question
 
 NO_RUN = "no run open"
 FROM_NOW_ON = "The run trains there from now on."
@@ -186,6 +186,8 @@ def stop_question(summary: RunSummary, every: int) -> Question[str]:
     Args:
         every: steps between evaluations; 0: none is planned.
     """
+    from rnnlm_tui.tui.screens.overlay import Question  # not before the first paint
+
     name = safe_content(summary.run, newlines="show", limit=40).plain
     answers = [
         ("enter,S", "now: saves a checkpoint, then stops", "now"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,7 +22,6 @@ from rnnlm_tui.tui.actions import bindings_for
 from rnnlm_tui.tui.screens.charts import ChartedScreen
 from rnnlm_tui.tui.screens.pane import body_size
 from rnnlm_tui.tui.screens.run_commands import SteersRuns
-from rnnlm_tui.tui.screens.samples import SampleHistoryScreen, StoredSamples
 from rnnlm_tui.tui.text import safe_content, selected
 from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.charted_run import ChartedRun
@@ -48,12 +46,6 @@ from rnnlm_tui.tui.views.train import (
 from rnnlm_tui.tui.widgets.chart import Chart, ChartData
 from rnnlm_tui.tui.widgets.machine_panel import MachinePanel, MachineView, machine_view
 from rnnlm_tui.tui.widgets.panel import Label, Line, LinesPanel, ScrolledPanel
-from rnnlm_tui.tui.widgets.runs_table import (
-    ORDER_SETTING,
-    SORT_KEYS,
-    sorted_runs,
-    with_newest,
-)
 from rnnlm_tui.tui.widgets.samples import (
     TROUBLE_STATUSES,
     content_key,
@@ -61,13 +53,13 @@ from rnnlm_tui.tui.widgets.samples import (
     lines_below,
     trouble_lines,
 )
-from rnnlm_tui.tui.widgets.table import saved_order
 from rnnlm_tui.tui.widgets.train_layout import LOWER, Placed, Places, arrangement
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.metrics import CheckpointRow
     from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.tui.screens.samples import StoredSamples
 
 
 FROM_TRAINING = ("sample", "checkpoint", "evaluate", "steer")
@@ -215,6 +207,8 @@ class TrainScreen(ChartedScreen, SteersRuns):
             self.query_one(EventsPanel).show(snapshot, step)
         run = self.context.run_directory
         if snapshot is not None and step is not None and run is not None:
+            from rnnlm_tui.tui.screens.samples import StoredSamples  # not before the first paint
+
             if self._samples is None or self._samples.run != run:
                 self._samples = StoredSamples(self.context, run, self.cursor_changed)
             snapshot = snapshot_until(snapshot, step, self._samples.until(snapshot, step))
@@ -237,13 +231,23 @@ class TrainScreen(ChartedScreen, SteersRuns):
     def show_runs(self, summaries: tuple[RunSummary, ...] | None) -> None:
         if "other-runs" in self._placed.places:
             fresh = self.snapshot.summary.run if self.snapshot else ""
-            runs, queue = self._in_order(summaries or ()), waiting_runs(self.context.queue)
+            runs, queue = self._in_order(summaries), waiting_runs(self.context.queue)
             key, legend = self.key_of("show_runs"), Content.styled("val ppl", palette.DIM)
             lines = partial(run_lines, runs, fresh, self.context.marks, queue, key)
             self.query_one("#other-runs", LinesPanel).show(lines, legend)
 
-    def _in_order(self, summaries: Sequence[RunSummary]) -> Sequence[RunSummary]:
+    def _in_order(self, summaries: Sequence[RunSummary] | None) -> Sequence[RunSummary]:
         """Return the runs in the order of the list, the open one with its newest state."""
+        if summaries is None:
+            return ()
+        from rnnlm_tui.tui.widgets.runs_table import (  # not before the first paint
+            ORDER_SETTING,
+            SORT_KEYS,
+            sorted_runs,
+            with_newest,
+        )
+        from rnnlm_tui.tui.widgets.table import saved_order
+
         runs = with_newest(summaries, self.snapshot)
         order, backwards = saved_order(self.context.settings, ORDER_SETTING, SORT_KEYS)
         return sorted_runs(runs, order, backwards=backwards, best=best_of_comparable(runs))
@@ -265,7 +269,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
     def _arrange(self, size: Size) -> None:
         """Arrange the panels for this size. A chart without a place is no longer the chosen one."""
         if not self.shows_one_chart() and self.chosen not in self._places(size):
-            self.view = replace(self.view, chosen="")
+            self.view = self.view._replace(chosen="")
         self._placed.place(self._places(size, self.chosen if self.shows_one_chart() else None))
 
     def _places(self, size: Size, alone: str | None = None) -> Places:
@@ -387,6 +391,8 @@ class TrainScreen(ChartedScreen, SteersRuns):
         if self.snapshot is None or self.context.run_directory is None or not self.snapshot.samples:
             self.context.report("no samples yet: press {key:sample}")
             return
+        from rnnlm_tui.tui.screens.samples import SampleHistoryScreen  # not before the first paint
+
         step = await self.context.ask(
             SampleHistoryScreen(self.context.run_directory, self.snapshot, self.cursor_step)
         )
@@ -432,7 +438,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
         """Open the run `by` places after the open one."""
         opened = self.context.run_directory
         here = opened.name if opened is not None else ""
-        names = [run.run for run in self._in_order(self.context.summaries or ())]
+        names = [run.run for run in self._in_order(self.context.summaries)]
         if here not in names:
             self.context.report("still reading the list of runs")
             return

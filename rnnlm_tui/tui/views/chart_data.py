@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from itertools import compress
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 MarksStyle = Literal["braille", "block", "ascii"]
 """Characters for dots: 2×4, 2×2 or 1×1 dots per cell."""
@@ -19,8 +18,7 @@ XFormat = Literal["count", "whole", "duration", "clock"]
 """How x is written: `2k`, an integer `2,140`, a time span `5 min`, or local time `14:30`."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChartSeries:
+class ChartSeries(NamedTuple):
     """One curve; x ascends, all sequences have its length, NaN and infinity are gaps."""
 
     name: str
@@ -62,11 +60,10 @@ class ChartSeries:
             return list(compress(values, kept))
 
         low, high = (values and part(values) for values in (self.low, self.high))
-        return replace(self, x=part(self.x), mean=part(self.mean), low=low, high=high, left_out=())
+        return self._replace(x=part(self.x), mean=part(self.mean), low=low, high=high, left_out=())
 
 
-@dataclass(frozen=True, slots=True)
-class Baseline:
+class Baseline(NamedTuple):
     """A dotted level with a label."""
 
     value: float
@@ -74,8 +71,7 @@ class Baseline:
     """With its value: `bigram 73.0`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """A symbol above the bottom edge; the later of two in one cell wins."""
 
     x: float
@@ -83,8 +79,7 @@ class Mark:
     colour: str
 
 
-@dataclass(frozen=True, slots=True)
-class ChartData:
+class ChartData(NamedTuple):
     """Everything that one chart shows."""
 
     title: str

@@ -9,9 +9,9 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rnnlm_tui.schema.formatting import (
     GIB,
@@ -74,8 +74,7 @@ def clipping(snapshot: RunSnapshot) -> Sequence[Baseline]:
     return [Baseline(clip, f"clip {clip:g}")] if clip > 0 else []
 
 
-@dataclass(frozen=True, slots=True)
-class Metric:
+class Metric(NamedTuple):
     """A value of each step, of each evaluation, or of both."""
 
     title: str
@@ -156,8 +155,7 @@ class Metric:
         levels = [self.levels(run.snapshot)[: 1 if marked else None] for run in runs]
         shared = levels[0] if all(level == levels[0] for level in levels) else ()
         series += [one for one in judged if one.x or not series]
-        return replace(
-            charted(self.title, series, runs),
+        return charted(self.title, series, runs)._replace(
             baselines=tuple(shared) if judged or not marked else (),
             marks=marks(run) if main else (),
             evaluated=judged[0].x if main else (),
@@ -213,15 +211,15 @@ def score_data(runs: Runs) -> ChartData:
     (curve,) = data.series
     unknown = unknown_share_text(runs[0].snapshot.summary.evaluation.unknown_share)
     if curve.current and unknown:
-        curve = replace(curve, current=f"{curve.current}, {unknown}")
-    return replace(data, series=(curve,))
+        curve = curve._replace(current=f"{curve.current}, {unknown}")
+    return data._replace(series=(curve,))
 
 
 def compared_perplexities(runs: Runs) -> ChartData:
     """Perplexity on the set that the runs are evaluated on."""
     splits = {run.snapshot.config.evaluation.split for run in runs}
     name = "Held-out" if len(splits) > 1 else "".join(splits).capitalize()
-    return replace(PERPLEXITY.chart(runs), title=f"{name} perplexity")
+    return PERPLEXITY.chart(runs)._replace(title=f"{name} perplexity")
 
 
 def compared_losses(runs: Runs) -> ChartData:
@@ -229,7 +227,7 @@ def compared_losses(runs: Runs) -> ChartData:
     texts = len({run.snapshot.config.corpus for run in runs}) > 1
     tokens = len({run.snapshot.config.tokenizer for run in runs}) > 1
     why = ", different texts" if texts else ", different tokens" if tokens else ""
-    return replace(LOSS.chart(runs), title=f"Training loss{why}")
+    return LOSS.chart(runs)._replace(title=f"Training loss{why}")
 
 
 def held_out(snapshot: RunSnapshot) -> list[EvaluationRow]:
@@ -353,8 +351,7 @@ def machine_chart(runs: Runs, *, memory: bool) -> ChartData:
             )
         )
     total = None if row is None else row.gpu.memory_total if on_gpu else row.memory_total
-    return replace(
-        charted(title, curves, runs),
+    return charted(title, curves, runs)._replace(
         baselines=(Baseline(total / GIB, f"{gib(total)} GiB"),) if memory and total else (),
         y_from_zero=True,
         y_unit="" if memory else " %",

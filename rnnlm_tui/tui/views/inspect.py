@@ -300,7 +300,7 @@ def reach_chart(reaches: Sequence[tuple[str, GradientReach]], position: int | No
         lags = [float(lag) for lag in range(len(shares))]
         last = next((_percent(share) for share in reversed(shares) if share == share), "")
         curve = ChartSeries(name, colour, lags, shares, current=last, marker=letter)
-        series.append(replace(curve, smooth=False, y_format=_percent))
+        series.append(curve._replace(smooth=False, y_format=_percent))
     return ChartData(
         "Reach" if position is None else f"Reach, token {position + 1:,}",
         tuple(series),

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from itertools import chain, takewhile
 from math import isnan
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rnnlm_tui.schema.metrics import GpuRow
 
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.metrics import HardwareRow
 
 
-@dataclass(frozen=True, slots=True)
-class Readings:
+class Readings(NamedTuple):
     """The app's own readings of this machine."""
 
     rows: tuple[HardwareRow, ...] = ()
@@ -33,7 +31,7 @@ HISTORY_SECONDS = 6.0
 
 def has_card(row: HardwareRow) -> bool:
     """Whether a GPU was measured, however little its driver reports."""
-    return replace(row.gpu, index=None) != GpuRow()
+    return row.gpu._replace(index=None) != GpuRow()
 
 
 def steady_reading(rows: Sequence[HardwareRow]) -> HardwareRow | None:
@@ -45,8 +43,7 @@ def steady_reading(rows: Sequence[HardwareRow]) -> HardwareRow | None:
     first = newest.time - STEADY_SECONDS
     recent = [newest, *takewhile(lambda row: row.time > first, reversed(rows[:-1]))]
     others = list(chain.from_iterable(row.other_gpus for row in recent))
-    return replace(
-        newest,
+    return newest._replace(
         cpu_percent=fmean(row.cpu_percent for row in recent),
         process_cpu_percent=fmean(row.process_cpu_percent for row in recent),
         gpu=_steady([row.gpu for row in recent]),
@@ -64,7 +61,7 @@ def _steady(recent: Sequence[GpuRow]) -> GpuRow:
         for name in ("percent", "watts", "clock_mhz")
         if getattr(recent[0], name) is not None
     }
-    return replace(recent[0], **means, throttle=_lasting([card.throttle for card in recent]))
+    return recent[0]._replace(**means, throttle=_lasting([card.throttle for card in recent]))
 
 
 def _lasting(throttles: Sequence[str | None]) -> str | None:

@@ -6,12 +6,11 @@ A reading has a line per resource if there is room, ranked by LEFT_OUT, and else
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from math import isnan, nan
 from statistics import fmean
 from time import localtime, strftime, time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from textual.content import Content
 
@@ -61,8 +60,7 @@ LITTLE_BYTES = 5 * 10**9
 STRONG = f"bold {BRIGHT}"
 
 
-@dataclass(frozen=True, slots=True)
-class MachineView:
+class MachineView(NamedTuple):
     """What the panel shows."""
 
     rows: Sequence[HardwareRow] = ()
@@ -191,9 +189,9 @@ class _Reading:
 
     def __init__(self, view: MachineView, row: HardwareRow, width: int, height: int) -> None:
         if not view.trains:  # all that is used is shown like a run's own
-            gpu = replace(row.gpu, memory_own=row.gpu.memory_used)
+            gpu = row.gpu._replace(memory_own=row.gpu.memory_used)
             own, load = row.memory_used, row.cpu_percent
-            row = replace(row, process_memory=own, process_cpu_percent=load, gpu=gpu)
+            row = row._replace(process_memory=own, process_cpu_percent=load, gpu=gpu)
         self.view, self.row, self.gpu, self.width, self.height = view, row, row.gpu, width, height
         self.card, self.brief = has_card(row), height < TALL
         self.line = partial(resource_line, width, MORE_FIGURES if self.brief else FIGURES)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 
@@ -184,7 +183,7 @@ class RunDetail(Panel):
     def _curve(self, snapshot: RunSnapshot, width: int, rows: int) -> list[Sequence[Segment]]:
         """Draw the last curve and the level to beat below a heading, figures at the right."""
         data, room = PERPLEXITY.chart([ChartedRun(snapshot)]), max(10, width - FACTS - 4)
-        data = replace(data, series=data.series[-1:], guides=(), marks=(), evaluated=(), note="")
+        data = data._replace(series=data.series[-1:], guides=(), marks=(), evaluated=(), note="")
         newest = (series.x[-1] for series in data.series if len(series.x))
         end = data.x_end or max(newest, default=1.0)
         marks: MarksStyle = getattr(self.app, "marks_style", "braille")

@@ -78,7 +78,7 @@ def flip(file: Path) -> None:
 
 
 def test_rows_and_changes_are_cut_only_as_far_as_there_is_no_room() -> None:
-    row = replace(CHECKPOINTS[3], last=True, tokens_seen=0)
+    row = CHECKPOINTS[3]._replace(last=True, tokens_seen=0)
     labels, problem = RunLabels(pins=frozenset({3700})), "weights are damaged: SHA-256 differs"
 
     def drawn(width: int, *rows: CheckpointRow) -> list[str]:
@@ -89,7 +89,7 @@ def test_rows_and_changes_are_cut_only_as_far_as_there_is_no_room() -> None:
     (wide,) = drawn(118, row)
     assert wide == "3,700 6.2 – 58.1 0.0 3.93 6.5 12 s ✗ damaged ★ best ▸ last ⚑ hash d…"
     assert drawn(40, row)[0].endswith("3.93 ✗ ★ ▸ ⚑")
-    large = drawn(118, replace(row, bytes=2_300_000_000), row)
+    large = drawn(118, row._replace(bytes=2_300_000_000), row)
     assert [" 2.3 " in large[0], " 0.0 12 s" in large[1]] == [True, True], "all in GB"
     for before, after, shown in (
         (None, "y" * 33, f"none → {'y' * 33}  @1,512"),

@@ -58,17 +58,17 @@ def cards(count: int) -> tuple[GpuRow, ...]:
 def row_of(machine: str, **changes: object) -> HardwareRow:
     """The reading of a recorded machine, with other answers of the card that trains."""
     card, others = read_machine(machine)
-    return replace(READING, gpu=replace(card, **changes), other_gpus=others)  # type: ignore[arg-type]
+    return READING._replace(gpu=card._replace(**changes), other_gpus=others)  # type: ignore[arg-type]
 
 
 def each_second(rows: Iterable[HardwareRow], start: float = 100.0) -> list[HardwareRow]:
-    return [replace(row, time=start + second) for second, row in enumerate(rows)]
+    return [row._replace(time=start + second) for second, row in enumerate(rows)]
 
 
 def test_a_nearly_full_disk_is_shown_as_a_warning_at_every_size_beside_any_number_of_gpus() -> None:
-    little, enough = (replace(READING, disk_free=free * 10**9) for free in (9, 11))
+    little, enough = (READING._replace(disk_free=free * 10**9) for free in (9, 11))
     for size, count in product((NARROW, (36, 6), (28, 7), WIDE, FULL), (0, 1, 4, 8, 15)):
-        row = replace(little, other_gpus=cards(count))
+        row = little._replace(other_gpus=cards(count))
         view = MachineView((row,), machine=WITH_DISK, arithmetic="bf16 matmul")
         line = next(line for line in panel(view, size) if "disk" in line.plain)
         assert "9.0 GB free" in line.plain
@@ -82,18 +82,18 @@ def test_loads_are_averaged_over_seconds_but_memory_is_not() -> None:
     cards = [GpuRow(percent=10.0 * second, memory_used=second) for second in range(10)]
     late = [((GpuRow(2, percent=50.0),) if second > 7 else ()) for second in range(10)]
     rows = (
-        replace(READING, gpu=card, other_gpus=(other, *more))
+        READING._replace(gpu=card, other_gpus=(other, *more))
         for card, other, more in zip(cards, others, late, strict=True)
     )
     steady = steady_reading(each_second(rows))
     assert steady is not None
     assert steady.gpu == GpuRow(percent=70.0, memory_used=9)
-    assert steady.other_gpus == (replace(others[7], percent=70.0), GpuRow(2, percent=50.0))
+    assert steady.other_gpus == (others[7]._replace(percent=70.0), GpuRow(2, percent=50.0))
 
 
 def test_the_curve_moves_with_the_clock_not_with_each_reading() -> None:
     cards = (GpuRow(percent=float(second)) for second in range(40))
-    rows = each_second((replace(READING, gpu=card) for card in cards), 6_000.0)
+    rows = each_second((READING._replace(gpu=card) for card in cards), 6_000.0)
     before, after = history(rows[:33], 20), history(rows[:36], 20)
     assert before[:-1] == after[:-1]
     assert before[-1][0] == after[-1][0] == 19
@@ -123,7 +123,7 @@ def test_a_run_that_ended_shows_peak_memory_mean_load_and_its_duration() -> None
 
 
 def test_faults_come_first_name_the_card_and_cannot_act_on_the_terminal() -> None:
-    broken = replace(row_of("h100"), other_gpus=(GpuRow(3), GpuRow(5, fault="card lost")))
+    broken = row_of("h100")._replace(other_gpus=(GpuRow(3), GpuRow(5, fault="card lost")))
     faulty = row_of("h100", fault="Xid 48: memory error")
     for row, text in ((faulty, "Xid 48: memory error"), (broken, "gpu5: card lost"), (READING, "")):
         assert edge(row, 40).plain == text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +161,7 @@ def test_plain_lines_show_progress_evaluations_results_and_a_sample(followed: Fo
 
 def test_the_first_prompt_of_the_last_evaluation_is_shown_and_suggested(followed: Followed) -> None:
     """Also those of an own text, which the config doesn't name."""
-    asked = [replace(sample(100, prompt), time=time) for prompt, time in (("c d", 2), ("a b", 1))]
+    asked = [sample(100, prompt)._replace(time=time) for prompt, time in (("c d", 2), ("a b", 1))]
     _, out, err = followed(snapshot(summary("finished", 100), [], [*asked, sample(50)]))
     assert out.rstrip().endswith("a b go on.")
     assert "`rnnlm-tui sample brisk-heron 'a b'` continues a prompt" in err

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from rnnlm_tui.cli.summaries import model_text, summary_lines
@@ -39,7 +37,7 @@ def book_run(*, whole_test: bool) -> None:
     """
     directory = create_run(BOOK, "brisk-heron")
     whole = EvaluationRow(1, 23_445, "test", "test", 4.58, 9_000_000, 1.7, 60.0, 9_002.0)
-    part = replace(whole, name=SLICE, loss=4.55, tokens=30_000)
+    part = whole._replace(name=SLICE, loss=4.55, tokens=30_000)
     record(
         directory,
         Facts(
@@ -53,7 +51,7 @@ def book_run(*, whole_test: bool) -> None:
         ),
         StepRow(1, 23_445, 68_000_000, 0.14, 4.6, 0.5, 1e-3, 12_000.0, 5_600.0, 9_000.0),
         part,
-        replace(part, split="validation", name="first 1,024 validation sentences", loss=4.56),
+        part._replace(split="validation", name="first 1,024 validation sentences", loss=4.56),
         *([whole] if whole_test else []),
         EventRow(1, 23_445, "finished", "", 9_003.0),
     )
@@ -141,7 +139,7 @@ def test_show_and_metrics_have_the_share_of_unknown_tokens(verb: Verbs) -> None:
     first = EvaluationRow(
         1, 1, "validation", "validation", 0.9, 10_000, None, 1.0, 9_001.0, unknown=7_300
     )
-    test = replace(first, split="test", name="test", bits_per_byte=0.25, unknown=4)
+    test = first._replace(split="test", name="test", bits_per_byte=0.25, unknown=4)
     step = StepRow(1, 1, 1_000, 0.1, 4.6, 0.5, 1e-3, 12_000.0, 1.0, 9_000.0)
     ended = EventRow(1, 1, "finished", "", 9_003.0)
     record(create_run(RunConfig(), "few-words"), step, first, test, ended)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -115,11 +114,11 @@ def test_damaged_files_are_said_and_the_rest_is_still_read(otter: RunDirectory) 
 def test_samples_come_from_the_step_or_the_nearest_before_it() -> None:
     run = new_run()
     assert read_samples(run, 10) == FoundSamples()
-    other = replace(sample_row(1000), prompt="We must")
-    samples = [other, sample_row(1000), sample_row(3700), replace(other, step=3700, time=1.0)]
-    record(run, replace(other, step=2000), replace(other, step=500), *samples)
+    other = sample_row(1000)._replace(prompt="We must")
+    samples = [other, sample_row(1000), sample_row(3700), other._replace(step=3700, time=1.0)]
+    record(run, other._replace(step=2000), other._replace(step=500), *samples)
     assert read_samples(run, 499) == FoundSamples()
     assert read_samples(run, 3710) == FoundSamples((samples[3], samples[2]), 3700, other)
     assert read_samples(run, 1500) == FoundSamples(
-        (other, samples[1]), 1000, replace(other, step=500)
+        (other, samples[1]), 1000, other._replace(step=500)
     )

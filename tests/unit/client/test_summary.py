@@ -87,7 +87,7 @@ def test_speed_is_tokens_over_training_time() -> None:
 
 
 def test_the_training_loss_is_smoothed_over_finite_steps() -> None:
-    rows = [*state().recent, replace(step(101, 50.5), loss=float("nan"))]
+    rows = [*state().recent, step(101, 50.5)._replace(loss=float("nan"))]
     summary = summarize_state(state(recent=rows))
     assert summary.train.loss == 3.0
     assert "NaN" not in summary.model_dump_json()
@@ -279,13 +279,13 @@ def test_the_speed_of_an_ended_run_is_its_mean() -> None:
 
 
 def test_the_gradient_norm_is_smoothed_unless_the_newest_is_not_finite() -> None:
-    odd = [*state().recent, replace(step(101, 50.5), grad_norm=50.0)]
+    odd = [*state().recent, step(101, 50.5)._replace(grad_norm=50.0)]
     usual = state().recent[-1].grad_norm
     assert summarize_state(state(recent=odd)).train.grad_norm == pytest.approx(
         (49 * usual + 50.0) / 50
     )
     assert summarize_state(
-        state(recent=[*odd, replace(step(102, 51.0), grad_norm=float("inf"))])
+        state(recent=[*odd, step(102, 51.0)._replace(grad_norm=float("inf"))])
     ).train.grad_norm == float("inf")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
 from itertools import product
 from typing import get_args
 
@@ -86,8 +85,8 @@ def test_non_finite_numbers_are_null_in_json() -> None:
 
 
 def test_a_worker_with_an_activity_is_not_stalled_with_a_fresh_heartbeat() -> None:
-    busy = replace(facts("running", step=1e6), activity="evaluating")
+    busy = facts("running", step=1e6)._replace(activity="evaluating")
     assert derive_status(busy) == "running"
-    assert derive_status(replace(busy, activity="")) == "stalled"
-    assert derive_status(replace(busy, heartbeat_age=STALE_SECONDS + 1)) == "stalled"
-    assert derive_status(replace(busy, heartbeat_age=None)) == "stalled"
+    assert derive_status(busy._replace(activity="")) == "stalled"
+    assert derive_status(busy._replace(heartbeat_age=STALE_SECONDS + 1)) == "stalled"
+    assert derive_status(busy._replace(heartbeat_age=None)) == "stalled"

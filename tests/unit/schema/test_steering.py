@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import replace
 
 import pytest
 from pydantic import JsonValue
@@ -135,7 +134,7 @@ def test_a_command_is_a_change_if_it_was_carried_out() -> None:
         number=3, step=7, settings=(setting,), undoes=2, discards=(1,), time=5.0, who="alex"
     )
     for wrong in ({**result, "ok": False}, {**result, "change": None}, {**result, "ok": "x"}, {}):
-        assert journalled_change(replace(row, result=wrong)) is None
+        assert journalled_change(row._replace(result=wrong)) is None
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -393,7 +392,7 @@ class Author:
         values = [draw.choice([draw.uniform(0, 9)] * 9 + [math.nan, math.inf]) for _ in range(3)]
         row = step_row(step, attempt, loss=values[0], grad_norm=values[1], speed=values[2])
         tokens = step * 630 - step % 10 * (-70) - draw.choice([0, 0, 0, 400, 1_500])
-        return replace(row, epoch=step / 10, tokens_seen=max(0, tokens))
+        return row._replace(epoch=step / 10, tokens_seen=max(0, tokens))
 
     def rare(self, draw: random.Random, attempt: int, step: int) -> Any:
         change = {"number": step, "step": step, "settings": [], "undoes": 0, "discards": []}

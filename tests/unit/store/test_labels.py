@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from rnnlm_tui.errors import InputError, UnknownCheckpointError
@@ -57,13 +55,13 @@ def test_the_note_of_a_removed_checkpoint_goes_with_it(run: RunDirectory) -> Non
 
 
 def test_an_export_is_recorded_once_and_the_newest_are_kept(run: RunDirectory) -> None:
-    again = replace(EXPORT, time=2_000.0)
-    for export in (EXPORT, replace(EXPORT, step=200), replace(EXPORT, format="onnx"), again):
+    again = EXPORT._replace(time=2_000.0)
+    for export in (EXPORT, EXPORT._replace(step=200), EXPORT._replace(format="onnx"), again):
         add_export(run, export)
-    others = (replace(EXPORT, step=200), replace(EXPORT, format="onnx"))
+    others = (EXPORT._replace(step=200), EXPORT._replace(format="onnx"))
     assert read_labels(run).exports == (*others, again)
     for step in range(MOST_EXPORTS):
-        add_export(run, replace(EXPORT, step=1_000 + step))
+        add_export(run, EXPORT._replace(step=1_000 + step))
     assert [one.step for one in read_labels(run).exports] == [*range(1_000, 1_000 + MOST_EXPORTS)]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -107,7 +106,7 @@ def _epochs(steps: int, length: int, *, short: bool) -> Iterator[StepRow]:
         last = short and step % length == 0
         tokens += 40 if last else 700
         row = step_row(step, grad_norm=9.0 if last else 0.5, speed=3e3 if last else 2e4)
-        yield replace(row, tokens_seen=tokens, epoch=step / length)
+        yield row._replace(tokens_seen=tokens, epoch=step / length)
 
 
 @pytest.mark.parametrize(("buckets", "width"), [(2_048, 1), (64, 8)])

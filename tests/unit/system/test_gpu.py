@@ -176,7 +176,7 @@ def test_one_question_without_an_answer_leaves_the_others(
     whole = GpuProbe().sample()
     assert None not in [getattr(whole, field) for field in unknown]
     fake.change(0, **{name: NOT_SUPPORTED})
-    assert GpuProbe().sample() == replace(whole, **dict.fromkeys(unknown))
+    assert GpuProbe().sample() == whole._replace(**dict.fromkeys(unknown))
 
 
 def test_a_figure_that_means_not_available_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

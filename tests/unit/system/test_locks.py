@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from threading import Timer
 from typing import Any
@@ -60,7 +59,7 @@ def test_a_held_lock_names_its_holder(path: Path) -> None:
         held = read_lock(path)
         assert (held.held, held.pid, held.host) == (True, os.getpid(), host_name())
         assert before <= (held.started or 0) <= time.time()
-    assert replace(read_lock(path), touched=None) == replace(held, held=False, touched=None)
+    assert read_lock(path)._replace(touched=None) == held._replace(held=False, touched=None)
 
 
 def test_a_second_worker_is_refused_with_the_pid_and_start_of_the_first(path: Path) -> None:
@@ -123,7 +122,7 @@ def test_readers_do_not_block_each_other_and_a_worker_waits_for_them(path: Path)
 def test_a_damaged_lock_file_still_shows_whether_it_is_held(path: Path, text: bytes) -> None:
     with RunLock(path):
         path.write_bytes(text)
-        assert replace(read_lock(path), touched=None) == LockState(held=True)
+        assert read_lock(path)._replace(touched=None) == LockState(held=True)
         with pytest.raises(RunStateError, match="plain-otter is running"):
             RunLock(path).acquire(patience=0)
 
@@ -139,7 +138,7 @@ def test_a_held_lock_shows_what_its_holder_does_and_since_when(path: Path) -> No
         lock.show(page)
         beat = read_lock(path)
         assert before.touched is not None
-        assert beat == replace(before, page=page, touched=beat.touched)
+        assert beat == before._replace(page=page, touched=beat.touched)
         assert (beat.touched or 0) >= before.touched, "the heartbeat of an unchanged page"
     assert read_lock(path).page == LockPage()
     lock.show(page)

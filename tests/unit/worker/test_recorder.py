@@ -7,7 +7,6 @@ import itertools
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -288,7 +287,7 @@ def test_each_fault_of_the_gpu_is_reported_once_also_after_a_reading_that_failed
             if next(asked) == 0:
                 raise psutil.AccessDenied(4242)
             fault = faults.pop(0) if len(faults) > 1 else faults[0]
-            return replace(usual, gpu=GpuRow(fault=fault))
+            return usual._replace(gpu=GpuRow(fault=fault))
 
     reported = list[str]()
     beating.recorder.watch(Failing(beating.path, worker=True), reported.append)

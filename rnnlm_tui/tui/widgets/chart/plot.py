@@ -9,9 +9,8 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
 from itertools import compress
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
 
 from rich.segment import Segment
 from rich.style import Style
@@ -84,8 +83,7 @@ MARK_ROWS = 5
 """Rows needed before marks get one."""
 
 
-@dataclass(frozen=True, slots=True)
-class PlotOptions:
+class PlotOptions(NamedTuple):
     """How the data is shown: range, scale, smoothing and characters."""
 
     start: float
@@ -103,8 +101,7 @@ class PlotOptions:
         return x is not None and self.start <= x <= self.end
 
 
-@dataclass(frozen=True, slots=True)
-class PlottedSeries:
+class PlottedSeries(NamedTuple):
     """One series in the visible part, in dot columns and y."""
 
     series: ChartSeries

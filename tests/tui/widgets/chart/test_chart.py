@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from textual.app import App, ComposeResult
 from textual.geometry import Region
@@ -50,7 +48,7 @@ async def test_only_what_changed_is_repainted_and_the_range_is_kept_until_anothe
         assert {y for y, (one, other) in both if one != other} <= {region.y for region in asked}
         assert 0 < len({region.y for region in asked}) <= 6
         chart.range.zoom(4)
-        chart.show(replace(training(711), x_end=PLANNED + 5))
+        chart.show(training(711)._replace(x_end=PLANNED + 5))
         start, end = chart.range.shown
         assert end - start == PLANNED / 4, "an end that hardly moves is kept"
         chart.show(line([1.0, 2.0, 3.0]))

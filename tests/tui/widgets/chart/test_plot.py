@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -103,7 +102,7 @@ def test_gap_in_the_data_is_a_gap_in_the_curve_and_one_without_points_is_crossed
     assert " " * 15 in row.strip()
     for log in (True, False):
         data = curve([0, 100], [8, 4], log_y=log)
-        plot = draw(data, replace(look(data), start=40.0, end=60.0), 40, 9)
+        plot = draw(data, look(data)._replace(start=40.0, end=60.0), 40, 9)
         assert low(plot) > 4
         assert sum(style == ink(TRAIN) for row in plot.rows for _, style in row) >= 3
 
@@ -123,7 +122,7 @@ def test_moving_the_cursor_redraws_no_curve(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_same_part_always_has_the_same_range() -> None:
     data, plot = training(700), None
     for start, end in ((0, 1000), (20, 60), (0, 120), (0, 1000)):
-        plot = draw(data, replace(look(data), start=start, end=end), 96, 14, plot)
+        plot = draw(data, look(data)._replace(start=start, end=end), 96, 14, plot)
     assert plot is not None
     assert plot.limits == draw(data, look(data), 96, 14).limits
 
@@ -134,7 +133,7 @@ def test_a_short_last_batch_makes_no_spike_unless_all_is_shown() -> None:
     for end in ends:
         values[end] = 9.0
     data = line(values, smooth=True)
-    data = replace(data, series=(replace(data.series[0], left_out=ends),))
+    data = data._replace(series=(data.series[0]._replace(left_out=ends),))
     plot, _ = picture(data, 60, 12)
     assert high(plot) < 1.5
     assert " to " not in text_of(plot)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from dataclasses import replace
 
 from rnnlm_tui.tui.views.chart_data import ChartData, ChartSeries
 from rnnlm_tui.tui.widgets.chart.widget import Window
@@ -42,8 +41,8 @@ def test_the_whole_range_ends_at_the_plan_or_at_a_stable_round_x() -> None:
     assert window.shown == first
     window, ends = Window(), []  # an estimated end moves only when visible
     for end in (1000.0, 1004.0, 995.0, 1040.0, 1041.0):
-        window.fit(replace(data(500), x_end=end))
+        window.fit(data(500)._replace(x_end=end))
         ends.append(window.whole[1])
     assert ends == [1000.0, 1000.0, 1000.0, 1040.0, 1040.0]
-    window.fit(replace(data(1041), x_end=1041.0))
+    window.fit(data(1041)._replace(x_end=1041.0))
     assert window.whole[1] == 1041.0
