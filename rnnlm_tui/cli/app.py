@@ -6,17 +6,18 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from rnnlm_tui import __version__
 from rnnlm_tui.cli.options import (
     BASH_SPLIT,
     ScreenOptions,
+    as_command,
+    flag,
     join_bash_words,
-    opt,
-    with_options,
 )
 from rnnlm_tui.cli.start import open_app
 
@@ -69,7 +70,7 @@ VERBS: tuple[Verb, ...] = tuple(
             ("stop", "train", "Stop runs; returns when their checkpoints are on disk."),
             ("checkpoint", "train", "Save a checkpoint now; returns when it is on disk."),
             ("evaluate", "train", "Evaluate runs now and print the results."),
-            ("set", "steer.change", "Change settings while a run trains, or list them."),
+            ("set", "train.change", "Change settings while a run trains, or list them."),
             ("queue", "queue", "List the queue: places, expected starts, its process."),
             ("queue list", "queue", "List the queue, as `queue` does."),
             ("queue add", "queue", "Add a new run to the queue, or RUN to start or resume."),
@@ -84,18 +85,14 @@ VERBS: tuple[Verb, ...] = tuple(
             ("pin", "manage", "Pin checkpoints to keep them, or runs to list them first."),
             ("unpin", "manage", "Unpin checkpoints or runs."),
             ("rename", "manage", "Rename a run that isn't running."),
-            ("delete", "trash", "Move runs that aren't running, or checkpoints, to the trash."),
+            ("delete", "manage", "Move runs that aren't running, or checkpoints, to the trash."),
             ("prune", "checkpoints", "Delete a run's older checkpoints; asks for confirmation."),
-            ("trash", "trash", "List deleted runs, or a run's deleted checkpoints."),
-            ("restore", "trash", "Restore runs or checkpoints from the trash."),
-            ("purge", "trash", "Permanently remove deleted runs or checkpoints; asks first."),
-            ("average", "average", "Average the weights of checkpoints, and keep the result."),
-            ("archive", "archive", "Copy a whole run into one file."),
-            (
-                "unarchive",
-                "archive",
-                "Make a run of an archive, after checking all of it.",
-            ),
+            ("trash", "manage", "List deleted runs, or a run's deleted checkpoints."),
+            ("restore", "manage", "Restore runs or checkpoints from the trash."),
+            ("purge", "manage", "Permanently remove deleted runs or checkpoints; asks first."),
+            ("average", "checkpoints", "Average the weights of checkpoints, and keep the result."),
+            ("archive", "export", "Copy a whole run into one file."),
+            ("unarchive", "export", "Make a run of an archive, after checking all of it."),
             ("export", "export", "Write a checkpoint for transformers, ONNX or the book."),
             ("import", "export.import_model", "Make a run of the book's state dict (.pth)."),
         ),
@@ -103,11 +100,11 @@ VERBS: tuple[Verb, ...] = tuple(
             ("sample", "sample", "Continue one or more prompts with a checkpoint's model."),
             ("samples", "samples", "Search, export or delete kept samples."),
             ("score", "score", "Score texts: perplexity, bits per byte, unknown tokens."),
-            ("state", "state", "List kept states, newest first."),
-            ("state list", "state", "List kept states, as `state` does."),
-            ("state keep", "state", "Keep a model's state after a text, under a name."),
-            ("state show", "state", "Show what a kept state is of, and the end of its text."),
-            ("state delete", "state", "Permanently delete kept states; asks for confirmation."),
+            ("state", "samples", "List kept states, newest first."),
+            ("state list", "samples.state", "List kept states, newest first."),
+            ("state keep", "samples", "Keep a model's state after a text, under a name."),
+            ("state show", "samples", "Show what a kept state is of, and the end of its text."),
+            ("state delete", "samples", "Permanently delete kept states; asks for confirmation."),
         ),
         "Plan": (
             ("estimate", "estimate", "Estimate a run's parameters, steps, memory, disk and time."),
@@ -207,22 +204,18 @@ def build() -> VerbGroup:
         invoke_without_command=True,
         rich_markup_mode=None,
     )
-    application.callback()(with_options(start))
+    application.callback()(as_command(start))
     return cast(VerbGroup, typer.main.get_command(application))
 
 
 def start(
-    context: typer.Context,
     screen: ScreenOptions = ScreenOptions(),
-    version: Annotated[bool, opt("--version -V", "Show the version and exit.")] = False,
+    version: bool = flag("--version -V", "Show the version and exit."),
 ) -> None:
     """Open the app if no verb is given."""
     if version:
-        from rnnlm_tui import __version__
-
-        typer.echo(f"rnnlm-tui {__version__}")
-        raise typer.Exit
-    if context.invoked_subcommand is None:
+        print(f"rnnlm-tui {__version__}")
+    else:
         open_app(None, **asdict(screen))
 
 
@@ -232,7 +225,7 @@ def command_of(verb: Verb) -> TyperCommand:
     holder = typer.Typer(rich_markup_mode=None, add_completion=False)
     name, kind = verb.name.rpartition(" ")[2], _KINDS.get(verb.name, TyperCommand)
     register = holder.command(name, cls=kind, help=function.__doc__, context_settings=SETTINGS)
-    register(with_options(function))
+    register(as_command(function))
     command = cast(TyperCommand, typer.main.get_command(holder))
     for parameter in cast(list[Any], command.params):
         if BASH_SPLIT in os.environ:

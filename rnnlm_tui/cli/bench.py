@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from rnnlm_tui.cli.options import JsonOption, SetOption, complete_preset, opt
-from rnnlm_tui.cli.output import facts, line, note, print_json, table
+from rnnlm_tui.cli.options import SetOption, complete_preset, opt
+from rnnlm_tui.cli.output import Answer, facts, line, note, table
 from rnnlm_tui.schema.formatting import counted, duration, memory
 
 if TYPE_CHECKING:
@@ -15,18 +15,16 @@ if TYPE_CHECKING:
 
 
 def bench(
-    preset: Annotated[
-        str, opt("--preset NAME", "The model and data to measure: {presets}.", complete_preset)
-    ] = "book",
-    seconds: Annotated[float, opt("--seconds S", "Seconds to measure each implementation.")] = 20.0,
-    device: Annotated[str, opt("--device NAME", "auto, cpu, cuda, cuda:1 or mps.")] = "auto",
-    only: Annotated[
-        Literal["training", "sampling"] | None,
-        opt("--only training|sampling", "Measure only this."),
-    ] = None,
+    preset: str = opt(
+        "--preset NAME", "The model and data to measure: {presets}.", "book", complete_preset
+    ),
+    seconds: float = opt("--seconds S", "Seconds to measure each implementation.", 20.0),
+    device: str = opt("--device NAME", "auto, cpu, cuda, cuda:1 or mps.", "auto"),
+    only: Literal["training", "sampling"] | None = opt(
+        "--only training|sampling", "Measure only this.", None
+    ),
     assignments: SetOption = None,
-    json: JsonOption = False,
-) -> None:
+) -> Answer:
     """Measure how fast this machine trains and samples.
 
     The textbook's loop, torch's own layers and the engine train on the same text from the same
@@ -39,31 +37,28 @@ def bench(
         bench_config(preset, device, assignments or ()), seconds=seconds, only=only
     )
     report = run_bench(options, note)
-    if json:
-        print_json(report)
-    else:
-        print_report(report)
+    return Answer(report, lambda: print_report(report))
 
 
 TRAINING: dict[str, Callable[[TrainingFigures], str]] = {
     "training": lambda row: row.name,
     "numbers": lambda row: row.numbers,
-    "tokens/s": lambda row: f"{row.tokens_per_second.median:,.0f}",
-    "× naive": lambda row: f"{row.ratio.median:.2f}",
-    "quartiles": lambda row: _between(row.ratio),
-    "× torch's": lambda row: f"{row.ratio_to_library.median:.2f}" if row.ratio_to_library else "",
-    "memory": lambda row: memory(row.peak_bytes),
-    "of naive": lambda row: _share(row.peak_share),
-    "per epoch": lambda row: "" if row.epoch_seconds is None else duration(row.epoch_seconds),
+    ">tokens/s": lambda row: f"{row.tokens_per_second.median:,.0f}",
+    ">× naive": lambda row: f"{row.ratio.median:.2f}",
+    ">quartiles": lambda row: _between(row.ratio),
+    ">× torch's": lambda row: f"{row.ratio_to_library.median:.2f}" if row.ratio_to_library else "",
+    ">memory": lambda row: memory(row.peak_bytes),
+    ">of naive": lambda row: _share(row.peak_share),
+    ">per epoch": lambda row: "" if row.epoch_seconds is None else duration(row.epoch_seconds),
 }
 """The columns of the table of training."""
 
 SAMPLING: dict[str, Callable[[SamplingFigures], str]] = {
     "sampling {tokens} tokens": lambda row: row.name,
-    "tokens/s": lambda row: f"{row.tokens_per_second.median:,.0f}",
-    "× naive": lambda row: f"{row.ratio.median:.1f}",
-    "quartiles": lambda row: _between(row.ratio),
-    "first token": lambda row: f"{1000 * row.first_token_seconds:.1f} ms",
+    ">tokens/s": lambda row: f"{row.tokens_per_second.median:,.0f}",
+    ">× naive": lambda row: f"{row.ratio.median:.1f}",
+    ">quartiles": lambda row: _between(row.ratio),
+    ">first token": lambda row: f"{1000 * row.first_token_seconds:.1f} ms",
     "same tokens": lambda row: {True: "yes", False: "no", None: ""}[row.same_tokens],
 }
 """The columns of the table of sampling."""
@@ -86,12 +81,12 @@ def print_report(report: BenchReport) -> None:
     if report.training:
         line()
         rows = [[cell(row) for cell in TRAINING.values()] for row in report.training]
-        table(tuple(TRAINING), rows, right=range(2, 9))
+        table(tuple(TRAINING), rows)
     if report.sampling:
         line()
         heads = [head.format(tokens=SAMPLED_TOKENS) for head in SAMPLING]
         drawn = [[cell(row) for cell in SAMPLING.values()] for row in report.sampling]
-        table(heads, drawn, right=range(1, 5))
+        table(heads, drawn)
     if report.notes:
         line()
     for remark in report.notes:

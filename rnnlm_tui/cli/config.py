@@ -5,62 +5,50 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from rnnlm_tui import client
 from rnnlm_tui.cli.options import (
     ConfigOptions,
-    JsonOption,
     arg,
     check_exclusive,
     complete_preset,
     complete_run,
-    opt,
+    flag,
 )
-from rnnlm_tui.cli.output import line, note, print_json, table
+from rnnlm_tui.cli.output import Answer, confirmed, line, note, table, warn
 from rnnlm_tui.errors import UntrustedDatasetError
 from rnnlm_tui.store.runs import find_run
 
 if TYPE_CHECKING:
     from rnnlm_tui.schema.config import CorpusConfig, RunConfig
-    from rnnlm_tui.schema.precedence import Origin, ResolvedConfig
-
-NO_VALUE = "(none)"
-"""An unset value in a table."""
+    from rnnlm_tui.schema.precedence import ResolvedConfig
 
 
-def config(context: typer.Context, json: JsonOption = False) -> None:
+def config() -> Answer:
     """Show the demo's config, as `config show` does."""
-    if context.invoked_subcommand is None:
-        config_show(json=json)
+    return config_show(None, ConfigOptions(), explain=False, origin=False)
 
 
 def config_show(
-    run: Annotated[
-        str | None, arg("[RUN]", "Show this run's config instead of a preset's.", complete_run)
-    ] = None,
+    run: str | None = arg(
+        "[RUN]", "Show this run's config instead of a preset's.", None, complete_run
+    ),
     options: ConfigOptions = ConfigOptions(),
-    explain: Annotated[
-        bool, opt("--explain", "Add each field's description and range as comments.")
-    ] = False,
-    origin: Annotated[
-        bool, opt("--origin", "Show where each value comes from, such as file and line.")
-    ] = False,
-    json: JsonOption = False,
-) -> None:
+    explain: bool = flag("--explain", "Add each field's description and range as comments."),
+    origin: bool = flag("--origin", "Show where each value comes from, such as file and line."),
+) -> Answer:
     """Show the config of a run or a preset as TOML.
 
     Later layers override earlier ones: defaults, preset, file, environment, command line. An
     environment variable such as RNNLM_TUI_TRAINING__SEED=3 sets training.seed.
     """
+    from rnnlm_tui.schema.config import value_of
     from rnnlm_tui.schema.toml import explained_toml, toml_text
     from rnnlm_tui.schema.validation import config_to_raw
 
-    given = options.given()
     for name in ("preset", "config"):
-        check_exclusive("a run has its own config", RUN=run is not None, **{name: given[name]})
+        check_exclusive("a run has its own config", RUN=run, **{name: getattr(options, name)})
     check_exclusive(explain=explain, origin=origin)
     if run is not None:
         directory = find_run(run)
@@ -68,40 +56,29 @@ def config_show(
         found = resolve(options, run=base, environment={})
     else:
         found = resolve(options)
-    if origin and json:
-        print_json(
-            {
-                path: {
-                    "value": value,
-                    "layer": origin.layer,
-                    "name": origin.place.source or None,
-                    "line": origin.place.line,
-                    "column": origin.place.column,
-                }
-                for path, value, origin in _values(found)
-            }
-        )
-    elif origin:
-        rows = [(path, _shown(value), str(origin)) for path, value, origin in _values(found)]
-        table(("key", "value", "origin"), rows)
-    elif json:
-        print_json(found.config)
-    else:
+    if not origin:
         text = explained_toml(found.config) if explain else toml_text(config_to_raw(found.config))
-        line(text.rstrip("\n"), wrap=False)
-
-
-def _values(found: ResolvedConfig) -> list[tuple[str, object, Origin]]:
-    from rnnlm_tui.schema.config import value_of
-
-    return [(path, value_of(found.config, path), origin) for path, origin in found.origins.items()]
+        return Answer(found.config, lambda: line(text.rstrip("\n"), wrap=False))
+    values = [(key, value_of(found.config, key), one) for key, one in found.origins.items()]
+    value = {
+        key: {
+            "value": value,
+            "layer": one.layer,
+            "name": one.place.source or None,
+            "line": one.place.line,
+            "column": one.place.column,
+        }
+        for key, value, one in values
+    }
+    rows = [(key, _shown(value), str(one)) for key, value, one in values]
+    return Answer(value, lambda: table(("key", "value", "origin"), rows))
 
 
 def _shown(value: object) -> str:
     """A value as in TOML."""
     from rnnlm_tui.schema.toml import toml_value
 
-    return NO_VALUE if value is None else toml_value(value)
+    return "(none)" if value is None else toml_value(value)
 
 
 def complete_config() -> list[str]:
@@ -110,55 +87,43 @@ def complete_config() -> list[str]:
 
 
 def config_diff(
-    first: Annotated[
-        str,
-        arg("A", "A preset, a TOML file (a path, or ending in .toml) or a run.", complete_config),
-    ],
-    second: Annotated[
-        str,
-        arg(
-            "B",
-            "Another; preset:NAME, file:PATH and run:NAME choose between equal names.",
-            complete_config,
-        ),
-    ],
-    json: JsonOption = False,
-) -> None:
+    first: str = arg(
+        "A",
+        "A preset, a TOML file (a path, or ending in .toml) or a run.",
+        complete=complete_config,
+    ),
+    second: str = arg(
+        "B",
+        "Another; preset:NAME, file:PATH and run:NAME choose between equal names.",
+        complete=complete_config,
+    ),
+) -> Answer:
     """Show the keys whose values differ between two configs."""
     from rnnlm_tui.schema.steering import settings_of
     from rnnlm_tui.schema.validation import fields
 
     one, other = client.configs.named_config(first), client.configs.named_config(second)
     found = settings_of(one.config, other.config, ("preset", *fields()))
-    if json:
-        print_json(
-            {
-                "a": {"kind": one.kind, "name": one.name},
-                "b": {"kind": other.kind, "name": other.name},
-                "differences": [{"key": it.path, "a": it.old, "b": it.new} for it in found],
-            }
-        )
-    elif found:
-        rows = [(it.path, _shown(it.old), _shown(it.new)) for it in found]
-        table(("key", str(one), str(other)), rows)
-    else:
-        note(f"{one} and {other} have equal configs")
+    value = {
+        "a": {"kind": one.kind, "name": one.name},
+        "b": {"kind": other.kind, "name": other.name},
+        "differences": [{"key": it.path, "a": it.old, "b": it.new} for it in found],
+    }
+    if not found:
+        return Answer(value, lambda: note(f"{one} and {other} have equal configs"))
+    rows = [(it.path, _shown(it.old), _shown(it.new)) for it in found]
+    return Answer(value, lambda: table(("key", str(one), str(other)), rows))
 
 
-def config_presets(json: JsonOption = False) -> None:
+def config_presets() -> Answer:
     """List the presets."""
     from rnnlm_tui.schema.presets import PRESET_SUMMARIES, PRESETS
 
     summaries = [(name, PRESET_SUMMARIES[name]) for name in PRESETS]
-    if json:
-        print_json(
-            [
-                {"preset": name, "summary": summary, "config": PRESETS[name]}
-                for name, summary in summaries
-            ]
-        )
-    else:
-        table(("preset", "description"), summaries)
+    value = [
+        {"preset": name, "summary": summary, "config": PRESETS[name]} for name, summary in summaries
+    ]
+    return Answer(value, lambda: table(("preset", "description"), summaries))
 
 
 def resolve(
@@ -188,11 +153,11 @@ def resolve(
             run=run,
             file=None if options.config is None else read_toml(options.config),
             environment=os.environ if environment is None else environment,
-            assignments=options.assignments or (),
+            assignments=options.set_ or (),
         )
     )
     for words in found.notes:
-        note(f"warning: {words}")
+        warn(words)
     return found
 
 
@@ -209,7 +174,6 @@ def allow_datasets(
         UntrustedDatasetError: the user doesn't trust one, or can't be asked.
         CorpusError: there is no such module.
     """
-    from rnnlm_tui.cli.manage import confirmed
     from rnnlm_tui.schema.validation import parse_assignments
 
     named = parse_assignments(assignments or ())

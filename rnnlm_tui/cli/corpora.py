@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from rnnlm_tui.cli.options import JsonOption, YesOption, arg, check_exclusive, opt
-from rnnlm_tui.cli.output import answer, line, print_json, table
+from rnnlm_tui import client, store
+from rnnlm_tui.cli.options import YesOption, arg, check_exclusive, flag
+from rnnlm_tui.cli.output import Answer, check_agreed, line, table
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import disk, first_of
 
@@ -18,96 +17,73 @@ if TYPE_CHECKING:
 
 _SHOWN_RUNS = 3
 _COLUMNS = (
-    "prepared", "tokenizer", "train", "validation", "test", "text", "on disk", "folder", "runs",
+    "prepared", "tokenizer", ">train", ">validation", ">test", ">text", ">on disk", "folder",
+    "runs",
 )  # fmt: skip
 
 
 def complete_corpus() -> list[str]:
     """List the folders of prepared corpora, for the shell."""
-    from rnnlm_tui.store.corpora import list_corpora
-
-    return [manifest.folder for manifest in list_corpora()]
+    return [manifest.folder for manifest in store.corpora.list_corpora()]
 
 
-def corpus(context: typer.Context, json: JsonOption = False) -> None:
+def corpus() -> Answer:
     """List corpora with their sizes and runs."""
-    if context.invoked_subcommand is not None:
-        return
-    from rnnlm_tui.client.corpora import stored_corpora
-
-    stored = stored_corpora()
+    stored = client.corpora.stored_corpora()
     built_in = _built_in()
-    if json:
-        print_json(
-            {
-                "built_in": built_in,
-                "prepared": [
-                    _corpus_json(one, one.manifest) for one in stored if one.manifest is not None
-                ],
-                "unfinished": [_unfinished_json(one) for one in stored if one.manifest is None],
-            }
+
+    def text() -> None:
+        known = [(str(item["source"]), f"{item['title']}{_where(item)}") for item in built_in]
+        table(("built in", "description"), known)
+        line()
+        if not stored:
+            line("no prepared corpora yet: a corpus is prepared by its first run")
+            return
+        rows = [_row(one, one.manifest) for one in stored]
+        table(_COLUMNS, rows, spare=(4, 3, 5, 2, 1))
+        for one in stored:
+            for remark in one.manifest.all_notes if one.manifest is not None else ():
+                line(f"{one.name}: {remark}")
+        line(
+            f"{disk(sum(one.bytes for one in stored))} in total: `rnnlm-tui corpus remove FOLDER`"
+            " removes an unused one"
         )
-        return
-    table(
-        ("built in", "description"),
-        [(str(item["source"]), f"{item['title']}{_where(item)}") for item in built_in],
-    )
-    line()
-    if not stored:
-        line("no prepared corpora yet: a corpus is prepared by its first run")
-        return
-    rows = [_row(one, one.manifest) for one in stored]
-    table(
-        _COLUMNS,
-        rows,
-        right=(2, 3, 4, 5, 6),
-        spare=(4, 3, 5, 2, 1),
-    )
-    for one in stored:
-        for remark in one.manifest.all_notes if one.manifest is not None else ():
-            line(f"{one.name}: {remark}")
-    line(
-        f"{disk(sum(one.bytes for one in stored))} in total: `rnnlm-tui corpus remove FOLDER`"
-        " removes an unused one"
-    )
+
+    value = {
+        "built_in": built_in,
+        "prepared": [_corpus_json(one, one.manifest) for one in stored if one.manifest is not None],
+        "unfinished": [
+            {**_facts(one), "source": one.source or None, "preparing": one.preparing}
+            for one in stored
+            if one.manifest is None
+        ],
+    }
+    return Answer(value, text)
 
 
 def corpus_remove(
-    corpora: Annotated[
-        list[str] | None,
-        arg(
-            "[CORPUS]...",
-            "Folders of prepared corpora (their first characters are enough), or sources.",
-            complete_corpus,
-        ),
-    ] = None,
-    unused: Annotated[
-        bool, opt("--unused", "Remove every prepared corpus that no run has used.")
-    ] = False,
-    dry_run: Annotated[
-        bool, opt("--dry-run", "Print what would be removed, without removing it.")
-    ] = False,
+    corpora: list[str] | None = arg(
+        "[CORPUS]...",
+        "Folders of prepared corpora (their first characters are enough), or sources.",
+        None,
+        complete_corpus,
+    ),
+    unused: bool = flag("--unused", "Remove every prepared corpus that no run has used."),
+    dry_run: bool = flag("--dry-run", "Print what would be removed, without removing it."),
     yes: YesOption = False,
-    json: JsonOption = False,
-) -> None:
+) -> Answer:
     """Remove unused prepared corpora; asks for confirmation.
 
     A corpus that a run needs (one that trains or can be resumed) is not removed. Your text files
     are not touched: a new run prepares the corpus again.
     """
-    from rnnlm_tui.cli.manage import check_agreed
-    from rnnlm_tui.client.corpora import (
-        check_unneeded,
-        choose_corpora,
-        remove_corpora,
-        stored_corpora,
-    )
+    from rnnlm_tui.client.corpora import check_unneeded, choose_corpora, remove_corpora
 
-    check_exclusive(CORPUS=bool(corpora), unused=unused)
+    check_exclusive(CORPUS=corpora, unused=unused)
     if not corpora and not unused:
         raise InputError("name a corpus, or use --unused", hint="`rnnlm-tui corpus` lists them")
     found = (
-        [one for one in stored_corpora() if not one.runs and not one.preparing]
+        [one for one in client.corpora.stored_corpora() if not one.runs and not one.preparing]
         if unused
         else choose_corpora(corpora or [])
     )
@@ -117,16 +93,9 @@ def corpus_remove(
         check_agreed(question, "corpus remove", yes=yes, otherwise="nothing was removed")
         found = remove_corpora(found)
     size, done = sum(one.bytes for one in found), "would remove" if dry_run else "removed"
-    items = [
-        {"folder": one.name, "source": one.source, "bytes": one.bytes, "path": str(one.path)}
-        for one in found
-    ]
+    value = {done.replace(" ", "_"): list(map(_facts, found)), "freed": 0 if dry_run else size}
     words = f"{done} {_named(found)}, {disk(size)}{'' if dry_run else ' freed'}" if found else ""
-    answer(
-        {done.replace(" ", "_"): items, "freed": 0 if dry_run else size},
-        words or "no unused prepared corpora",
-        json=json,
-    )
+    return Answer(value, words or "no unused prepared corpora")
 
 
 def _named(corpora: list[StoredCorpus]) -> str:
@@ -207,18 +176,12 @@ def _corpus_json(one: StoredCorpus, manifest: CorpusManifest) -> dict[str, objec
         "tokenizer": manifest.tokenizer.kind,
         "notes": list(manifest.all_notes),
         "sources": [config.source for config in configs],
-        "path": str(one.path),
+        "path": one.path,
         "bytes": one.bytes,
-        "runs": list(one.runs),
-        "needed_by": list(one.needed_by),
+        "runs": one.runs,
+        "needed_by": one.needed_by,
     }
 
 
-def _unfinished_json(one: StoredCorpus) -> dict[str, object]:
-    return {
-        "folder": one.name,
-        "source": one.source or None,
-        "path": str(one.path),
-        "bytes": one.bytes,
-        "preparing": one.preparing,
-    }
+def _facts(one: StoredCorpus) -> dict[str, object]:
+    return {"folder": one.name, "source": one.source, "path": one.path, "bytes": one.bytes}

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from contextlib import suppress
 from io import StringIO
-from typing import Annotated
 
 from rnnlm_tui.cli.options import arg
 from rnnlm_tui.cli.output import columns, encodable, has_colour, note, table
@@ -30,15 +29,18 @@ STYLES = {
 _LINK = re.compile(r"\[([^\]]+)\]\(([a-z-]+)\.md(?:#[^)]*)?\)")
 
 
+def complete_topic() -> list[str]:
+    """List the topics, for the shell."""
+    return [guide.topic for guide in GUIDES]
+
+
 def docs(
-    topic: Annotated[
-        str,
-        arg(
-            "[TOPIC]",
-            "A guide, or the beginning of its name; without it, the list of guides.",
-            lambda: [guide.topic for guide in GUIDES],
-        ),
-    ] = "",
+    topic: str = arg(
+        "[TOPIC]",
+        "A guide, or the beginning of its name; without it, the list of guides.",
+        "",
+        complete_topic,
+    ),
 ) -> None:
     """List the guides, or show one.
 

@@ -16,10 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-import typer
-
-from rnnlm_tui.cli.options import JsonOption
-from rnnlm_tui.cli.output import columns, painted, print_json, shown, wrapped
+from rnnlm_tui.cli.output import Answer, table
 from rnnlm_tui.schema.formatting import counted, disk, memory
 
 if TYPE_CHECKING:
@@ -69,27 +66,20 @@ class CheckResult:
     hint: str = ""
 
 
-def doctor(json: JsonOption = False) -> None:
+def doctor() -> Answer:
     """Check this machine, terminal and installation."""
     found = list(run_checks())
-    if json:
-        print_json(found)
-    else:
-        width = max(len(result.check) for result in found)
-        for result in found:
-            _print(result, width)
-    if any(result.verdict == "bad" for result in found):
-        raise typer.Exit(1)
-
-
-def _print(result: CheckResult, width: int) -> None:
-    """Print a result and its hint below it, each wrapped in its own column."""
-    indent, room = width + 8, columns(sys.stdout)
-    verdict = painted(f"{result.verdict:<4}", COLOURS[result.verdict])
-    lead = f"{verdict}  {painted(f'{result.check:<{width}}', 'dim')}  "
-    print(lead + wrapped(shown(result.fact), room, indent=indent), flush=True)
-    if result.hint:
-        print(" " * indent + wrapped(shown(result.hint), room, indent=indent), flush=True)
+    rows = list[tuple[str, str, str]]()
+    for result in found:
+        rows.append((result.verdict, result.check, result.fact))
+        if result.hint:
+            rows.append(("", "", result.hint))
+    failed = any(result.verdict == "bad" for result in found)
+    return Answer(
+        found,
+        lambda: table(("", "check", "finding"), rows, colours={0: COLOURS}),
+        failure=SystemExit(1) if failed else None,
+    )
 
 
 def run_checks() -> Iterator[CheckResult]:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
 from rnnlm_tui import client
 from rnnlm_tui.cli.config import allow_datasets, resolve
 from rnnlm_tui.cli.options import (
     ConfigOptions,
-    JsonOption,
     TextArgument,
     TrustOption,
-    opt,
+    flag,
     with_text,
 )
-from rnnlm_tui.cli.output import ProgressLine, facts, note, print_json, shortened
+from rnnlm_tui.cli.output import Answer, ProgressLine, clipped, facts, warn
 from rnnlm_tui.errors import ConfigError, CorpusError
 from rnnlm_tui.schema.formatting import counted, disk, duration, figure, flops, percent, short
 
@@ -39,12 +38,11 @@ FIGURES = (
 def estimate(
     text: TextArgument = None,
     options: ConfigOptions = ConfigOptions(),
-    probe: Annotated[
-        bool, opt("--probe", "Prepare the text and measure 20 training steps; creates no run.")
-    ] = False,
+    probe: bool = flag(
+        "--probe", "Prepare the text and measure 20 training steps; creates no run."
+    ),
     trust_dataset: TrustOption = False,
-    json: JsonOption = False,
-) -> None:
+) -> Answer:
     """Estimate a run's parameters, steps, memory, disk and time.
 
     Without --probe, nothing is measured. Steps are counted in a prepared corpus, or in a text of up
@@ -58,15 +56,13 @@ def estimate(
     check_tokenizer(wanted.tokenizer)
     client.gpus.check_precision(wanted.training)
     if probe:
-        allow_datasets(wanted.corpus, options.assignments, trust=trust_dataset)
+        allow_datasets(wanted.corpus, options.set_, trust=trust_dataset)
     measured = _measure(wanted) if probe else None
     found, text_start = client.estimate.estimate(wanted), _preview(wanted)
     if found.problems:
         raise ConfigError(found.problems)
-    if json:
-        print_json(estimate_json(wanted, found, measured, text_start))
-    else:
-        facts([*_estimate_lines(wanted, found, measured), *_first_lines(text_start)])
+    lines = [*_estimate_lines(wanted, found, measured), *_first_lines(text_start)]
+    return Answer(estimate_json(wanted, found, measured, text_start), lambda: facts(lines))
 
 
 def estimate_json(
@@ -108,12 +104,13 @@ def estimate_json(
 
 
 def _measure(config: RunConfig) -> Calibration:
-    def warn(words: str) -> None:
-        if not client.gpus.unused_gpu_warning(config.training.device):  # the estimate has it
-            note(f"warning: {words}")
-
+    known = client.gpus.unused_gpu_warning(config.training.device)  # the estimate has it
     with ProgressLine() as progress:
-        return client.start.run_probe(config, lambda at: progress(_probe_text(at)), warn=warn)
+        return client.start.run_probe(
+            config,
+            lambda at: progress(_probe_text(at)),
+            warn=lambda words: None if known else warn(words),
+        )
 
 
 def _probe_text(at: TaskProgress) -> str:
@@ -198,7 +195,7 @@ def _first_lines(text_start: Preview | None) -> list[tuple[str, str]]:
     visible = client.corpora.visible
     separator = "" if all(len(piece) == 1 for line in text_start.lines for piece in line) else "|"
     rows = [separator.join(map(visible, line)) for line in text_start.lines[:SHOWN_LINES]]
-    lines = [shortened(row, SHOWN_CELLS) for row in rows]
+    lines = [clipped(row, SHOWN_CELLS) for row in rows]
     name = "first tokens" if text_start.exact else "first words"
     return [
         ("layout", ": ".join(filter(None, (text_start.layout, text_start.reason)))),

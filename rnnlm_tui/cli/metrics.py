@@ -8,16 +8,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
 from rnnlm_tui import client, store
-from rnnlm_tui.cli.options import JsonOption, RunArgument, check_exclusive, opt
+from rnnlm_tui.cli.options import JsonOption, RunArgument, check_exclusive, flag, opt
 from rnnlm_tui.cli.output import (
+    Answer,
     ProgressLine,
     json_text,
-    line,
     note,
-    print_json,
     reading_log,
     shown,
     table,
@@ -32,28 +31,20 @@ if TYPE_CHECKING:
 
 def metrics(
     run: RunArgument,
-    csv: Annotated[bool, opt("--csv", "Print all steps as CSV.")] = False,
-    evaluations: Annotated[
-        bool, opt("--evaluations", "Print evaluations instead of steps.")
-    ] = False,
-    format: Annotated[
-        Literal["csv", "parquet", "tensorboard", "wandb"] | None,
-        opt(
-            "--format csv|parquet|tensorboard|wandb",
-            "Export everything as files of this format, into the folder --to.",
-        ),
-    ] = None,
-    to: Annotated[
-        Path | None,
-        opt("--to FOLDER", "A new folder, or an earlier export of the run, which is continued."),
-    ] = None,
-    follow: Annotated[
-        bool,
-        opt(
-            "--follow",
-            "With --format: export until the run ends; Ctrl-C stops, and the run continues.",
-        ),
-    ] = False,
+    csv: bool = flag("--csv", "Print all steps as CSV."),
+    evaluations: bool = flag("--evaluations", "Print evaluations instead of steps."),
+    format: Literal["csv", "parquet", "tensorboard", "wandb"] | None = opt(
+        "--format csv|parquet|tensorboard|wandb",
+        "Export everything as files of this format, into the folder --to.",
+        None,
+    ),
+    to: Path | None = opt(
+        "--to FOLDER", "A new folder, or an earlier export of the run, which is continued.", None
+    ),
+    follow: bool = flag(
+        "--follow",
+        "With --format: export until the run ends; Ctrl-C stops, and the run continues.",
+    ),
     json: JsonOption = False,
 ) -> None:
     """Print metrics, or export them as files.
@@ -111,18 +102,16 @@ def export(
     except KeyboardInterrupt:
         note("the same command exports the run again")
         raise
-    if json:
-        print_json({"run": directory.name, **asdict(found)})
-        return
     names = {"machine": "machine reading"}
     parts = [
         counted(number, names.get(name, name.removesuffix("s")))
         for name, number in found.rows.items()
         if number
     ]
-    line(f"{folder}: {', '.join(parts) or 'no rows'}")
-    if not found.ended:
-        note(f"{directory.name} is running: export again, or use --follow")
+    text = f"{folder}: {', '.join(parts) or 'no rows'}"
+    again = f"{directory.name} is running: export again, or use --follow"
+    value = {"run": directory.name, **asdict(found)}
+    Answer(value, text, "" if found.ended else again).print(json=json)
 
 
 def write_csv(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
@@ -150,11 +139,8 @@ def write_json(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
 def write_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
     """Write a table to stdout; Unix times become times of day."""
     cells = [tuple(map(_cell, columns, row)) for row in rows]
-    if not cells:
-        line("no metrics yet")
-        return
-    right = [index for index, name in enumerate(columns) if name not in ("split", "name")]
-    table(columns, cells, right=right)
+    heads = [name if name in ("split", "name") else f">{name}" for name in columns]
+    table(heads, cells, none="no metrics yet")
 
 
 def _cell(name: str, value: Cell) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Callable, Iterable, MutableMapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from inspect import Parameter, Signature, signature
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_type_hints
 
 import typer
@@ -22,6 +23,7 @@ from rnnlm_tui.store.paths import weights_name as weights_name
 from rnnlm_tui.store.paths import weights_step as weights_step
 
 if TYPE_CHECKING:
+    from rnnlm_tui.cli.output import Answer, Answers
     from rnnlm_tui.client.sampler import SamplerClient
 
 BASH_SPLIT = "_RNNLM_TUI_BASH_SPLIT"
@@ -47,12 +49,13 @@ def join_bash_words(environment: MutableMapping[str, str]) -> None:
     environment["COMP_CWORD"] = str(at + len(joined) - len(words))
 
 
-def check_exclusive(hint: str = "", **given: bool) -> None:
+def check_exclusive(hint: str = "", /, **given: object) -> None:
     """Raise InputError if more than one of several mutually exclusive options is given.
 
-    For example `check_exclusive(follow=follow, NAME=bool(names))`. The error's hint ends in `hint`.
+    For example `check_exclusive(group_by=group_by, NAME=names)`. The error's hint ends in `hint`.
     """
-    named = [name if name.isupper() else f"--{name}" for name, there in given.items() if there]
+    names = [name.rstrip("_").replace("_", "-") for name, value in given.items() if value]
+    named = [name if name.isupper() else f"--{name}" for name in names]
     if len(named) > 1:
         raise InputError(
             f"{', '.join(named[:-1])} and {named[-1]} are mutually exclusive",
@@ -77,7 +80,7 @@ def weights_label(run: str, path: str) -> str:
 async def sampler_for(path: str, device: str) -> AsyncIterator[SamplerClient]:
     """Start a sampler for a folder of weights, and close it at the end; with those of a running run
     that takes all cores, its training goes first."""
-    from rnnlm_tui.cli.output import note
+    from rnnlm_tui.cli.output import warn
     from rnnlm_tui.system.machine import planned_device, usable_cores
 
     weights, yields = Path(path), False
@@ -86,8 +89,7 @@ async def sampler_for(path: str, device: str) -> AsyncIterator[SamplerClient]:
         cores = usable_cores()
         threads = 1 if planned_device(training.device) != "cpu" else training.threads or cores
         yields = threads >= cores
-    if warning := client.gpus.unused_gpu_warning(device, "computes"):
-        note(f"warning: {warning}")
+    warn(client.gpus.unused_gpu_warning(device, "computes"))
     sampler = client.sampler.SamplerClient(device=device, yields="always" if yields else "never")
     try:
         yield sampler
@@ -151,6 +153,8 @@ def run_named(name: str) -> RunDirectory:
     return store.runs.find_run(name)
 
 
+Address = tuple[RunDirectory, str | None]
+"""A run, and what stands behind the @."""
 Completion = Callable[..., Iterable[str]]
 """Lists what the shell may complete, from which typer takes what begins as typed.
 
@@ -161,34 +165,52 @@ Its parameter, if it has one, is called `incomplete`. Nothing is completed if it
 def arg(
     metavar: str,
     help: str,
+    default: object = ...,
     complete: Completion | None = None,
     parser: Callable[[str], Any] | None = None,
 ) -> Any:
     """Declare an argument, shown in usage and help by its metavar, such as `[RUN]`.
 
     Args:
+        default: its value; `...` for a required one, and in an annotation.
         parser: makes the value of what was typed.
     """
-    return typer.Argument(metavar=metavar, help=help, autocompletion=complete, parser=parser)
+    return typer.Argument(
+        default, metavar=metavar, help=help, autocompletion=complete, parser=parser
+    )
 
 
 def opt(
     usage: str,
     help: str,
+    default: object = ...,
     complete: Completion | None = None,
     *,
-    default: bool | str = True,
+    shown: bool | str = True,
 ) -> Any:
     """Declare an option as its help shows it, such as `--json`, `-n --samples N`.
 
     Args:
-        default: what help says of the default: its value, another text, or nothing (False).
+        default: its value; `...` in an annotation.
+        shown: what help says of the default: its value, another text, or nothing (False).
     """
     names = [word for word in usage.split() if word.startswith("-")]
     metavar = usage.removeprefix(" ".join(names)).strip() or None
     return typer.Option(
-        *names, metavar=metavar, help=help, show_default=default, autocompletion=complete
+        default, *names, metavar=metavar, help=help, show_default=shown, autocompletion=complete
     )
+
+
+def flag(usage: str, help: str) -> Any:
+    """Declare an option without a value, which is False if it isn't given."""
+    return opt(usage, help, default=False)
+
+
+def grouped(
+    usage: str, help: str, default: object = None, complete: Completion | None = None
+) -> Any:
+    """Declare a field of a dataclass of options."""
+    return field(default=default, metadata={"option": opt(usage, help, default, complete)})
 
 
 SampledArgument = Annotated[
@@ -196,27 +218,50 @@ SampledArgument = Annotated[
     arg(
         "RUN[@best|@last|@STEP|@now]",
         "A run and its checkpoint (default: @best); @now: a running run's weights.",
-        complete_sampled,
+        complete=complete_sampled,
     ),
 ]
 SamplerDeviceOption = Annotated[
     str, opt("--device NAME", "Compute on cpu, cuda, cuda:N, mps or auto, the best of them.")
 ]
+AddressesArgument = Annotated[
+    list[str],
+    arg(
+        "RUN[@CHECKPOINT]...",
+        "Runs, or their checkpoints: @best, @last or @STEP.",
+        complete=complete_address,
+    ),
+]
+AddressArgument = Annotated[
+    str,
+    arg(
+        "RUN[@CHECKPOINT]",
+        "A run, or its checkpoint: @best, @last or @STEP.",
+        complete=complete_address,
+    ),
+]
 RunArgument = Annotated[
-    RunDirectory, arg("RUN", "A run's name or its first characters.", complete_run, run_named)
+    RunDirectory,
+    arg("RUN", "A run's name or its first characters.", complete=complete_run, parser=run_named),
 ]
 RunsArgument = Annotated[
     list[RunDirectory],
-    arg("RUN...", "Names of runs or their first characters.", complete_run, run_named),
+    arg(
+        "RUN...",
+        "Names of runs or their first characters.",
+        complete=complete_run,
+        parser=run_named,
+    ),
 ]
 JsonOption = Annotated[bool, opt("--json", "Print JSON only, on standard output.")]
+ReverseOption = Annotated[bool, opt("--reverse", "Reverse the order.")]
 YesOption = Annotated[bool, opt("--yes -y", "Don't ask for confirmation.")]
 SetOption = Annotated[
     list[str] | None,
     opt(
         "--set KEY=VALUE",
         "Set one field, such as training.seed=3; can be repeated.",
-        complete_field,
+        complete=complete_field,
     ),
 ]
 
@@ -225,22 +270,15 @@ SetOption = Annotated[
 class ConfigOptions:
     """The options that make a config."""
 
-    preset: Annotated[
-        str | None,
-        opt("--preset NAME", "Start from this preset (default: demo): {presets}.", complete_preset),
-    ] = None
-    config: Annotated[
-        Path | None, opt("--config FILE", "A TOML file with fields that override the preset's.")
-    ] = None
-    assignments: SetOption = None
-
-    def given(self) -> dict[str, bool]:
-        """Whether each option is given, by its name, such as `set`."""
-        names = {"assignments": "set", "parent": "from"}
-        return {
-            names.get(field.name, field.name): getattr(self, field.name) is not None
-            for field in fields(self)
-        }
+    preset: str | None = grouped(
+        "--preset NAME",
+        "Start from this preset (default: demo): {presets}.",
+        complete=complete_preset,
+    )
+    config: Path | None = grouped(
+        "--config FILE", "A TOML file with fields that override the preset's."
+    )
+    set_: SetOption = None
 
 
 TextArgument = Annotated[
@@ -258,64 +296,70 @@ def with_text(options: ConfigOptionsT, text: str | None) -> ConfigOptionsT:
     """
     if text is None:
         return options
-    assignments = options.assignments or []
-    check_exclusive(
-        "",
-        TEXT=True,
-        **{"set corpus.source": any(one.startswith("corpus.source=") for one in assignments)},
-    )
-    return replace(options, assignments=[f"corpus.source={text}", *assignments])
+    assignments = options.set_ or []
+    twice = any(one.startswith("corpus.source=") for one in assignments)
+    check_exclusive(TEXT=True, **{"set corpus.source": twice})
+    return replace(options, set_=[f"corpus.source={text}", *assignments])
 
 
 @dataclass(frozen=True, slots=True)
 class NewRunOptions(ConfigOptions):
     """The options that make a new run."""
 
-    name: Annotated[str | None, opt("--name NAME", "The run's name (default: a random one).")] = (
-        None
+    name: str | None = grouped("--name NAME", "The run's name (default: a random one).")
+    from_: str | None = grouped(
+        "--from RUN[@CHECKPOINT]",
+        "Start from this checkpoint's weights (default: @best) and its run's config.",
+        complete=complete_address,
     )
-    parent: Annotated[
-        str | None,
-        opt(
-            "--from RUN[@CHECKPOINT]",
-            "Start from this checkpoint's weights (default: @best) and its run's config.",
-            complete_address,
-        ),
-    ] = None
-    optimizer: Annotated[
-        Literal["fresh", "keep"] | None,
-        opt(
-            "--optimizer fresh|keep",
-            "With --from: start with an empty optimizer state, or the checkpoint's.",
-        ),
-    ] = None
+    optimizer: Literal["fresh", "keep"] | None = grouped(
+        "--optimizer fresh|keep",
+        "With --from: start with an empty optimizer state, or the checkpoint's.",
+    )
 
 
-def with_options(function: Callable[..., None]) -> Callable[..., None]:
-    """Return a verb's function, for typer: each parameter that is a dataclass of options is
-    replaced by these options."""
+def as_command(function: Callable[..., Answer | Answers[Any] | None]) -> Callable[..., None]:
+    """Return a verb's function, for typer.
+
+    Each parameter that is a dataclass of options is replaced by these options. A verb that returns
+    an answer gets `--json`, and the answer is printed. A verb with verbs of its own (`corpus`) is
+    called only without one of these.
+    """
     hints = get_type_hints(function, include_extras=True)
+    answers = hints.pop("return") is not NoneType
     groups: dict[str, Any] = {name: kind for name, kind in hints.items() if is_dataclass(kind)}
-    parameters = list[Parameter]()
+    parameters = [Parameter("context", Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)]
     for parameter in signature(function).parameters.values():
         kind = groups.get(parameter.name)
         if kind is None:
             parameters.append(parameter.replace(annotation=hints[parameter.name]))
         else:
-            options = get_type_hints(kind, include_extras=True)
+            types = get_type_hints(kind, include_extras=True)
             parameters += [
-                one.replace(annotation=options[one.name])
-                for one in signature(kind).parameters.values()
+                parameter.replace(
+                    name=one.name,
+                    annotation=types[one.name],
+                    default=one.metadata.get("option", one.default),
+                )
+                for one in fields(kind)
             ]
+    if answers:
+        json = parameters[0].replace(name="json", default=False, annotation=JsonOption)
+        parameters.append(json)
 
-    def called(**given: Any) -> None:
+    def called(context: typer.Context, **given: Any) -> None:
+        if context.invoked_subcommand is not None:
+            return
+        json = given.pop("json") if answers else False
         for name, kind in groups.items():
-            given[name] = kind(**{field.name: given.pop(field.name) for field in fields(kind)})
-        function(**given)
+            given[name] = kind(**{one.name: given.pop(one.name) for one in fields(kind)})
+        answer = function(**given)
+        if answer is not None:
+            answer.print(json=json)
 
     called.__annotations__ = {one.name: one.annotation for one in parameters}
     vars(called)["__signature__"] = Signature(parameters)
-    return called if groups else function
+    return called
 
 
 AsciiOption = Annotated[
@@ -330,17 +374,15 @@ class ScreenOptions:
     """The options of the app's screen."""
 
     ascii_only: AsciiOption = None
-    theme: Annotated[
-        Theme,
-        opt(
-            "--theme NAME", "Theme: auto, dark, light, ansi-dark, ansi-light (16 colours) or none."
-        ),
-    ] = "auto"
+    theme: Theme = grouped(
+        "--theme NAME",
+        "Theme: auto, dark, light, ansi-dark, ansi-light (16 colours) or none.",
+        "auto",
+    )
     fps: FpsOption = FPS
-    no_mouse: Annotated[
-        bool,
-        opt("--no-mouse", "Don't capture the mouse, so that the terminal can select text."),
-    ] = False
+    no_mouse: bool = grouped(
+        "--no-mouse", "Don't capture the mouse, so that the terminal can select text.", False
+    )
 
 
 FollowOption = Annotated[

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import codecs
 import json
-import math
 import os
 import re
 import sys
 import time
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import fields, is_dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TextIO, TypeVar
+from dataclasses import dataclass
+from operator import methodcaller
+from typing import TYPE_CHECKING, Generic, Literal, TextIO, TypeVar
 
 from rnnlm_tui.schema.formatting import disk, percent, safe
 
@@ -57,7 +56,10 @@ def json_text(value: object, *, indent: int | None = None) -> str:
 
     Models and dataclasses, also inside of lists and dictionaries, become objects of their fields.
     """
-    return json.dumps(_plain(value), indent=indent, allow_nan=False)
+    from pydantic_core import to_jsonable_python
+
+    plain = to_jsonable_python(value, inf_nan_mode="null", fallback=methodcaller("model_dump"))
+    return json.dumps(plain, indent=indent)
 
 
 def note(text: str) -> None:
@@ -65,6 +67,12 @@ def note(text: str) -> None:
     print(
         wrapped(encodable(safe(text), sys.stderr), columns(sys.stderr)), file=sys.stderr, flush=True
     )
+
+
+def warn(text: str | None) -> None:
+    """Print a warning on stderr, if there is one."""
+    if text:
+        note(f"warning: {text}")
 
 
 class ProgressLine:
@@ -131,9 +139,47 @@ def warn_of_logout() -> None:
         note(f"{end.fact}\n{end.hint}")
 
 
-def shortened(text: str, most: int) -> str:
-    """Cut a text to so many characters, with an ellipsis as the last."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+def confirmed(question: str, what: str) -> bool:
+    """Ask a yes-or-no question on the terminal.
+
+    Raises:
+        InputError: as `check_can_ask`.
+    """
+    check_can_ask(what)
+    print(encodable(safe(f"{question} [y/N] "), sys.stderr), end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def check_agreed(
+    question: str, what: str, *, yes: bool, otherwise: str = "nothing was deleted"
+) -> None:
+    """Ask a yes-or-no question, unless `yes` was given; another answer ends the verb with 1."""
+    if not yes and not confirmed(question, what):
+        note(otherwise)
+        raise SystemExit(1)
+
+
+def check_can_ask(what: str, hint: str = "add --yes") -> None:
+    """Check that a question can be asked.
+
+    Raises:
+        InputError: standard input is not a terminal; its message starts with `what`.
+    """
+    if not sys.stdin.isatty():
+        from rnnlm_tui.errors import InputError
+
+        raise InputError(
+            f"{what}: cannot ask for confirmation, standard input is not a terminal", hint=hint
+        )
+
+
+def clipped(text: str, width: int, ellipsis: str = "…") -> str:
+    """Cut the text to `width` cells, including the ellipsis."""
+    if cells(text) <= width:
+        return text
+    from rich.cells import chop_cells
+
+    return chop_cells(text, max(1, width - len(ellipsis)))[0] + ellipsis
 
 
 def line(text: str = "", *, wrap: bool = True) -> None:
@@ -308,20 +354,28 @@ def table(
     head: Sequence[str],
     rows: Iterable[Sequence[str]],
     *,
-    right: Iterable[int] = (),
     spare: Sequence[int] = (),
     colours: Mapping[int, Mapping[str, Colour | None]] | None = None,
+    none: str = "",
 ) -> None:
     """Print columns two spaces apart, without rules, so that `awk` can parse them too.
 
     Args:
-        right: columns that are right-aligned.
+        head: the columns' names; one with a > in front is right-aligned.
         spare: columns to leave out, in this order, until the rest fits the terminal.
         colours: for each column, a colour for each cell text.
+        none: printed instead if there are no rows.
     """
-    lines = [tuple(shown(cell, keep="") for cell in cells_of) for cells_of in (head, *rows)]
+    rows = list(rows)
+    if not rows:
+        if none:
+            line(none)
+        return
+    names = [name.removeprefix(">") for name in head]
+    lines = [tuple(shown(cell, keep="") for cell in cells_of) for cells_of in (names, *rows)]
     widths = [max(cells(line[column]) for line in lines) for column in range(len(head))]
-    to_right, kept, room = set(right), list(range(len(head))), columns(sys.stdout)
+    to_right = {column for column, name in enumerate(head) if name.startswith(">")}
+    kept, room = list(range(len(head))), columns(sys.stdout)
     for column in spare:
         if room is None or sum(widths[one] + 2 for one in kept) - 2 <= room:
             break
@@ -343,11 +397,9 @@ def table(
 
 def fits(head: Sequence[str], rows: Iterable[Sequence[str]]) -> bool:
     """Whether a table fits the terminal's width; without a terminal everything fits."""
-    room = columns(sys.stdout)
-    return (
-        room is None
-        or sum(max(map(cells, column)) + 2 for column in zip(head, *rows, strict=True)) - 2 <= room
-    )
+    room, names = columns(sys.stdout), [name.removeprefix(">") for name in head]
+    widths = [max(map(cells, column)) for column in zip(names, *rows, strict=True)]
+    return room is None or sum(width + 2 for width in widths) - 2 <= room
 
 
 def cells(text: str) -> int:
@@ -376,61 +428,66 @@ def facts(
         print(f"{painted(label, 'dim')}{' ' * (width - cells(label))}  {text}", flush=True)
 
 
-def answer(value: object, text: str, *, json: bool) -> None:
-    """Print a result as JSON, or as a sentence."""
-    if json:
-        print_json(value)
-    else:
-        line(text)
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a verb answers: a value with `--json`, otherwise text."""
+
+    value: object
+    """Or a function that returns it, if that takes long."""
+    text: str | Callable[[], None]
+    """A sentence, or a function that prints the text."""
+    remark: str = ""
+    """For stderr, below the text."""
+    failure: BaseException | None = None
+    """Raised after the answer is printed."""
+
+    def print(self, *, json: bool) -> None:
+        """Print the answer."""
+        if json:
+            print_json(self.value() if callable(self.value) else self.value)
+        elif callable(self.text):
+            self.text()
+        elif self.text:
+            line(self.text)
+        if self.remark and not json:
+            note(self.remark)
+        if self.failure is not None:
+            raise self.failure
 
 
-def act_on_each(
-    items: Iterable[ItemT], act: Callable[[ItemT], tuple[object, str]], *, json: bool
-) -> None:
-    """Run `act` on each item; report an item that fails and continue with the next.
+@dataclass(frozen=True, slots=True)
+class Answers(Generic[ItemT]):
+    """The answers of an action on each of several items; one that fails is reported, and the next
+    follows. With `--json`, one object for one item, a list for several."""
 
-    Args:
-        act: returns the result as a JSON object and as a sentence. JSON is one object for one item,
-            a list for several.
+    items: Iterable[ItemT]
+    act: Callable[[ItemT], tuple[object, str]]
+    """Returns the value, as of an `Answer`, and a sentence."""
 
-    Raises:
-        RnnlmError: the only item failed.
-        Exit: some of several items failed, with the exit code of the first failure.
-    """
-    import typer
+    def print(self, *, json: bool) -> None:
+        """Act on the items and print each answer at once.
 
-    from rnnlm_tui.errors import RnnlmError
+        Raises:
+            RnnlmError: the only item failed.
+            SystemExit: some of several items failed, with the exit code of the first failure.
+        """
+        from rnnlm_tui.errors import RnnlmError
 
-    wanted, done, failures = list(dict.fromkeys(items)), list[object](), list[RnnlmError]()
-    for item in wanted:
-        try:
-            value, words = act(item)
-        except RnnlmError as error:
-            if len(wanted) == 1:
-                raise
-            print_error(error)
-            failures.append(error)
-            continue
-        done.append(value)
-        if not json:
-            line(words)
-    if json:
-        print_json(done[0] if len(wanted) == 1 else done)
-    if failures:
-        raise typer.Exit(failures[0].exit_code)
-
-
-def _plain(value: Any) -> object:
-    if hasattr(value, "model_dump"):
-        value = value.model_dump(mode="json")
-    elif hasattr(value, "_asdict"):  # a named tuple
-        value = value._asdict()
-    elif is_dataclass(value):
-        value = {field.name: getattr(value, field.name) for field in fields(value)}
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, Path) else value
+        wanted, done, failures = list(dict.fromkeys(self.items)), list[object](), list[int]()
+        for item in wanted:
+            try:
+                value, words = self.act(item)
+            except RnnlmError as error:
+                if len(wanted) == 1:
+                    raise
+                print_error(error)
+                failures.append(error.exit_code)
+                continue
+            if json:
+                done.append(value() if callable(value) else value)
+            else:
+                line(words)
+        if json:
+            print_json(done[0] if len(wanted) == 1 else done)
+        if failures:
+            raise SystemExit(failures[0])

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from time import localtime, strftime, time
+from dataclasses import asdict
+from time import time
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import typer
-
-from rnnlm_tui import client
+from rnnlm_tui import client, store
 from rnnlm_tui.cli.config import allow_datasets
 from rnnlm_tui.cli.options import (
-    JsonOption,
     NewRunOptions,
     TrustOption,
     arg,
     check_exclusive,
     complete_run,
+    flag,
     opt,
 )
 from rnnlm_tui.cli.output import (
-    act_on_each,
-    answer,
+    Answer,
+    Answers,
     line,
-    note,
-    print_error,
-    print_json,
     table,
+    warn,
     warn_of_logout,
 )
 from rnnlm_tui.errors import InputError, RnnlmError, RunStateError
@@ -37,43 +34,35 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.queue import QueuedRun, QueueListing
 
 DIRECTIONS: tuple[Literal["first", "last", "up", "down"], ...] = ("first", "last", "up", "down")
-_COLUMNS = ("place", "run", "state", "steps", "takes", "starts", "preset")
+_COLUMNS = (">place", "run", "state", "steps", "takes", "starts", "preset")
 _SPARE = (6, 3, 4)
 
 
 def complete_waiting() -> list[str]:
     """List the names of waiting runs, for the shell."""
-    from rnnlm_tui.store.queue import read_queue, waiting
-
-    return [entry.run for entry in waiting(read_queue())]
+    return [entry.run for entry in store.queue.waiting(store.queue.read_queue())]
 
 
 WaitingArgument = Annotated[
-    str, arg("RUN", "A waiting run's name or its first characters.", complete_waiting)
+    str, arg("RUN", "A waiting run's name or its first characters.", complete=complete_waiting)
 ]
 
 
 def queue(
-    context: typer.Context,
-    stop_on_failure: Annotated[
-        bool | None,
-        opt(
-            "--stop-on-failure/--no-stop-on-failure",
-            "From now on, pause the queue when a run fails, or continue with the next.",
-        ),
-    ] = None,
-    json: JsonOption = False,
-) -> None:
+    stop_on_failure: bool | None = opt(
+        "--stop-on-failure/--no-stop-on-failure",
+        "From now on, pause the queue when a run fails, or continue with the next.",
+        None,
+    ),
+) -> Answer:
     """List the queue: places, expected starts, its process."""
-    if context.invoked_subcommand is not None:
-        return
     if stop_on_failure is not None:
         _repair()
         client.queue.set_stop_on_failure(stop_on_failure)
-    queue_list(json=json)
+    return queue_list()
 
 
-def queue_list(json: JsonOption = False) -> None:
+def queue_list() -> Answer:
     """List the queue, as `queue` does."""
     failure: RnnlmError | None = None
     try:
@@ -81,76 +70,59 @@ def queue_list(json: JsonOption = False) -> None:
     except RnnlmError as error:
         failure = error
     listing = client.queue.entries()
-    if json:
-        print_json(listing)
-    else:
-        if listing.runs:
-            table(_COLUMNS, map(_row, listing.runs), right=(0,), spare=_SPARE)
+
+    def text() -> None:
+        table(_COLUMNS, map(_row, listing.runs), spare=_SPARE)
         for run in reversed(listing.ended):
             line(_ended(run))
         line(_state(listing))
-    if failure is not None:
-        print_error(failure)
-        raise typer.Exit(failure.exit_code)
+
+    return Answer(listing, text, failure=failure)
 
 
 def queue_add(
-    run: Annotated[
-        str | None,
-        arg(
-            "[RUN]",
-            "A draft to start, or a stopped, crashed or failed run to resume.",
-            complete_run,
-        ),
-    ] = None,
+    run: str | None = arg(
+        "[RUN]",
+        "A draft to start, or a stopped, crashed or failed run to resume.",
+        None,
+        complete_run,
+    ),
     new: NewRunOptions = NewRunOptions(),
-    stop_on_failure: Annotated[
-        bool, opt("--stop-on-failure", "Pause the queue if this run fails.")
-    ] = False,
+    stop_on_failure: bool = flag("--stop-on-failure", "Pause the queue if this run fails."),
     trust_dataset: TrustOption = False,
-    json: JsonOption = False,
-) -> None:
+) -> Answer:
     """Add a new run to the queue, or RUN to start or resume.
 
     Waiting runs start one after another, or one on each GPU. They continue when you close the
     terminal, and after a crash or a reboot with the next `rnnlm-tui queue`.
     """
     from rnnlm_tui.cli.train import wanted_run
-    from rnnlm_tui.store.queue import read_queue
 
     _repair()
     if run is not None:
-        for option, given in new.given().items():
-            check_exclusive("RUN keeps its own config", RUN=True, **{option: given})
+        check_exclusive("RUN keeps its own config", RUN=True, **asdict(new))
         directory = find_run(run)
         allow_datasets(directory.read_config().corpus, trust=trust_dataset)
     else:
         wanted, fork = wanted_run(new, trust_dataset=trust_dataset)
-        if warning := client.gpus.unused_gpu_warning(wanted.training.device):
-            note(f"warning: {warning}")
+        warn(client.gpus.unused_gpu_warning(wanted.training.device))
         client.start.check_before_start(wanted)
         directory = create_run(wanted, new.name, fork)
     queued = client.queue.add_run(directory, stop_on_failure=stop_on_failure)
     warn_of_logout()
-    if json:
-        print_json(queued)
-        return
-    line(queued.run)
     resumes = "the queue is paused, `rnnlm-tui queue resume` resumes it"
-    next_step = resumes if read_queue().paused else "`rnnlm-tui queue` lists the queue"
-    note(f"{queued.run} waits at place {queued.place}: {next_step}")
+    next_step = resumes if store.queue.read_queue().paused else "`rnnlm-tui queue` lists the queue"
+    return Answer(queued, queued.run, f"{queued.run} waits at place {queued.place}: {next_step}")
 
 
 def queue_move(
     run: WaitingArgument,
-    to: Annotated[
-        str,
-        arg(
-            "PLACE|first|last|up|down", "The new place, from 1, or a direction.", lambda: DIRECTIONS
-        ),
-    ],
-    json: JsonOption = False,
-) -> None:
+    to: str = arg(
+        "PLACE|first|last|up|down",
+        "The new place, from 1, or a direction.",
+        complete=lambda: DIRECTIONS,
+    ),
+) -> Answer:
     """Move a waiting run to another place."""
     _repair()
     direction = next((one for one in DIRECTIONS if one == to), None)
@@ -161,16 +133,14 @@ def queue_move(
         )
     name = _waiting(run)
     place = client.queue.move(name, int(to[:9]) if direction is None else direction)
-    answer({"run": name, "place": place}, f"{name} waits at place {place}", json=json)
+    return Answer({"run": name, "place": place}, f"{name} waits at place {place}")
 
 
 def queue_remove(
-    runs: Annotated[
-        list[str],
-        arg("RUN...", "Names of waiting runs or their first characters.", complete_waiting),
-    ],
-    json: JsonOption = False,
-) -> None:
+    runs: list[str] = arg(
+        "RUN...", "Names of waiting runs or their first characters.", complete=complete_waiting
+    ),
+) -> Answers[str]:
     """Remove waiting runs from the queue; they stay drafts."""
     _repair()
 
@@ -182,36 +152,33 @@ def queue_remove(
             f" {name}` deletes it"
         )
 
-    act_on_each(runs, act, json=json)
+    return Answers(runs, act)
 
 
-def queue_pause(json: JsonOption = False) -> None:
+def queue_pause() -> Answer:
     """Pause the queue: start no more runs."""
     _repair()
     client.queue.set_paused(True)
     words = "queue paused: runs that train continue, `rnnlm-tui queue resume` resumes it"
-    answer(client.queue.entries() if json else None, words, json=json)
+    return Answer(client.queue.entries, words)
 
 
-def queue_resume(json: JsonOption = False) -> None:
+def queue_resume() -> Answer:
     """Resume the queue: start waiting runs again."""
     _repair()
     client.queue.set_paused(False)
     warn_of_logout()
-    answer(client.queue.entries() if json else None, "queue resumed", json=json)
+    return Answer(client.queue.entries, "queue resumed")
 
 
 def _repair() -> None:
     """Report a damaged queue, and start the queue's process if a run waits."""
-    if words := client.queue.ensure_running():
-        note(f"warning: {words}")
+    warn(client.queue.ensure_running())
 
 
 def _waiting(name: str) -> str:
     """The queued run of this name, or the only one whose name starts with it."""
-    from rnnlm_tui.store.queue import read_queue
-
-    names = [entry.run for entry in read_queue().entries]
+    names = [entry.run for entry in store.queue.read_queue().entries]
     matches = [known for known in names if known.startswith(name)] if name else []
     if name in names or not matches:
         return name
@@ -224,51 +191,30 @@ def _waiting(name: str) -> str:
 
 
 def _row(run: QueuedRun) -> tuple[str, ...]:
-    steps = f"{run.step:,}" if run.step else ""
-    if run.max_steps is not None:
-        steps = f"{run.step:,} / {run.max_steps:,}" if run.step else f"{run.max_steps:,}"
     left = " left" if run.state == "running" and run.seconds else ""
     return (
         "" if run.place is None else str(run.place),
         run.run,
         run.state_words,
-        steps or NOTHING,
+        run.steps_words or NOTHING,
         f"{about(run.seconds)}{left}",
-        start_text(run),
+        run.start_words(time()) or (NOTHING if run.state == "waiting" else ""),
         run.preset,
     )
 
 
-def start_text(run: QueuedRun) -> str:
-    """Format `now`, `in ≈ 5 min 00 s`; empty for a run that has started."""
-    if run.state != "waiting":
-        return ""
-    if run.starts is None:
-        return NOTHING
-    seconds = run.starts - time()
-    return "now" if seconds < 1 else f"in {about(seconds)}"
-
-
 def _ended(run: QueuedRun) -> str:
     ago = "" if run.ended is None else f" {duration(time() - run.ended)} ago"
-    words = "lost contact" if run.outcome == "lost" else run.outcome
-    return f"{run.run} {words}{ago}" + (f": {run.message}" if run.message else "")
+    return f"{run.run} {run.state_words}{ago}" + (f": {run.message}" if run.message else "")
 
 
 def _state(listing: QueueListing) -> str:
-    """The state of the queue in one sentence."""
-    waiting = len(listing.waiting)
+    """The state of the queue in one sentence, and what can be done."""
+    hint = ""
     if listing.paused:
-        why = f": {listing.reason}" if listing.reason else ""
-        words = f"paused{why}; `rnnlm-tui queue resume` resumes it"
-    elif listing.process is not None and listing.process.started is not None:
-        since = strftime("%Y-%m-%d %H:%M:%S", localtime(listing.process.started))
-        words = f"process {listing.process.pid} on {listing.process.host} since {since}"
-    elif waiting:
-        words = f"its process isn't running; its log: {queue_log()}"
-    elif listing.runs:
-        words = "nothing waits"
-    else:
-        words = "empty; `rnnlm-tui queue add` adds a run"
-    stops = ", pauses if a run fails" if listing.stop_on_failure else ""
-    return f"queue: {words}{stops}"
+        hint = "; `rnnlm-tui queue resume` resumes it"
+    elif listing.waiting and listing.process is None:
+        hint = f"; its log: {queue_log()}"
+    elif not listing.runs:
+        hint = "; `rnnlm-tui queue add` adds a run"
+    return f"queue: {listing.words}{hint}"

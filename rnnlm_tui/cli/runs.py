@@ -4,55 +4,49 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from functools import partial
+from typing import TYPE_CHECKING
 
 from rnnlm_tui import client
 from rnnlm_tui.cli.options import (
     AsciiOption,
     FpsOption,
     JsonOption,
+    ReverseOption,
     RunArgument,
     RunsArgument,
     ScreenOptions,
     check_exclusive,
+    flag,
     opt,
 )
 from rnnlm_tui.cli.output import (
+    Answer,
+    clipped,
     columns,
     facts,
     fits,
     has_block_characters,
     line,
-    note,
-    print_json,
     reading_log,
-    shortened,
     table,
 )
 from rnnlm_tui.cli.start import FPS, check_fps, open_app
 from rnnlm_tui.cli.summaries import (
-    RUN_COLUMNS,
-    RUN_COLUMNS_RIGHT,
-    RUN_COLUMNS_SPARE,
-    perplexity_text,
-    queue_places,
-    run_cells,
+    print_runs,
     status_colour,
+    status_colours,
     status_text,
     summary_lines,
 )
 from rnnlm_tui.schema.filters import best_perplexity, key_names
-from rnnlm_tui.schema.formatting import NOTHING, change, counted
+from rnnlm_tui.schema.formatting import NOTHING, change, counted, perplexity_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rnnlm_tui.client.arrangement import ArrangedRun
+    from rnnlm_tui.client.arrangement import ArrangedRun, RunGroup
     from rnnlm_tui.client.comparison import Comparison, FigureRow
-    from rnnlm_tui.schema.filters import ConfigOf, RunKey
-    from rnnlm_tui.schema.summary import RunSummary
 
 
 def open_run(run: RunArgument, screen: ScreenOptions = ScreenOptions()) -> None:
@@ -61,75 +55,61 @@ def open_run(run: RunArgument, screen: ScreenOptions = ScreenOptions()) -> None:
 
 
 def runs(
-    filters: Annotated[
-        str,
-        opt(
-            "--filter -f FILTER",
-            "Such as 'otter ppl<80 !draft': words, figures, config keys and statuses.",
-        ),
-    ] = "",
-    sort: Annotated[
-        str,
-        opt(
-            "--sort KEY",
-            "Sort by this figure or config key, ascending; -KEY: descending.",
-            key_names,
-        ),
-    ] = "",
-    reverse: Annotated[bool, opt("--reverse", "Reverse the order.")] = False,
-    tree: Annotated[
-        bool, opt("--tree", "Forks below their parents, and what each changed.")
-    ] = False,
-    group_by: Annotated[
-        str,
-        opt(
-            "--group-by KEY[,KEY]",
-            "Group by figures or config keys, such as hidden_size,cell; the best first.",
-            key_names,
-        ),
-    ] = "",
-    json: JsonOption = False,
-) -> None:
+    filters: str = opt(
+        "--filter -f FILTER",
+        "Such as 'otter ppl<80 !draft': words, figures, config keys and statuses.",
+        "",
+    ),
+    sort: str = opt(
+        "--sort KEY",
+        "Sort by this figure or config key, ascending; -KEY: descending.",
+        "",
+        key_names,
+    ),
+    reverse: ReverseOption = False,
+    tree: bool = flag("--tree", "Forks below their parents, and what each changed."),
+    group_by: str = opt(
+        "--group-by KEY[,KEY]",
+        "Group by figures or config keys, such as hidden_size,cell; the best first.",
+        "",
+        key_names,
+    ),
+) -> Answer:
     """List runs: newest first, filtered, sorted.
 
     Pinned runs come first.
     """
-    check_exclusive("", tree=tree, **{"group-by": bool(group_by)})
+    check_exclusive(tree=tree, group_by=group_by)
     keys = client.arrangement.parse_group_keys(group_by) if group_by else ()
     listing = client.listing.listed_runs(filters, sort, reverse=reverse)
     found = listing.runs
-    if (tree or keys) and (found or json):
-        if tree:
-            print_tree(found, json=json)
-        else:
-            print_groups(found, keys, listing.config_of, json=json)
-    elif json:
-        print_json(found)
-    elif found:
-        places = queue_places()
-        colours = {status_text(summary): status_colour(summary) for summary in found}
-        table(
-            RUN_COLUMNS,
-            [run_cells(summary, places.get(summary.run)) for summary in found],
-            right=RUN_COLUMNS_RIGHT,
-            spare=RUN_COLUMNS_SPARE,
-            colours={1: colours},
-        )
-        for summary in found:
-            if summary.unreadable:
-                note(f"{summary.message}{'; ' if summary.hint else ''}{summary.hint or ''}")
-    elif listing.known:
-        line(f'no run matches "{filters}" ({counted(listing.known, "run")})')
-    else:
-        line("no runs yet: `rnnlm-tui train` starts the demo")
+    none = "no runs yet: `rnnlm-tui train` starts the demo"
+    if listing.known:
+        none = f'no run matches "{filters}" ({counted(listing.known, "run")})'
+    if tree:
+        rows = client.arrangement.tree_of(found)
+        return Answer(_nested(rows), partial(_print_tree, rows) if found else none)
+    if keys:
+        groups = client.arrangement.group_runs(found, keys, listing.config_of)
+        value = [
+            {
+                "values": dict(group.values),
+                "best": group.best.run,
+                "best_perplexity": best_perplexity(group.best),
+                "runs": group.runs,
+            }
+            for group in groups
+        ]
+        return Answer(value, partial(_print_groups, groups) if found else none)
+    return Answer(found, partial(print_runs, found) if found else none)
 
 
 def show(
     run: RunArgument,
-    watch: Annotated[
-        bool, opt("--watch -w", "Show the dashboard's figures until the run ends; Ctrl-C detaches.")
-    ] = False,
-    once: Annotated[bool, opt("--once", "Show the dashboard's current figures.")] = False,
+    watch: bool = flag(
+        "--watch -w", "Show the dashboard's figures until the run ends; Ctrl-C detaches."
+    ),
+    once: bool = flag("--once", "Show the dashboard's current figures."),
     ascii_only: AsciiOption = None,
     fps: FpsOption = FPS,
     json: JsonOption = False,
@@ -141,7 +121,7 @@ def show(
     if watch:
         from rnnlm_tui.cli.watch import follow_run, watch_run
 
-        raise typer.Exit(
+        raise SystemExit(
             follow_run(run, json=True) if json else watch_run(run, fps=fps, ascii_only=ascii_only)
         )
     if once and not json:
@@ -151,45 +131,22 @@ def show(
         return
     with reading_log(run) as report:
         summary = client.monitor.summarize(run, report)
-    if json:
-        print_json(summary)
-    else:
-        facts(summary_lines(summary), colours={"status": status_colour(summary)})
+    colours = {"status": status_colour(summary)}
+    Answer(summary, lambda: facts(summary_lines(summary), colours=colours)).print(json=json)
 
 
-def print_tree(runs: Sequence[RunSummary], *, json: bool) -> None:
+def _print_tree(rows: Sequence[ArrangedRun]) -> None:
     """Print the runs as a tree: name, status, step, perplexity, difference and changed settings."""
-    rows = client.arrangement.tree_of(runs)
-    if json:
-        print_json(_nested(rows))
-        return
     table(
-        ("name", "status", "step", "val ppl", "Δ parent", "changed"),
+        ("name", "status", ">step", ">val ppl", ">Δ parent", "changed"),
         list(map(_tree_cells, rows)),
-        right=(2, 3, 4),
         spare=(2,),
-        colours={1: {status_text(row.run): status_colour(row.run) for row in rows}},
+        colours=status_colours(row.run for row in rows),
     )
 
 
-def print_groups(
-    runs: Sequence[RunSummary], keys: Sequence[RunKey], config_of: ConfigOf, *, json: bool
-) -> None:
+def _print_groups(groups: Sequence[RunGroup]) -> None:
     """Print the groups, each with its best run and the others below."""
-    groups = client.arrangement.group_runs(runs, keys, config_of)
-    if json:
-        print_json(
-            [
-                {
-                    "values": dict(group.values),
-                    "best": group.best.run,
-                    "best_perplexity": best_perplexity(group.best),
-                    "runs": group.runs,
-                }
-                for group in groups
-            ]
-        )
-        return
     for place, group in enumerate(groups):
         if place:
             line()
@@ -197,7 +154,7 @@ def print_groups(
         found = f"best {perplexity_text(best)} {group.best.run}" if best is not None else "none yet"
         line(f"{group.label}: {counted(len(group.runs), 'run')}, {found}")
         table(
-            ("  name", "status", "step", "val ppl"),
+            ("  name", "status", ">step", ">val ppl"),
             [
                 (
                     f"  {run.run}",
@@ -207,8 +164,7 @@ def print_groups(
                 )
                 for run in group.runs
             ],
-            right=(2, 3),
-            colours={1: {status_text(run): status_colour(run) for run in group.runs}},
+            colours=status_colours(group.runs),
         )
 
 
@@ -241,23 +197,21 @@ MOST_CELL, LEAST_CELL = 32, 10
 """Maximum and minimum width of a setting in the table, in characters."""
 
 
-def compare(
-    runs: RunsArgument,
-    json: JsonOption = False,
-) -> None:
+def compare(runs: RunsArgument) -> Answer:
     """Compare runs: settings that differ, final and best metrics."""
     comparison = client.comparison.compare_runs(runs)
-    if json:
-        print_json(_as_json(comparison))
-        return
+    text = partial(_print_comparison, comparison)
+    return Answer(_as_json(comparison), text, comparison.remark)
+
+
+def _print_comparison(comparison: Comparison) -> None:
     room = _cell_width(comparison, columns(sys.stdout))
-    heads = [f"{run.letter} {_short(run.name, room - 2)}" for run in comparison.runs]
-    right = range(1, len(heads) + 1)
+    heads = [f">{run.letter} {_short(run.name, room - 2)}" for run in comparison.runs]
     if comparison.settings:
         rows = [
             (row.key, *(_short(value, room) for value in row.values)) for row in comparison.settings
         ]
-        table(("differing settings", *heads), rows, right=right)
+        table(("differing settings", *heads), rows)
     elif len(heads) > 1:
         line("the runs have the same settings")
     else:
@@ -266,9 +220,7 @@ def compare(
     figures = [(row.label, *_cells(row)) for row in comparison.figures]
     if not fits(("figures", *heads), figures):
         figures = [(row.label, *_cells(row, differences=False)) for row in comparison.figures]
-    table(("figures", *heads), figures, right=right)
-    if comparison.remark:
-        note(comparison.remark)
+    table(("figures", *heads), figures)
 
 
 def _cell_width(comparison: Comparison, width: int | None) -> int:
@@ -283,7 +235,7 @@ def _short(text: str, room: int) -> str:
     """Shorten a text: a path keeps its end, anything else its start."""
     flat = " ".join(text.split())
     ends = "/" in flat and len(flat) > room
-    return f"…{flat[1 - room :]}" if ends else shortened(flat, room)
+    return f"…{flat[1 - room :]}" if ends else clipped(flat, room)
 
 
 def _cells(row: FigureRow, *, differences: bool = True) -> list[str]:

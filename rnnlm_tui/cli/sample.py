@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from dataclasses import asdict, make_dataclass
+from dataclasses import asdict, dataclass, field, make_dataclass
 from itertools import starmap
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
@@ -17,6 +17,7 @@ from rnnlm_tui.cli.options import (
     arg,
     check_exclusive,
     complete_state,
+    flag,
     opt,
     sampler_for,
     split_address,
@@ -24,7 +25,7 @@ from rnnlm_tui.cli.options import (
     weights_label,
     weights_step,
 )
-from rnnlm_tui.cli.output import TextStream, line, note, print_json, shortened
+from rnnlm_tui.cli.output import TextStream, clipped, line, note, print_json
 from rnnlm_tui.cli.prompts import read_prompt, read_prompts
 from rnnlm_tui.errors import ConfigError, InputError, Problem, StorageError, WorkerError
 from rnnlm_tui.schema.config import SamplingConfig
@@ -58,15 +59,14 @@ _OPTIONS: dict[str, tuple[Any, str, str]] = {
 """Options with a type of their own: it, their metavar and more help."""
 
 
-def _option(name: str, field: FieldInfo) -> tuple[str, object, object]:
+def _option(name: str, setting: FieldInfo) -> tuple[str, object, object]:
     """Name, type and default of the option of a sampling setting."""
-    usage, kind = f"--{name.replace('_', '-')}", field.annotation
-    help = field.about["description"]
+    usage, kind = f"--{name.replace('_', '-')}", setting.annotation
     if kind is bool:
-        return name, Annotated[bool, opt(usage, help)], False
+        return name, Annotated[bool, opt(usage, setting.about["description"])], False
     metavar = "N" if kind is int else "X" if kind is float else "|".join(map(str, get_args(kind)))
     kind, metavar, more = _OPTIONS.get(name, (kind, metavar, ""))
-    option = opt(f"{usage} {metavar}", help + more, default=_FROM_RUN)
+    option = opt(f"{usage} {metavar}", setting.about["description"] + more, shown=_FROM_RUN)
     return name, Annotated[kind | None, option], None
 
 
@@ -80,48 +80,38 @@ else:
 
 def sample(
     run: SampledArgument,
-    prompt: Annotated[
-        str | None, arg("[PROMPT]", "The text to continue; - reads it from standard input.")
-    ] = None,
-    prompts: Annotated[
-        list[Path] | None,
-        opt(
-            "--prompts FILE",
-            "Continue every prompt in a file: one per line, or a .jsonl file of strings or of"
-            " objects with a “prompt”; - reads standard input; can be repeated.",
-        ),
-    ] = None,
-    samples: Annotated[
-        int, opt("-n --samples N", "Samples per prompt, with consecutive seeds.")
-    ] = 1,
+    prompt: str | None = arg(
+        "[PROMPT]", "The text to continue; - reads it from standard input.", None
+    ),
+    prompts: list[Path] | None = opt(
+        "--prompts FILE",
+        "Continue every prompt in a file: one per line, or a .jsonl file of strings or of"
+        " objects with a “prompt”; - reads standard input; can be repeated.",
+        None,
+    ),
+    samples: int = opt("-n --samples N", "Samples per prompt, with consecutive seeds.", 1),
     settings: SamplingOptions = SamplingOptions(),
-    state: Annotated[
-        str,
-        opt(
-            "--state NAME",
-            "Start from this kept state, as if its text came before the prompt.",
-            complete_state,
-        ),
-    ] = "",
-    raw: Annotated[
-        bool, opt("--raw", "Print the generated text only, exactly, without a final line break.")
-    ] = False,
-    alternatives: Annotated[
-        int,
-        opt(
-            "--alternatives N",
-            "With --json: report each token's probability before and after the filters, with"
-            " the N most likely tokens.",
-        ),
-    ] = 0,
-    keep: Annotated[
-        bool,
-        opt(
-            "--keep/--no-keep",
-            "Keep the samples for `rnnlm-tui samples` (default: keep).",
-            default=False,
-        ),
-    ] = True,
+    state: str = opt(
+        "--state NAME",
+        "Start from this kept state, as if its text came before the prompt.",
+        "",
+        complete_state,
+    ),
+    raw: bool = flag(
+        "--raw", "Print the generated text only, exactly, without a final line break."
+    ),
+    alternatives: int = opt(
+        "--alternatives N",
+        "With --json: report each token's probability before and after the filters, with"
+        " the N most likely tokens.",
+        0,
+    ),
+    keep: bool = opt(
+        "--keep/--no-keep",
+        "Keep the samples for `rnnlm-tui samples` (default: keep).",
+        True,
+        shown=False,
+    ),
     device: SamplerDeviceOption = "cpu",
     json: JsonOption = False,
 ) -> None:
@@ -132,15 +122,14 @@ def sample(
     """
     import asyncio
 
+    from rnnlm_tui.schema.sampling import SampleRequest
+
     given = _texts(run, prompt, prompts)
     if not 1 <= samples <= MOST_SAMPLES:
         raise InputError(f"-n is {samples:,}, must be 1 … {MOST_SAMPLES:,}")
     check_exclusive(raw=raw, json=json)
     directory, which = split_address(run)
-    try:
-        wanted = sample_settings(directory, sampling_changes(settings))
-    except ConfigError as error:
-        raise named_by_options(error) from error
+    wanted = sample_settings(directory, sampling_changes(settings))
     if samples > 1 and wanted.is_greedy:
         raise InputError(
             f"-n {samples} would give the same text {samples} times: greedy sampling always takes"
@@ -155,12 +144,16 @@ def sample(
             hint="use --json, which keeps several texts apart",
         )
     path = str(client.control.weights_path(directory, which))
-    requests = sample_requests(
-        path, given, wanted, samples=samples, state=state, alternatives=alternatives
+    request = SampleRequest(
+        id="",
+        checkpoint=path,
+        state=str(store.states.find_state(state).path) if state else "",
+        settings=wanted,
+        alternatives=alternatives,
     )
     form: Literal["text", "raw", "json"] = "json" if json else "raw" if raw else "text"
     report = Report(directory.name, form, samples if several else None, keep=keep)
-    asyncio.run(_generate_all(requests, report, device))
+    asyncio.run(_generate_all(request, given, samples, report, device))
     report.note_unknown()
     if form == "text":
         figures = outcome(report.results, wanted, samples, drawn=settings.seed == RANDOM)
@@ -177,7 +170,7 @@ def _texts(run: str, prompt: str | None, prompts: list[Path] | None) -> list[str
     Raises:
         InputError: there are none, or some are invalid.
     """
-    check_exclusive(PROMPT=prompt is not None, prompts=bool(prompts))
+    check_exclusive(PROMPT=prompt is not None, prompts=prompts)
     if prompts:
         if [str(file) for file in prompts].count("-") > 1:
             raise InputError("standard input can be read once", hint="leave out one --prompts -")
@@ -229,22 +222,19 @@ def sample_settings(directory: RunDirectory, changes: Mapping[str, object]) -> S
     """Return the run's sampling settings with these changes.
 
     Raises:
-        ConfigError: every invalid value.
+        InputError: every invalid value, by the name of its option.
     """
     from rnnlm_tui.schema.validation import merge, parse_config
-
-    wanted = {f"sampling.{name}": value for name, value in changes.items()}
-    return parse_config(merge(directory.read_config(), wanted)).sampling
-
-
-def named_by_options(error: ConfigError) -> InputError:
-    """Convert config problems into an error that names this verb's options."""
 
     def describe(problem: Problem) -> str:
         option = problem.path.removeprefix("sampling.").partition(".")[0].replace("_", "-")
         return f"--{option} {problem.message}" + (f" ({problem.hint})" if problem.hint else "")
 
-    return InputError("\n".join(describe(problem) for problem in error.problems))
+    wanted = {f"sampling.{name}": value for name, value in changes.items()}
+    try:
+        return parse_config(merge(directory.read_config(), wanted)).sampling
+    except ConfigError as error:
+        raise InputError("\n".join(map(describe, error.problems))) from error
 
 
 def _check_alternatives(number: int, settings: SamplingConfig, *, json: bool) -> None:
@@ -263,70 +253,36 @@ def _check_alternatives(number: int, settings: SamplingConfig, *, json: bool) ->
         )
 
 
-def sample_requests(
-    path: str,
-    prompts: Sequence[str],
-    settings: SamplingConfig,
-    *,
-    samples: int = 1,
-    state: str = "",
-    alternatives: int = 0,
-) -> list[SampleRequest]:
-    """Build the requests for the sampler, with consecutive seeds for each prompt.
+async def _generate_all(
+    request: SampleRequest, prompts: Sequence[str], samples: int, report: Report, device: str
+) -> None:
+    """Generate the samples batch after batch with one sampler, which loads the model once; those of
+    a prompt with consecutive seeds."""
+    from rnnlm_tui.schema.sampling import in_batches
 
-    Args:
-        path: the folder of the weights.
-        state: name of a kept state; empty: the initial state.
-
-    Raises:
-        InputError: no such state.
-    """
-    from rnnlm_tui.schema.sampling import SampleRequest, in_batches
-
-    request = SampleRequest(
-        id="",
-        checkpoint=path,
-        state=str(store.states.find_state(state).path) if state else "",
-        settings=settings,
-        alternatives=alternatives,
-    )
-    return [
-        batch
-        for number, prompt in enumerate(prompts)
-        for _, batch in in_batches(
-            request.model_copy(update={"id": str(number), "prompt": prompt}), samples
-        )
-    ]
-
-
-async def _generate_all(requests: Sequence[SampleRequest], report: Report, device: str) -> None:
-    """Generate the samples batch after batch with one sampler, which loads the model once."""
-    async with sampler_for(requests[0].checkpoint, device) as sampler:
+    async with sampler_for(request.checkpoint, device) as sampler:
         try:
-            for request in requests:
-                await report.generate(sampler, request)
+            for number, prompt in enumerate(prompts):
+                one = request.model_copy(update={"id": str(number), "prompt": prompt})
+                for _, batch in in_batches(one, samples):
+                    await report.generate(sampler, batch)
         finally:
             report.end_line()
 
 
+@dataclass(slots=True)
 class Report:
-    """Prints the samples in order as they come, and keeps them.
+    """Prints the samples in order as they come, and keeps them."""
 
-    Args:
-        form: `raw` is the generated text alone.
-        samples: of each prompt; JSON is then one object per line, with the numbers of prompt and
-            sample. None: there is one sample.
-    """
-
-    def __init__(
-        self, run: str, form: Literal["text", "raw", "json"], samples: int | None, *, keep: bool
-    ) -> None:
-        self.results: list[SampleDone] = []
-        self._run = run
-        self._form = form
-        self._samples = samples
-        self._keep = keep
-        self._stream: TextStream | None = None
+    run: str
+    form: Literal["text", "raw", "json"]
+    """`raw` is the generated text alone."""
+    samples: int | None
+    """Of each prompt; JSON is then one object per line, with the numbers of prompt and sample.
+    None: there is one sample."""
+    keep: bool
+    results: list[SampleDone] = field(default_factory=list)
+    _stream: TextStream | None = None
 
     async def generate(self, client: SamplerClient, request: SampleRequest) -> None:
         """Generate the samples of a request."""
@@ -339,13 +295,13 @@ class Report:
                 self._piece(request, part.text)
 
     def _piece(self, request: SampleRequest, text: str) -> None:
-        if self._form == "json":
+        if self.form == "json":
             return
         if self._stream is None:  # not before: the checkpoint may be damaged
             if self.results:
                 line()
             self._stream = TextStream()
-            if self._form == "text":
+            if self.form == "text":
                 self._stream.write(request.prompt)
         self._stream.write(text)
 
@@ -354,32 +310,32 @@ class Report:
 
         self._piece(request, "")  # the text may be empty
         self.end_line()
-        if self._form == "json":
-            result = sample_json(request, done, self._run)
-            if self._samples is not None:
-                prompt, sample = divmod(len(self.results), self._samples)
+        if self.form == "json":
+            result = sample_json(request, done, self.run)
+            if self.samples is not None:
+                prompt, sample = divmod(len(self.results), self.samples)
                 result |= {"prompt_number": prompt + 1, "sample_number": sample + 1}
-            print_json(result, indent=2 if self._samples is None else None)
+            print_json(result, indent=2 if self.samples is None else None)
         self.results.append(done)
-        if self._keep:
+        if self.keep:
             step = weights_step(request.checkpoint)
             try:
-                all_samples().append(KeptSample.of(request, done, run=self._run, step=step))
+                all_samples().append(KeptSample.of(request, done, run=self.run, step=step))
             except StorageError as error:
-                self._keep = False
+                self.keep = False
                 note(f"the sample is not kept: {error.message}")
 
     def end_line(self) -> None:
         """End the line of an unfinished text, so that the next message starts on a new one."""
         if self._stream is not None:
-            self._stream.close(line_break=self._form != "raw")
+            self._stream.close(line_break=self.form != "raw")
             self._stream = None
 
     def note_unknown(self) -> None:
         """Report the words of the prompts that the model doesn't know."""
         words = list(dict.fromkeys(word for done in self.results for word in done.unknown))
         if words:
-            cut = [shortened(word, SHOWN_LETTERS) for word in words]
+            cut = [clipped(word, SHOWN_LETTERS) for word in words]
             note(f"unknown to this model, read as <unk>: {first_of(cut, MOST_UNKNOWN)}")
 
 

@@ -9,9 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from rnnlm_tui import client
 from rnnlm_tui.cli.options import (
@@ -19,7 +17,7 @@ from rnnlm_tui.cli.options import (
     SampledArgument,
     SamplerDeviceOption,
     arg,
-    opt,
+    flag,
     sampler_for,
     split_address,
     weights_facts,
@@ -37,12 +35,11 @@ from rnnlm_tui.cli.output import (
 from rnnlm_tui.cli.prompts import STANDARD_INPUT, standard_input
 from rnnlm_tui.errors import InputError, RnnlmError, WorkerError
 from rnnlm_tui.schema.formatting import (
-    NOTHING,
     TEXT_NOT_KEPT,
+    bits_per_byte_text,
     count,
     counted,
     figure,
-    scored_part_text,
     scored_share_text,
     share,
     unknown_share_text,
@@ -71,13 +68,11 @@ _ESCAPES = {
 
 def score(
     run: SampledArgument,
-    files: Annotated[
-        list[str], arg("FILE...", "UTF-8 texts of any length; - reads standard input.")
-    ],
-    tokens: Annotated[
-        bool,
-        opt("--tokens", "Print a line for each token: its bits, a tab, and its text with escapes."),
-    ] = False,
+    files: list[str] = arg("FILE...", "UTF-8 texts of any length; - reads standard input."),
+    tokens: bool = flag(
+        "--tokens",
+        "Print a line for each token: its bits, a tab, and its text with escapes.",
+    ),
     device: SamplerDeviceOption = "cpu",
     json: JsonOption = False,
 ) -> None:
@@ -108,9 +103,8 @@ def score(
         print_json(rows[0] if len(files) == 1 else {"files": rows, "total": facts | total.json()})
     elif scores:
         table(
-            ("file", "perplexity", "bits/byte", "scored", "tokens", "unknown"),
+            ("file", ">perplexity", ">bits/byte", ">scored", ">tokens", ">unknown"),
             [one.cells() for one in (*scores, *([total] if len(scores) > 1 else []))],
-            right=(1, 2, 3, 4, 5),
         )
         for one in scores:
             if one.without_bits:
@@ -119,7 +113,7 @@ def score(
         words = weights_label(directory.name, checkpoint)
         note(f"{counted(total.done.tokens, 'token')}, {total.speed}from {words}")
     if failures:
-        raise typer.Exit(failures[0].exit_code)
+        raise SystemExit(failures[0].exit_code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,29 +174,27 @@ class FileScore:
 
     @property
     def text(self) -> str:
-        """`perplexity 41.2, 1.543 bits per byte, 3,000 tokens`."""
-        parts = [f"perplexity {figure(self.done.perplexity)}"]
-        if self.done.bits_per_byte is not None:
-            scored = scored_part_text(self.scored_share)
-            words = f"{figure(self.done.bits_per_byte, 3)} bits per byte"
-            parts.append(f"{words} of {scored}" if scored else words)
-        parts += [counted(self.done.tokens, "token"), unknown_share_text(self.unknown_share)]
-        return ", ".join(filter(None, parts))
+        """`perplexity 41.2, 3,000 tokens, 1.543 bits per byte`."""
+        bits = bits_per_byte_text(
+            self.done.bits_per_byte,
+            self.unknown_share,
+            self.scored_share,
+            digits=3,
+            unit="bits per byte",
+        )
+        perplexity = f"perplexity {figure(self.done.perplexity)}"
+        return ", ".join(filter(None, (perplexity, counted(self.done.tokens, "token"), bits)))
 
     def cells(self) -> tuple[str, ...]:
         """A row of the table."""
-        unknown = (
-            f"{count(self.done.unknown)} ({share(self.unknown_share)})"
-            if self.done.unknown
-            else "0"
-        )
+        unknown = f" ({share(self.unknown_share)})" if self.done.unknown else ""
         return (
             self.name,
             figure(self.done.perplexity),
-            NOTHING if self.done.bits_per_byte is None else figure(self.done.bits_per_byte, 3),
+            figure(self.done.bits_per_byte, 3),
             scored_share_text(self.scored_share),
             count(self.done.tokens),
-            unknown,
+            count(self.done.unknown) + unknown,
         )
 
     def json(self) -> dict[str, object]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
-from datetime import datetime
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
 from time import time
 from typing import TYPE_CHECKING
 
-from rnnlm_tui.cli.output import CURVE, Colour, as_ascii, cells
+from rnnlm_tui.cli.output import Colour, note, table
 from rnnlm_tui.schema.cells import CELL_NAMES
 from rnnlm_tui.schema.formatting import (
     NOTHING,
@@ -21,28 +18,15 @@ from rnnlm_tui.schema.formatting import (
     duration,
     epoch_of,
     figure,
-    gib,
     other_load_text,
     percent,
-    safe,
+    perplexity_text,
     short,
 )
-from rnnlm_tui.schema.metrics import GpuRow, evaluations_during_run, perplexity
-from rnnlm_tui.schema.status import LIVING, RunStatus
+from rnnlm_tui.schema.status import RunStatus
 
 if TYPE_CHECKING:
-    from rnnlm_tui.client.monitor import RunSnapshot
-    from rnnlm_tui.client.remaining import Eta
-    from rnnlm_tui.schema.metrics import SampleRow
     from rnnlm_tui.schema.summary import EvaluationFigures, ReferenceFigures, RunSummary
-
-RUN_COLUMNS: tuple[str, ...] = (
-    *("name", "status", "step", "done", "val ppl", "tok/s", "time", "age"),
-    *("model", "preset", "tags"),
-)
-RUN_COLUMNS_RIGHT: tuple[int, ...] = (2, 3, 4, 5, 6, 7)
-RUN_COLUMNS_SPARE: tuple[int, ...] = (9, 6, 3, 8, 5)
-"""Preset, time, share done, model and speed: columns dropped on narrow terminals, in this order."""
 
 
 def queue_places() -> dict[str, int]:
@@ -57,36 +41,49 @@ def queue_places() -> dict[str, int]:
 
 
 def run_cells(summary: RunSummary, place: int | None = None) -> tuple[str, ...]:
-    """Format a row of `runs`, in the order of RUN_COLUMNS.
+    """Format a row of `runs`.
 
     Args:
         place: in the queue; None if it doesn't wait.
     """
-    if summary.unreadable:
-        return (
-            _name(summary),
-            status_text(summary),
-            *[NOTHING] * (len(RUN_COLUMNS) - 3),
-            " ".join(summary.tags),
-        )
-    return (
-        _name(summary),
-        status_text(summary) if place is None else f"waiting {place}",
+    figures = (
         f"{summary.step:,}",
-        percent(share_done(summary)) if summary.max_steps else NOTHING,
+        percent(share_done(summary)),
         perplexity_text(summary.validation.best_perplexity or summary.validation.perplexity),
-        short(summary.tokens_per_second) if summary.tokens_per_second else NOTHING,
+        short(summary.tokens_per_second or None),
         duration(summary.active_seconds),
         age(time() - summary.updated) if summary.updated else NOTHING,
         model_text(summary),
         summary.preset,
+    )
+    return (
+        f"⚑ {summary.run}" if summary.pinned else summary.run,
+        status_text(summary) if place is None else f"waiting {place}",
+        *([NOTHING] * len(figures) if summary.unreadable else figures),
         " ".join(summary.tags),
     )
 
 
-def _name(summary: RunSummary) -> str:
-    """Format `⚑ brisk-heron` for a pinned run."""
-    return f"⚑ {summary.run}" if summary.pinned else summary.run
+def print_runs(runs: Sequence[RunSummary]) -> None:
+    """Print the table of `runs`, and why some can't be read."""
+    places = queue_places()
+    table(
+        (
+            *("name", "status", ">step", ">done", ">val ppl", ">tok/s", ">time", ">age"),
+            *("model", "preset", "tags"),
+        ),
+        [run_cells(summary, places.get(summary.run)) for summary in runs],
+        spare=(9, 6, 3, 8, 5),  # preset, time, share done, model and speed
+        colours=status_colours(runs),
+    )
+    for summary in runs:
+        if summary.unreadable:
+            note("; ".join(filter(None, (summary.message, summary.hint))))
+
+
+def status_colours(runs: Iterable[RunSummary]) -> dict[int, dict[str, Colour | None]]:
+    """Return the colours of the second column, if it has the status."""
+    return {1: {status_text(run): status_colour(run) for run in runs}}
 
 
 def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
@@ -120,7 +117,7 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     yield "neighbours", f"{load}, which slows down training" if load else ""
     yield from result_lines(summary)
     yield "tokens/s", f"{summary.tokens_per_second:,.0f}" if summary.tokens_per_second else ""
-    yield "checkpoints", _checkpoint_text(summary)
+    yield "checkpoints", checkpoint_text(summary)
     yield "started", summary.started or ""
     yield "started from", summary.parent or ""
     worker = f"pid {summary.pid} on {summary.host}, attempt {summary.attempt}"
@@ -180,11 +177,8 @@ def status_text(summary: RunSummary) -> str:
     if summary.status == "lost":
         return "lost contact"
     if summary.status == "preparing" and summary.preparing is not None:
-        part = (
-            f" {percent(summary.preparing.done / summary.preparing.total)}"
-            if summary.preparing.total
-            else ""
-        )
+        done, total = summary.preparing.done, summary.preparing.total
+        part = f" {percent(done / total)}" if total else ""
         return f"preparing, {summary.preparing.phase}{part}"
     return summary.status
 
@@ -213,9 +207,9 @@ def progress_text(summary: RunSummary) -> str:
     )
 
 
-def share_done(summary: RunSummary) -> float:
-    """Return the share of planned steps that are done, 0 to 1."""
-    return min(1.0, summary.step / summary.max_steps) if summary.max_steps else 0.0
+def share_done(summary: RunSummary) -> float | None:
+    """Return the share of planned steps that are done, 0 to 1; None if it is unknown."""
+    return min(1.0, summary.step / summary.max_steps) if summary.max_steps else None
 
 
 def model_text(summary: RunSummary) -> str:
@@ -229,19 +223,13 @@ def model_text(summary: RunSummary) -> str:
     )
 
 
-def perplexity_text(value: float | None) -> str:
-    """Format `58.1`, `3.51`: two decimals below 10, where one would hide differences."""
-    return figure(value, 2 if value is not None and value < 10 else 1)
-
-
 def _evaluation_text(found: EvaluationFigures) -> str:
-    best = (
-        f", best {perplexity_text(found.best_perplexity)} at step {found.best_step:,}"
-        if found.best_step is not None
-        else ""
-    )
-    at = f" at step {found.step:,}" if found.step is not None else ""
-    return f"perplexity {perplexity_text(found.perplexity)}{_bits(found)}{at}{best}"
+    text = f"perplexity {perplexity_text(found.perplexity)}{_bits(found)}"
+    if found.step is not None:
+        text += f" at step {found.step:,}"
+    if found.best_step is not None:
+        text += f", best {perplexity_text(found.best_perplexity)} at step {found.best_step:,}"
+    return text
 
 
 def _reference_text(reference: ReferenceFigures) -> str:
@@ -262,7 +250,7 @@ def _bits(found: EvaluationFigures) -> str:
     return f", {words}" if words else ""
 
 
-def _checkpoint_text(summary: RunSummary) -> str:
+def checkpoint_text(summary: RunSummary) -> str:
     kept = summary.checkpoints
     if not kept.count:
         return "none yet"
@@ -270,153 +258,3 @@ def _checkpoint_text(summary: RunSummary) -> str:
     last = f"last {kept.last:,}, " if kept.last is not None else ""
     pinned = f"pinned {', '.join(f'{step:,}' for step in kept.pinned)}, " if kept.pinned else ""
     return f"{best}{last}{pinned}{kept.count} kept, {disk(kept.bytes)}"
-
-
-def newest_sample(snapshot: RunSnapshot) -> SampleRow | None:
-    """Return the sample of the first prompt at the latest step that has samples."""
-    newest = max((row.step for row in snapshot.samples), default=0)
-    prompts = snapshot.config.evaluation.prompts
-    at_newest = [row for row in snapshot.samples if row.step == newest]
-    return min(
-        at_newest,
-        key=lambda row: (
-            prompts.index(row.prompt) if row.prompt in prompts else len(prompts),
-            row.time,
-        ),
-        default=None,
-    )
-
-
-MOST_CURVE = 60
-"""Maximum width of the curve in cells."""
-STEEP = 6
-"""The first sixth of a curve may exceed the scale, as in the app's chart.
-
-The steep initial drop would flatten the rest.
-"""
-FEW = 8
-"""Minimum number of evaluations for a curve of them; with fewer, training perplexity is shown."""
-_LABEL = 9
-"""Width of the column of labels."""
-FULL_WIDTH = 120
-"""Line width if no terminal reports its size."""
-
-
-def frame_lines(
-    snapshot: RunSnapshot, eta: Eta | None, width: int = FULL_WIDTH, *, ascii_only: bool = False
-) -> list[str]:
-    """Format the run's state as lines of at most `width` cells, without control characters."""
-    from rnnlm_tui.tui.views.status import run_identity
-    from rnnlm_tui.tui.views.train import figure_lines
-
-    summary = snapshot.summary
-    head = run_identity(summary.run, snapshot, width - 1)
-    lines = [f" {head.plain}", *(line.plain for line in figure_lines(snapshot, eta, width))]
-    pairs = [
-        ("", summary.message or ""),
-        ("to do", summary.hint or ""),
-        ("curve", _curve(snapshot, width - _LABEL)),
-        *_machine(snapshot),
-        ("saved", _checkpoint_text(summary) if summary.checkpoints.count else ""),
-        ("sample", _sample(snapshot)),
-        ("event", _event(snapshot)),
-    ]
-    lines += [f" {label:<{_LABEL - 2}} {text}" for label, text in pairs if text]
-    if ascii_only:
-        return [clipped(as_ascii(safe(line, keep="")).rstrip(), width, "...") for line in lines]
-    return [clipped(safe(line, keep="").rstrip(), width) for line in lines]
-
-
-def clipped(text: str, width: int, ellipsis: str = "…") -> str:
-    """Cut the text to `width` cells, including the ellipsis."""
-    if cells(text) <= width:
-        return text
-    from rich.cells import chop_cells
-
-    return chop_cells(text, max(1, width - len(ellipsis)))[0] + ellipsis
-
-
-def _curve(snapshot: RunSnapshot, room: int) -> str:
-    """Draw held-out perplexity on a log scale, or training perplexity with few evaluations."""
-    split = snapshot.config.evaluation.split
-    name = "val ppl" if split == "validation" else "test ppl"
-    losses = [row.loss for row in evaluations_during_run(snapshot.evaluations, split)]
-    newest: float | None = None
-    if len(losses) < FEW and len(snapshot.series) > len(losses):
-        name, newest = "train ppl", snapshot.summary.train.perplexity
-        losses = list(snapshot.series.columns["loss"].mean)
-    losses = [loss for loss in losses if math.isfinite(loss)]
-    if len(losses) < 2:
-        return ""
-    first = f"{name}  {perplexity_text(perplexity(losses[0]))} "
-    last = f" {perplexity_text(perplexity(losses[-1]) if newest is None else newest)}"
-    width = min(MOST_CURVE, room - len(first) - len(last), len(losses))
-    if width < min(8, len(losses)):
-        return ""
-    edges = [index * len(losses) // width for index in range(width + 1)]
-    means = [sum(losses[low:high]) / (high - low) for low, high in pairwise(edges)]
-    low, high = min(means), max(means[len(means) // STEEP :])
-    scale = (len(CURVE) - 1) / (high - low) if high > low else 0.0
-    drawn = "".join(CURVE[round((min(value, high) - low) * scale)] for value in means)
-    return f"{first}{drawn}{last}"
-
-
-def _machine(snapshot: RunSnapshot) -> Iterator[tuple[str, str]]:
-    from rnnlm_tui.tui.views.machine import has_card, steady_reading
-
-    row = steady_reading(snapshot.hardware)
-    if row is None:
-        return
-    when = "" if snapshot.summary.status in LIVING else f", at {_clock(row.time)}"
-    yield (
-        "machine",
-        f"CPU {row.cpu_percent:.0f} % (own {row.process_cpu_percent:.0f}), memory"
-        f" {gib(row.memory_used)} / {gib(row.memory_total)} GiB (own {gib(row.process_memory)}),"
-        f" disk {disk(row.disk_free)} free{when}",
-    )
-    gpu = row.gpu
-    if has_card(row):
-        yield "GPU", _gpu_text(gpu)
-    for card in row.other_gpus:
-        yield f"GPU {card.index}", _gpu_text(card)
-
-
-def _gpu_text(gpu: GpuRow) -> str:
-    """Format what is known of `NVIDIA H100 97 %, 4.1 GiB own, 10 / 80 GiB used, 310 / 700 W, 54 °C,
-    1,725 / 1,980 MHz, throttled: power cap`; a fault comes right after the name."""
-
-    def of(value: float, most: float | None) -> str:
-        return f"{value:,.0f}" if most is None else f"{value:,.0f} / {most:,.0f}"
-
-    load = "" if gpu.percent is None else f"{gpu.percent:.0f} %"
-    total = "" if gpu.memory_total is None else f" / {gib(gpu.memory_total)}"
-    parts = [
-        " ".join(filter(None, (gpu.name, load))),
-        gpu.fault,
-        "" if gpu.memory_own is None else f"{gib(gpu.memory_own)} GiB own",
-        "" if gpu.memory_used is None else f"{gib(gpu.memory_used)}{total} GiB used",
-        "" if gpu.watts is None else f"{of(gpu.watts, gpu.watts_limit)} W",
-        "" if gpu.celsius is None else f"{gpu.celsius:.0f} °C",
-        "" if gpu.clock_mhz is None else f"{of(gpu.clock_mhz, gpu.clock_max_mhz)} MHz",
-        f"throttled: {gpu.throttle}" if gpu.throttle else "",
-    ]
-    return ", ".join(filter(None, parts))
-
-
-def _sample(snapshot: RunSnapshot) -> str:
-    newest = newest_sample(snapshot)
-    if newest is None:
-        return ""
-    return f"{newest.step:,}: {' '.join((newest.prompt + newest.text).split())}"
-
-
-def _event(snapshot: RunSnapshot) -> str:
-    if not snapshot.events:
-        return ""
-    event = snapshot.events[0]
-    text = ", ".join(filter(None, (event.kind, event.text)))
-    return f"{_clock(event.time)} step {event.step:,}: {text}"
-
-
-def _clock(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).strftime("%H:%M:%S")

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import sys
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from contextlib import closing
+from datetime import datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING, TextIO
 
 from rnnlm_tui import client
 from rnnlm_tui.cli.output import (
+    CURVE,
+    as_ascii,
     cells,
+    clipped,
     columns,
     encodable,
     facts,
@@ -23,13 +30,9 @@ from rnnlm_tui.cli.output import (
     reading_log,
 )
 from rnnlm_tui.cli.summaries import (
-    FULL_WIDTH,
-    clipped,
-    frame_lines,
+    checkpoint_text,
     model_text,
-    newest_sample,
     patience_text,
-    perplexity_text,
     progress_text,
     queue_places,
     result_lines,
@@ -40,15 +43,22 @@ from rnnlm_tui.schema.formatting import (
     bits_per_byte_text,
     counted,
     device_text,
+    disk,
     duration,
     figure,
+    gib,
     other_load_text,
+    perplexity_text,
+    safe,
     short,
 )
+from rnnlm_tui.schema.metrics import GpuRow, evaluations_during_run, perplexity
+from rnnlm_tui.schema.status import LIVING
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
-    from rnnlm_tui.schema.metrics import EvaluationRow
+    from rnnlm_tui.client.remaining import Eta
+    from rnnlm_tui.schema.metrics import EvaluationRow, SampleRow
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
 
@@ -115,20 +125,19 @@ def follow(
     printer: Printer,
     *,
     attempt: int = 0,
-    poll_seconds: float | None = None,
+    poll_seconds: float = POLL_SECONDS,
     buckets: int = 16,
 ) -> int:
     """Follow a run as `follow_run` does, with any printer.
 
     Args:
-        poll_seconds: interval between polls; None: POLL_SECONDS.
+        poll_seconds: interval between polls.
         buckets: resolution of the snapshots' curves.
 
     Raises:
         RunStateError: the run was never started, or its worker was killed before it began, and it
             doesn't wait in the queue.
     """
-    pause = POLL_SECONDS if poll_seconds is None else poll_seconds
     monitor = client.monitor.RunMonitor(directory, max_buckets=buckets)
     give_up = time.monotonic() + BEGIN_SECONDS
     try:
@@ -148,7 +157,7 @@ def follow(
                     hint=f"`rnnlm-tui resume {directory.name}` starts it",
                 )
             printer.update(snapshot)
-            time.sleep(pause)
+            time.sleep(poll_seconds)
             snapshot = monitor.poll() or snapshot
     except KeyboardInterrupt:
         name = directory.name
@@ -330,3 +339,144 @@ def _size(stream: TextIO) -> tuple[int, int]:
     if width == 1:
         return FULL_WIDTH, 1_000
     return width - 1, os.get_terminal_size(stream.fileno()).lines
+
+
+def newest_sample(snapshot: RunSnapshot) -> SampleRow | None:
+    """Return the sample of the first prompt at the latest step that has samples."""
+    newest = max((row.step for row in snapshot.samples), default=0)
+    prompts = snapshot.config.evaluation.prompts
+    at_newest = [row for row in snapshot.samples if row.step == newest]
+    return min(
+        at_newest,
+        key=lambda row: (
+            prompts.index(row.prompt) if row.prompt in prompts else len(prompts),
+            row.time,
+        ),
+        default=None,
+    )
+
+
+MOST_CURVE = 60
+"""Maximum width of the curve in cells."""
+STEEP = 6
+"""The first sixth of a curve may exceed the scale, as in the app's chart.
+
+The steep initial drop would flatten the rest.
+"""
+FEW = 8
+"""Minimum number of evaluations for a curve of them; with fewer, training perplexity is shown."""
+_LABEL = 9
+"""Width of the column of labels."""
+FULL_WIDTH = 120
+"""Line width if no terminal reports its size."""
+
+
+def frame_lines(
+    snapshot: RunSnapshot, eta: Eta | None, width: int = FULL_WIDTH, *, ascii_only: bool = False
+) -> list[str]:
+    """Format the run's state as lines of at most `width` cells, without control characters."""
+    from rnnlm_tui.tui.views.status import run_identity
+    from rnnlm_tui.tui.views.train import figure_lines
+
+    summary = snapshot.summary
+    head = run_identity(summary.run, snapshot, width - 1)
+    lines = [f" {head.plain}", *(line.plain for line in figure_lines(snapshot, eta, width))]
+    pairs = [
+        ("", summary.message or ""),
+        ("to do", summary.hint or ""),
+        ("curve", _curve(snapshot, width - _LABEL)),
+        *_machine(snapshot),
+        ("saved", checkpoint_text(summary) if summary.checkpoints.count else ""),
+        ("sample", _sample(snapshot)),
+        ("event", _event(snapshot)),
+    ]
+    lines += [f" {label:<{_LABEL - 2}} {text}" for label, text in pairs if text]
+    if ascii_only:
+        return [clipped(as_ascii(safe(line, keep="")).rstrip(), width, "...") for line in lines]
+    return [clipped(safe(line, keep="").rstrip(), width) for line in lines]
+
+
+def _curve(snapshot: RunSnapshot, room: int) -> str:
+    """Draw held-out perplexity on a log scale, or training perplexity with few evaluations."""
+    split = snapshot.config.evaluation.split
+    name = "val ppl" if split == "validation" else "test ppl"
+    losses = [row.loss for row in evaluations_during_run(snapshot.evaluations, split)]
+    newest: float | None = None
+    if len(losses) < FEW and len(snapshot.series) > len(losses):
+        name, newest = "train ppl", snapshot.summary.train.perplexity
+        losses = list(snapshot.series.columns["loss"].mean)
+    losses = [loss for loss in losses if math.isfinite(loss)]
+    if len(losses) < 2:
+        return ""
+    first = f"{name}  {perplexity_text(perplexity(losses[0]))} "
+    last = f" {perplexity_text(perplexity(losses[-1]) if newest is None else newest)}"
+    width = min(MOST_CURVE, room - len(first) - len(last), len(losses))
+    if width < min(8, len(losses)):
+        return ""
+    edges = [index * len(losses) // width for index in range(width + 1)]
+    means = [sum(losses[low:high]) / (high - low) for low, high in pairwise(edges)]
+    low, high = min(means), max(means[len(means) // STEEP :])
+    scale = (len(CURVE) - 1) / (high - low) if high > low else 0.0
+    drawn = "".join(CURVE[round((min(value, high) - low) * scale)] for value in means)
+    return f"{first}{drawn}{last}"
+
+
+def _machine(snapshot: RunSnapshot) -> Iterator[tuple[str, str]]:
+    from rnnlm_tui.tui.views.machine import has_card, steady_reading
+
+    row = steady_reading(snapshot.hardware)
+    if row is None:
+        return
+    when = "" if snapshot.summary.status in LIVING else f", at {_clock(row.time)}"
+    yield (
+        "machine",
+        f"CPU {row.cpu_percent:.0f} % (own {row.process_cpu_percent:.0f}), memory"
+        f" {gib(row.memory_used)} / {gib(row.memory_total)} GiB (own {gib(row.process_memory)}),"
+        f" disk {disk(row.disk_free)} free{when}",
+    )
+    gpu = row.gpu
+    if has_card(row):
+        yield "GPU", _gpu_text(gpu)
+    for card in row.other_gpus:
+        yield f"GPU {card.index}", _gpu_text(card)
+
+
+def _gpu_text(gpu: GpuRow) -> str:
+    """Format what is known of `NVIDIA H100 97 %, 4.1 GiB own, 10 / 80 GiB used, 310 / 700 W, 54 °C,
+    1,725 / 1,980 MHz, throttled: power cap`; a fault comes right after the name."""
+
+    def of(value: float, most: float | None) -> str:
+        return f"{value:,.0f}" if most is None else f"{value:,.0f} / {most:,.0f}"
+
+    load = "" if gpu.percent is None else f"{gpu.percent:.0f} %"
+    total = "" if gpu.memory_total is None else f" / {gib(gpu.memory_total)}"
+    parts = [
+        " ".join(filter(None, (gpu.name, load))),
+        gpu.fault,
+        "" if gpu.memory_own is None else f"{gib(gpu.memory_own)} GiB own",
+        "" if gpu.memory_used is None else f"{gib(gpu.memory_used)}{total} GiB used",
+        "" if gpu.watts is None else f"{of(gpu.watts, gpu.watts_limit)} W",
+        "" if gpu.celsius is None else f"{gpu.celsius:.0f} °C",
+        "" if gpu.clock_mhz is None else f"{of(gpu.clock_mhz, gpu.clock_max_mhz)} MHz",
+        f"throttled: {gpu.throttle}" if gpu.throttle else "",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def _sample(snapshot: RunSnapshot) -> str:
+    newest = newest_sample(snapshot)
+    if newest is None:
+        return ""
+    return f"{newest.step:,}: {' '.join((newest.prompt + newest.text).split())}"
+
+
+def _event(snapshot: RunSnapshot) -> str:
+    if not snapshot.events:
+        return ""
+    event = snapshot.events[0]
+    text = ", ".join(filter(None, (event.kind, event.text)))
+    return f"{_clock(event.time)} step {event.step:,}: {text}"
+
+
+def _clock(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).strftime("%H:%M:%S")

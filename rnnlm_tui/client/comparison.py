@@ -22,6 +22,7 @@ from rnnlm_tui.schema.formatting import (
     duration,
     exact,
     figure,
+    perplexity_text,
     safe,
     scored_part_text,
     scored_share_text,
@@ -237,11 +238,6 @@ def _best(summary: RunSummary) -> tuple[int | None, float | None]:
     return judged.best_step, judged.best_perplexity
 
 
-def _two(value: float | None) -> str:
-    """A perplexity: `58.1`, `3.51`."""
-    return figure(value, 2 if value is not None and value < 10 else 1)
-
-
 _ONLY_IF: dict[str, Callable[[float | None], object]] = {
     "unknown": bool,
     "scored": scored_part_text,
@@ -253,10 +249,10 @@ first token of a stream, or of rare unknown words."""
 _ROWS: tuple[
     tuple[str, Callable[[ComparedRun], float | None], Callable[[float | None], str], Better], ...
 ] = (
-    ("best val ppl", lambda run: _best(run.summary)[1], _two, "lower"),
+    ("best val ppl", lambda run: _best(run.summary)[1], perplexity_text, "lower"),
     ("best at step", lambda run: _best(run.summary)[0], count, ""),
     ("best after", lambda run: run.best_seconds, duration, ""),
-    ("final val ppl", lambda run: run.summary.evaluation.perplexity, _two, "lower"),
+    ("final val ppl", lambda run: run.summary.evaluation.perplexity, perplexity_text, "lower"),
     (
         "bits per byte",
         lambda run: run.summary.evaluation.bits_per_byte,
@@ -270,13 +266,13 @@ _ROWS: tuple[
         lambda value: share(value or 0.0),
         "",
     ),
-    ("test ppl", lambda run: run.summary.test.perplexity, _two, "lower"),
+    ("test ppl", lambda run: run.summary.test.perplexity, perplexity_text, "lower"),
     ("train loss", lambda run: run.summary.train.loss, lambda value: figure(value, 3), "lower"),
-    ("train ppl", lambda run: run.summary.train.perplexity, _two, "lower"),
+    ("train ppl", lambda run: run.summary.train.perplexity, perplexity_text, "lower"),
     (
         "bigram ppl",
         lambda run: run.summary.baseline.validation_perplexity or run.summary.baseline.perplexity,
-        _two,
+        perplexity_text,
         "",
     ),
     ("steps", lambda run: run.summary.step, count, ""),

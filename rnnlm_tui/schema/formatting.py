@@ -101,6 +101,11 @@ def figure(value: float | None, digits: int | None = None) -> str:
     return scientific(value)
 
 
+def perplexity_text(value: float | None) -> str:
+    """A perplexity: `58.1`, `3.51`: two decimals below 10, where one would hide differences."""
+    return figure(value, 2 if value is not None and value < 10 else 1)
+
+
 def exact(value: float) -> str:
     """A setting's number with all its digits: `0.0003`, `1e-05`, `0.00123456789`."""
     brief = f"{value:g}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from time import localtime, strftime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from rnnlm_tui.schema.formatting import LATEST
+from rnnlm_tui.schema.formatting import LATEST, about
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.summary import Figures
 
@@ -93,10 +94,24 @@ class QueuedRun(Figures):
 
     @property
     def state_words(self) -> str:
-        """`running on cuda:1`, `waiting`, `waiting to resume`."""
+        """`running on cuda:1`, `waiting`, `waiting to resume`, or how it ended."""
+        if self.state == "ended":
+            return "lost contact" if self.outcome == "lost" else self.outcome or ""
         if self.state == "waiting":
             return "waiting to resume" if self.step else "waiting"
         return f"{self.status} on {self.device}" if self.device else self.status
+
+    @property
+    def steps_words(self) -> str:
+        """`1,500 / 4,328`, or one of them; empty if neither is known."""
+        return " / ".join(f"{steps:,}" for steps in (self.step, self.max_steps) if steps)
+
+    def start_words(self, now: float) -> str:
+        """`now`, `in ≈ 5 min 00 s`; empty if it is unknown."""
+        if self.starts is None:
+            return ""
+        seconds = self.starts - now
+        return "now" if seconds < 1 else f"in {about(seconds)}"
 
 
 class QueueProcess(Figures):
@@ -128,3 +143,17 @@ class QueueListing(Figures):
     def waiting(self) -> tuple[QueuedRun, ...]:
         """The waiting runs, the next one first."""
         return tuple(run for run in self.runs if run.state == "waiting")
+
+    @property
+    def words(self) -> str:
+        """Whether the queue starts runs, and why not: `process 4711 on gpu1 since …`."""
+        if self.paused:
+            words = ": ".join(filter(None, ("paused", self.reason)))
+        elif self.process is not None and self.process.started is not None:
+            since = strftime("%Y-%m-%d %H:%M", localtime(self.process.started))
+            words = f"process {self.process.pid} on {self.process.host} since {since}"
+        elif self.waiting:
+            words = "its process isn't running: `rnnlm-tui queue` starts it"
+        else:
+            words = "nothing waits" if self.runs else "empty"
+        return words + (", pauses if a run fails" if self.stop_on_failure else "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import localtime, strftime, time
+from time import time
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
@@ -10,7 +10,7 @@ from textual.content import Content
 from textual.widgets import OptionList
 
 from rnnlm_tui import client
-from rnnlm_tui.schema.formatting import about, ago, counted
+from rnnlm_tui.schema.formatting import ago, counted
 from rnnlm_tui.schema.queue import QueueListing
 from rnnlm_tui.schema.status import RESUMABLE
 from rnnlm_tui.store.paths import listed_run
@@ -90,27 +90,25 @@ class QueueScreen(ManageScreen["QueuedRun", str]):
             name.pad_right(NAME - len(name)),
         )
         if item.state == "ended":
-            words = "lost contact" if item.outcome == "lost" else item.outcome or ""
             when = "" if item.ended is None else f" {ago(time() - item.ended)}"
             why = safe_text(item.message, limit=200, newlines="space")
             facts = Content.assemble(
-                (words, BAD if item.outcome in ("failed", "crashed") else TEXT),
+                (item.state_words, BAD if item.outcome in ("failed", "crashed") else TEXT),
                 (f"{when}{': ' if why else ''}{why}", DIM),
             )
         else:
-            steps = f"{item.max_steps:,}" if item.max_steps is not None else ""
-            if steps and item.step:
-                steps = f"{item.step:,} / {steps}"
-            steps = steps.rjust(STEPS) if width >= WITH_STEPS else ""
-            state, left = item.state_words.ljust(STATE), time_words(item, time()).rjust(TIME)
-            facts = line(f"{{}}{steps}{{}}", state, left)
+            steps = item.steps_words.rjust(STEPS) if width >= WITH_STEPS else ""
+            left = item.start_words(time())
+            if item.state == "running":
+                left = "" if item.seconds is None else time_left(item.seconds)[0]
+            facts = line(f"{{}}{steps}{{}}", item.state_words.ljust(STATE), left.rjust(TIME))
         return (start + facts).truncate(width, ellipsis=True)
 
     def above(self) -> list[Content]:
         """Return the queue's state, and whether the chosen run can pause it."""
         if self._listing is None:
             return []
-        state, chosen = queue_state(self._listing), self.chosen
+        state, chosen = self._listing.damaged or self._listing.words, self.chosen
         if chosen is not None and chosen.state != "ended" and chosen.stop_on_failure:
             state = f"{chosen.run} pauses the queue if it fails; {state}"
         return [safe_content(state, newlines="space").stylize(TEXT)]
@@ -194,29 +192,3 @@ class QueueScreen(ManageScreen["QueuedRun", str]):
         """Show the change in the list of runs too."""
         super().changed(done)
         self.context.watcher.poll_now()
-
-
-def time_words(run: QueuedRun, now: float) -> str:
-    """Return `24 s left`, `in ≈ 5 min 00 s`, or `now`; empty if unknown."""
-    if run.state == "running":
-        return "" if run.seconds is None else time_left(run.seconds)[0]
-    if run.starts is None:
-        return ""
-    seconds = run.starts - now
-    return "now" if seconds < 1 else f"in {about(seconds)}"
-
-
-def queue_state(listing: QueueListing) -> str:
-    """Return in one line whether the queue starts runs, and why not."""
-    stops = ", pauses if a run fails" if listing.stop_on_failure else ""
-    if listing.damaged:
-        return listing.damaged
-    if listing.paused:
-        return f"paused: {listing.reason}{stops}" if listing.reason else f"paused{stops}"
-    process = listing.process
-    if process is not None and process.started is not None:
-        since = strftime("%Y-%m-%d %H:%M", localtime(process.started))
-        return f"process {process.pid} on {process.host} since {since}{stops}"
-    if listing.waiting:
-        return f"its process isn't running: `rnnlm-tui queue` starts it{stops}"
-    return f"nothing waits{stops}" if listing.runs else f"empty{stops}"

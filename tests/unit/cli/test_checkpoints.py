@@ -170,7 +170,7 @@ def test_prune_leaves_and_names_a_checkpoint_that_is_pinned_while_it_asks(
         pin_checkpoint(otter, 300)
         return True
 
-    monkeypatch.setattr("rnnlm_tui.cli.manage.confirmed", confirmed)
+    monkeypatch.setattr("rnnlm_tui.cli.output.confirmed", confirmed)
     said = verb("prune plain-otter --keep-last 2", code=RunStateError.exit_code)
     assert "plain-otter@300 was not deleted: it is pinned" in said.err
     assert 300 in steps(otter)

@@ -136,7 +136,7 @@ def test_a_corpus_needed_during_confirmation_is_not_removed(
         run_on(manifest, "plain-otter", "stopped")
         return True
 
-    monkeypatch.setattr("rnnlm_tui.cli.manage.confirmed", start_meanwhile)
+    monkeypatch.setattr("rnnlm_tui.cli.output.confirmed", start_meanwhile)
     assert run(["corpus", "remove", *arguments]) == 3
     assert "is needed by plain-otter" in capsys.readouterr().err
     assert sorted(path.name for path in (home / "corpora").iterdir()) == [
@@ -158,7 +158,7 @@ def test_a_corpus_prepared_during_confirmation_is_not_removed(
             own = claimed(left, lambda: False, lambda _: None, "reading")
             return taken.enter_context(own) is not None
 
-        monkeypatch.setattr("rnnlm_tui.cli.manage.confirmed", take_up)
+        monkeypatch.setattr("rnnlm_tui.cli.output.confirmed", take_up)
         assert run(["corpus", "remove", "cccc"]) == 3
         assert "is being prepared" in capsys.readouterr().err
         assert (left / "train.txt").exists()
@@ -173,7 +173,7 @@ def test_a_corpus_removed_during_confirmation_frees_nothing(
         shutil.rmtree(home / "corpora" / manifest.folder)
         return True
 
-    monkeypatch.setattr("rnnlm_tui.cli.manage.confirmed", remove_meanwhile)
+    monkeypatch.setattr("rnnlm_tui.cli.output.confirmed", remove_meanwhile)
     assert run(["corpus", "remove", "aaaa", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"removed": [], "freed": 0}
 

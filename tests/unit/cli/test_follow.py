@@ -86,7 +86,7 @@ def followed(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> Followed:
         assert [run for run, _ in opened] == [RUN]
         return code, *capsys.readouterr()
 
-    monkeypatch.setattr(watch, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
     monkeypatch.setattr(watch, "LINE_SECONDS", 0.0)
     return follow
 

@@ -87,7 +87,7 @@ def test_a_pipe_gets_every_character_of_results_unchanged_and_notes_are_on_stder
 
 
 def test_columns_are_aligned(capfd: pytest.CaptureFixture[str]) -> None:
-    output.table(("name", "step"), [("a", "1,000"), ("longer", "7")], right=[1])
+    output.table(("name", ">step"), [("a", "1,000"), ("longer", "7")])
     assert capfd.readouterr().out.splitlines() == [
         "name     step",
         "a       1,000",

@@ -135,7 +135,7 @@ def test_runs_move_and_are_removed_by_their_first_letters(verb: Verbs) -> None:
 def test_pause_resume_and_stop_on_failure(verb: Verbs) -> None:
     assert verb.json("queue pause")["paused"] is True
     out = verb("queue --stop-on-failure")[0]
-    assert "queue: paused; `rnnlm-tui queue resume` resumes it, pauses if a run fails" in out
+    assert "queue: paused, pauses if a run fails; `rnnlm-tui queue resume` resumes it" in out
     assert verb("queue resume")[0] == "queue resumed\n"
     assert (read_queue().paused, read_queue().stop_on_failure) == (False, True)
     verb("queue --no-stop-on-failure")

@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 from pydantic import JsonValue
 
-from rnnlm_tui.cli.steer import parse_settings
+from rnnlm_tui.cli.train import parse_settings
 from rnnlm_tui.errors import ConfigError
 from rnnlm_tui.schema.config import RunConfig, ScheduleConfig
 from rnnlm_tui.schema.facts import Facts

@@ -12,8 +12,8 @@ import pytest
 
 from rnnlm_tui.cli import watch
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.cli.output import cells
-from rnnlm_tui.cli.summaries import clipped, frame_lines
+from rnnlm_tui.cli.output import cells, clipped
+from rnnlm_tui.cli.watch import frame_lines
 from rnnlm_tui.client.remaining import Eta, SteadyEta
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import EvaluationRow, GpuRow
