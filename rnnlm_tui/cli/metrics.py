@@ -42,8 +42,7 @@ def metrics(
         "--to FOLDER", "A new folder, or an earlier export of the run, which is continued.", None
     ),
     follow: bool = flag(
-        "--follow",
-        "With --format: export until the run ends; Ctrl-C stops, and the run continues.",
+        "--follow", "With --format: export until the run ends; Ctrl-C stops, and the run continues."
     ),
     json: JsonOption = False,
 ) -> None:

@@ -70,8 +70,7 @@ def score(
     run: SampledArgument,
     files: list[str] = arg("FILE...", "UTF-8 texts of any length; - reads standard input."),
     tokens: bool = flag(
-        "--tokens",
-        "Print a line for each token: its bits, a tab, and its text with escapes.",
+        "--tokens", "Print a line for each token: its bits, a tab, and its text with escapes."
     ),
     device: SamplerDeviceOption = "cpu",
     json: JsonOption = False,
