@@ -26,7 +26,13 @@ from rnnlm_tui.client.control import WORKER_SETTINGS
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.processes import child_environment
 from tests.faults.crash_points import install
-from tests.faults.warm_python import be_command, import_commands, receive, write_program
+from tests.faults.warm_python import (
+    StartedWorker,
+    be_command,
+    import_commands,
+    receive,
+    write_program,
+)
 from tests.unit.engine.builders import built_model
 
 START_SECONDS, END_SECONDS = 120.0, 300.0
@@ -104,11 +110,11 @@ class Workers:
 
     def popen(
         self, command: Sequence[str], *, env: Mapping[str, str], **more: Any
-    ) -> WarmProcess | subprocess.Popen[bytes]:
-        """Start a worker in place of `subprocess.Popen`; any other process as it does."""
+    ) -> WarmProcess | StartedWorker:
+        """Start a worker, or any other of our modules, in place of `subprocess.Popen`."""
         module, path = command[-2:]
         if module != "rnnlm_tui.worker.train":
-            return subprocess.Popen(command, env=env, **more)
+            return StartedWorker([str(self.python), *command[1:]], env=env, **more)
         return WarmProcess(self, self.start(RunDirectory(Path(path)), environment=env))
 
     def _listen(self) -> None:
@@ -154,10 +160,12 @@ class WarmProcess:
 
 @contextmanager
 def warm_starts(workers: Workers) -> Iterator[None]:
-    """Let `launch` in this process start forks: each saves two and a half seconds of CPU time."""
+    """Let `launch` and other starts of `python -m` in this process start forks: each saves two and
+    a half seconds of CPU time where torch is needed."""
     with pytest.MonkeyPatch.context() as patch:
         warm = SimpleNamespace(Popen=workers.popen, DEVNULL=subprocess.DEVNULL)
         patch.setattr("rnnlm_tui.system.processes.subprocess", warm)
+        patch.setattr(sys, "executable", str(workers.python))
         yield
 
 
