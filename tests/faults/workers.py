@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -198,10 +198,10 @@ def serve(listener: socket.socket) -> None:
     import torch._dynamo
 
     import rnnlm_tui.worker.setup
-    import rnnlm_tui.worker.train as train
+    import rnnlm_tui.worker.train
 
     # imported for the forks: torch, and what its optimizers import at their first use
-    assert torch._dynamo, rnnlm_tui.worker.setup
+    assert torch._dynamo, rnnlm_tui.worker.train
     _warm_up()
     answers = os.dup(1)
     living: dict[int, socket.socket | None] = {}
@@ -218,7 +218,7 @@ def serve(listener: socket.socket) -> None:
             for line in lines:
                 child = os.fork()
                 if child == 0:
-                    _be_worker(json.loads(line), train.main)
+                    _be_worker(json.loads(line))
                 living[child] = None
                 os.write(answers, f"started {child} 0\n".encode())
         if listener.fileno() in ready:
@@ -253,7 +253,9 @@ def _tell(client: socket.socket, number: int) -> None:
         client.sendall(f"{number}\n".encode())
 
 
-def _be_worker(wish: Mapping[str, Any], main: Callable[[list[str]], int]) -> NoReturn:
+def _be_worker(wish: Mapping[str, Any]) -> NoReturn:
+    from rnnlm_tui.worker.train import log_without_disk_errors, main
+
     code = 70
     try:
         os.setsid()
@@ -262,6 +264,7 @@ def _be_worker(wish: Mapping[str, Any], main: Callable[[list[str]], int]) -> NoR
         for stream in (1, 2):
             os.dup2(log, stream)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        log_without_disk_errors()
         if wish["crash"]:
             install(wish["crash"])
         code = main([wish["run"]])
