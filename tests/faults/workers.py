@@ -3,6 +3,7 @@ is a fork of it."""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -190,6 +191,12 @@ def _warm_up() -> None:
     set_exactness(False)
 
 
+def leave_to_the_forks() -> None:
+    """Leave all that is imported by now out of garbage collections: one in a fork would copy it."""
+    gc.collect()
+    gc.freeze()
+
+
 def serve(listener: socket.socket) -> None:
     """Fork a worker for each line on stdin; print its pid, and its exit code when it ends.
 
@@ -203,8 +210,10 @@ def serve(listener: socket.socket) -> None:
     # imported for the forks: torch, and what its optimizers import at their first use
     assert torch._dynamo, rnnlm_tui.worker.train
     _warm_up()
+    leave_to_the_forks()
     answers = os.dup(1)
     living: dict[int, socket.socket | None] = {}
+    have_commands = False
     unread = b""
     while True:
         ready, _, _ = select.select(
@@ -222,7 +231,10 @@ def serve(listener: socket.socket) -> None:
                 living[child] = None
                 os.write(answers, f"started {child} 0\n".encode())
         if listener.fileno() in ready:
-            import_commands()
+            if not have_commands:
+                import_commands()
+                leave_to_the_forks()
+                have_commands = True
             client = listener.accept()[0]
             try:
                 wish, descriptors = receive(client)
