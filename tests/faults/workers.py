@@ -89,10 +89,14 @@ class Workers:
         assert self._process.stdin is not None
         folders = ("RNNLM_TUI_HOME", "XDG_CACHE_HOME")
         own = {name: os.environ[name] for name in folders if name in os.environ}
-        variables = {**own, **(environment or {})}
-        self._process.stdin.write(
-            json.dumps({"run": str(run.path), "crash": crash, "environment": variables}) + "\n"
-        )
+        os.umask(umask := os.umask(0o077))
+        wish = {
+            "run": str(run.path),
+            "crash": crash,
+            "environment": {**own, **(environment or {})},
+            "umask": umask,
+        }
+        self._process.stdin.write(json.dumps(wish) + "\n")
         self._process.stdin.flush()
         self._newest = self._started.get(timeout=START_SECONDS)
         return self._newest
@@ -271,6 +275,7 @@ def _be_worker(wish: Mapping[str, Any]) -> NoReturn:
     code = 70
     try:
         os.setsid()
+        os.umask(wish["umask"])
         os.environ.update(wish["environment"])
         log = os.open(f"{wish['run']}/worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         for stream in (1, 2):
