@@ -20,6 +20,23 @@ _KEYBOARD_PROTOCOL = re.compile(rb"\x1b\[[<>=?][0-9;]*u")
 _UNFINISHED = re.compile(rb"\x1b(\[[0-9;<>=?]*)?\Z")
 
 
+class Screen(pyte.Screen):
+    """A screen that joins only the rows that have changed since it was looked at."""
+
+    def __init__(self, columns: int, lines: int) -> None:
+        self._rows: list[str] = []
+        super().__init__(columns, lines)
+
+    @property
+    def display(self) -> list[str]:
+        self._rows = [*self._rows, *[""] * self.lines][: self.lines]
+        for y in self.dirty.intersection(range(self.lines)):
+            row = self.buffer[y]
+            self._rows[y] = "".join([row[x].data for x in range(self.columns)])
+        self.dirty.clear()
+        return list(self._rows)
+
+
 class Terminal:
     """Run a program on a pseudo-terminal and emulate its screen."""
 
@@ -32,7 +49,7 @@ class Terminal:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.columns, self.rows = columns, rows
-        self.screen = pyte.Screen(columns, rows)
+        self.screen = Screen(columns, rows)
         self._stream = pyte.ByteStream(self.screen)
         self._held = b""
         self.received = 0

@@ -10,6 +10,7 @@ import secrets
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -28,7 +29,7 @@ from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.files import TEMPORARY_PREFIX
 from tests.benchmarks.command_line import options, say, temporary_home
-from tests.benchmarks.exact_resume import CELLS, MODES, crew, exact_config, finished, weights_hash
+from tests.benchmarks.exact_resume import CELLS, MODES, exact_config, finished, weights_hash
 from tests.faults.workers import Workers
 from tests.integration.runs import wait_for, write_text
 
@@ -176,12 +177,12 @@ def kill_randomly(
     source: Path,
     kills: int,
     draw: random.Random,
+    crew: Sequence[Workers],
     *,
     steps: int = STEPS,
-    abreast: int = 2,
     a_run: int = KILLS_A_RUN,
 ) -> Tally:
-    """Kill workers this many times, over runs of every cell in both modes, some in parallel."""
+    """Kill workers this many times, over runs of every cell in both modes, in parallel."""
     total, turn, left = Tally(), count(), kills
     pairs = [(cell, mode) for cell in CELLS for mode in MODES]
     draw.shuffle(pairs)
@@ -202,10 +203,9 @@ def kill_randomly(
                 left += share - found.kills
                 total.add(found)
 
-    with crew(abreast) as free, ThreadPoolExecutor(abreast) as pool:
+    with ThreadPoolExecutor(len(crew)) as pool:
         for done in [
-            pool.submit(work, free.get(), random.Random(draw.getrandbits(32)))
-            for _ in range(abreast)
+            pool.submit(work, workers, random.Random(draw.getrandbits(32))) for workers in crew
         ]:
             done.result()
     return total
@@ -215,8 +215,9 @@ def main() -> int:
     """Kill and print the tally; 0 if nothing was lost. The seed is that of the moments."""
     given = options(__doc__, kills=KILLS, seed=0)
     seed, began = given.seed or secrets.randbits(32), time.monotonic()
-    with temporary_home() as folder:
-        tally = kill_randomly(write_text(folder / "text.txt"), given.kills, random.Random(seed))
+    with temporary_home() as folder, Workers() as one, Workers() as other:
+        source = write_text(folder / "text.txt")
+        tally = kill_randomly(source, given.kills, random.Random(seed), (one, other))
     say(f"{tally} (seed {seed}, {time.monotonic() - began:.0f} s)")
     return 0 if tally.clean else 1
 

@@ -74,12 +74,12 @@ def changed(config: RunConfig, **sections: dict[str, object]) -> RunConfig:
 
 
 def main() -> None:
-    """Measure two steps after two others: memory stops growing with the second."""
+    """Measure a step after another: memory stops growing with the second."""
     config = RunConfig.model_validate_json(sys.stdin.buffer.read())
     with tempfile.TemporaryDirectory() as folder:
         corpus = random_corpus(Path(folder), config, int(sys.argv[1]))
         sys.stdout.write(
-            measure(config, corpus, lambda *_: None, warm_up=2, steps=2).model_dump_json()
+            measure(config, corpus, lambda *_: None, warm_up=1, steps=1).model_dump_json()
         )
 
 

@@ -1,9 +1,10 @@
-"""A run on a disk of 16 MB that fills and is freed again. `python -m tests.faults.small_disk FOLDER
-STORY` runs in its own mount namespace and checks what happens."""
+"""Runs on a disk of 16 MB that fills and is freed again. `python -m tests.faults.small_disk FOLDER`
+runs in its own mount namespace and checks what happens."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from rnnlm_tui.store.paths import RunDirectory, corpora_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.system.disk import free_bytes
 from rnnlm_tui.system.locks import read_lock
+from tests.faults.workers import Workers, warm_starts
 from tests.integration.runs import (
     ENDLESS,
     end,
@@ -65,15 +67,15 @@ def unavailable() -> str:
     return tried.stderr.strip() if tried.returncode else ""
 
 
-def play(folder: Path, story: str) -> None:
-    """Play one of the stories in a namespace in which `folder` has a disk of 16 MB."""
+def play(folder: Path) -> None:
+    """Play the stories in a namespace in which `folder` has a disk of 16 MB."""
     script = (
         f'mount -t tmpfs -o size={MEGABYTES}m none "$1/disk" && exec "$2" -m'
-        ' tests.faults.small_disk "$1" "$3"'
+        ' tests.faults.small_disk "$1"'
     )
     (folder / "disk").mkdir()
     told = subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script, "sh", str(folder), sys.executable, story],
+        ["unshare", "-rm", "sh", "-c", script, "sh", str(folder), sys.executable],
         capture_output=True,
         text=True,
         timeout=300,
@@ -251,7 +253,7 @@ def filled(folder: Path) -> None:
         assert send(run, "stop").ok
         last = every_step_once(run)
         found = [(kind, text) for kind, text in events(run) if kind in ("degraded", "recovered")]
-        assert [kind for kind, _ in found] == ["degraded", "degraded", "recovered", "recovered"]
+        assert [kind for kind, _ in found] == ["degraded"] * 2 + ["recovered"] * 2, found
         assert ("recovered", "a checkpoint could be written again") in found
         fill(other, leave=500_000)
         refused = done("train", "--preset", "demo", "--detach", code=StorageError.exit_code)
@@ -285,4 +287,8 @@ def filled(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"filled": filled, "ended": ended}[sys.argv[2]](Path(sys.argv[1]))
+    disk = Path(sys.argv[1])
+    with Workers() as workers, warm_starts(workers):
+        ended(disk)
+        shutil.rmtree(disk / "disk" / "home")
+        filled(disk)

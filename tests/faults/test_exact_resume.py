@@ -53,9 +53,9 @@ def test_a_run_stopped_at_random_steps_or_sampled_ends_bit_identical(
 
 @pytest.mark.fault("the worker is killed, even while it writes a checkpoint beside training")
 def test_random_kills_in_mid_run_and_in_mid_save_lose_nothing(
-    text: Path, draw: random.Random
+    workers: Workers, text: Path, draw: random.Random
 ) -> None:
-    tally = kill_randomly(text, 10, draw, steps=150, abreast=1, a_run=10)
+    tally = kill_randomly(text, 10, draw, [workers], steps=150, a_run=10)
     assert tally.clean, str(tally)
     assert (tally.kills, tally.in_save > 0, tally.steps > 0) == (10, True, True), str(tally)
 

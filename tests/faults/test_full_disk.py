@@ -12,10 +12,9 @@ from tests.faults.small_disk import play, unavailable
 pytestmark = pytest.mark.fault("the disk is full, fails or becomes read-only")
 
 
-@pytest.mark.parametrize("story", ["filled", "ended"])
 def test_a_run_on_a_full_disk_trains_on_loses_nothing_and_is_read_with_no_byte_free(
-    story: str, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     if why := unavailable():
         pytest.skip(f"no disk of its own for this test: {why}")
-    play(tmp_path, story)
+    play(tmp_path)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.hostile import TEXTS, copied, leaks, seen, without_copied
+from tests.faults.workers import Workers
 from tests.terminal import Terminal
 
 pytestmark = pytest.mark.fault("text contains control bytes, escape sequences or markup")
@@ -75,6 +76,7 @@ def walk(tour: Tour) -> None:
     tour.go("go\r", "stopped at")
     tour.click_everywhere()
     tour.go("\x19", "copied ", shown=False)  # to the clipboard
+    tour.go("x", "gox")  # into the box: ctrl+u acts there alone, and a click took the focus
     tour.go("\x15fail\r", "✗ failed")
     tour.go("\x15" + UP * 3, "an old", shown=False)  # without control characters
     tour.go("\x15\x1b[200~pasted\x9b31m\u202e\x1b[201~", "from the paste")
@@ -114,11 +116,10 @@ def test_a_hostile_path_is_shown_literally_at_the_first_launch(tmp_path: Path) -
     assert leaks(bytes(opened.raw)) == []
 
 
-def test_no_verb_lets_hostile_text_reach_the_terminal(tmp_path: Path) -> None:
+def test_no_verb_lets_hostile_text_reach_the_terminal(tmp_path: Path, workers: Workers) -> None:
+    module, config = "tests.faults.hostile_home", str(tmp_path / "config.toml")
     with Terminal(
-        [sys.executable, "-m", "tests.faults.hostile_home", "acts", str(tmp_path / "config.toml")],
-        columns=160,
-        rows=24,
+        [str(workers.python), "-m", module, "acts", config], columns=160, rows=24
     ) as opened:
         opened.wait_for(", codes [", 4 * DEADLINE)  # some hundred commands
         assert opened.wait(DEADLINE) == 0, opened.text

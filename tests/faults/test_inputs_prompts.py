@@ -13,9 +13,9 @@ import pytest
 
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.sampling import MAX_PROMPT_CHARACTERS
-from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.runs import create_run
-from tests.integration.runs import start, tiny_config, wait_for, wait_until_ended
+from tests.faults.workers import Workers
+from tests.integration.runs import tiny_config, wait_for
 from tests.terminal import Terminal
 
 pytestmark = pytest.mark.fault(
@@ -25,16 +25,6 @@ pytestmark = pytest.mark.fault(
 DEADLINE = 60.0
 MOST_MIB = 120
 """Memory limit of a command that rejects a prompt of any size."""
-
-
-def trained(text: Path) -> RunDirectory:
-    """Train a run of a few steps; its vocabulary is the letters of a small text."""
-    run = start(
-        tiny_config(text, {"training.max_steps": 10, "evaluation.every": 0, "checkpoint.every": 0}),
-        "small",
-    )
-    wait_until_ended(run)
-    return run
 
 
 def limited(*arguments: str | bytes, stdin: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -93,8 +83,9 @@ def test_a_prompt_of_invalid_utf_8_is_rejected(tmp_path: Path) -> None:
         assert "doctor" in ended.stderr
 
 
-def test_ctrl_c_stops_a_sample_and_leaves_no_process(text: Path) -> None:
-    trained(text)
+def test_ctrl_c_stops_a_sample_and_leaves_no_process(text: Path, workers: Workers) -> None:
+    quiet = {"training.max_steps": 10, "evaluation.every": 0, "checkpoint.every": 0}
+    assert workers.work(create_run(tiny_config(text, quiet), "small")) == 0
     command = [
         sys.executable,
         "-m",

@@ -46,7 +46,7 @@ def modes(home: Path) -> dict[str, str]:
     }
 
 
-@pytest.mark.usefixtures("umask")
+@pytest.mark.usefixtures("warm", "umask")
 def test_everything_that_a_run_writes_is_0700_and_0600_whatever_the_umask(
     text: Path, home: Path, tmp_path: Path
 ) -> None:

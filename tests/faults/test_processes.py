@@ -26,6 +26,7 @@ from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.locks import read_lock
 from rnnlm_tui.system.processes import child_environment, python_command
 from rnnlm_tui.worker.commands import EXIT_KILLED
+from tests.faults.workers import Workers, warm_starts
 from tests.integration.runs import (
     ENDLESS,
     PATIENCE_SECONDS,
@@ -96,7 +97,7 @@ def test_sigterm_checkpoints_within_a_step_and_exits_with_0(text: Path) -> None:
 
 
 @pytest.mark.fault("SIGTERM or SIGUSR1 to the worker")
-def test_a_second_sigterm_exits_at_once_and_the_run_resumes(text: Path) -> None:
+def test_a_second_sigterm_exits_at_once_and_the_run_resumes(text: Path, workers: Workers) -> None:
     run = create_run(
         tiny_config(text, {**SLOW, "training.batch_size": 512})
     )  # a step takes a second: both signals arrive within one
@@ -111,7 +112,8 @@ def test_a_second_sigterm_exits_at_once_and_the_run_resumes(text: Path) -> None:
         assert worker.wait(PATIENCE_SECONDS) == EXIT_KILLED
     assert not read_lock(run.lock_path).held
     assert summarize(run).status == "crashed"
-    resume(run)
+    with warm_starts(workers):
+        resume(run)
     assert send(run, "stop").ok
     assert summarize(run).status == "stopped"
 
@@ -129,6 +131,7 @@ HEAVY: dict[str, object] = {
 """A step takes a minute: 128,000 tokens forward and backward, whole layers at a time in torch."""
 
 
+@pytest.mark.usefixtures("warm")
 @pytest.mark.fault("SIGTERM or SIGUSR1 to the worker")
 def test_a_stop_while_the_largest_step_is_tried_interrupts_it(text: Path) -> None:
     run = create_run(tiny_config(text, HEAVY), "heavy")

@@ -33,7 +33,7 @@ EXTREMES = (
     (120, 40),
 )
 LARGEST = (300, 100)
-OTHERS, SIZES = 4, 7
+OTHERS, SIZES = 4, 4
 SCREENS: dict[str, tuple[tuple[str, str], ...]] = {
     "train": (("", "Perplexity, log"),),
     "samples step by step": (("h", "Samples, step by step"),),

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from tests.benchmarks.soak import Held, Soaked
 
 ROOT = Path(__file__).parents[2]
-STEPS = 60_000
+STEPS = 40_000
 """Enough to show what each step leaves behind; `python -m tests.benchmarks.soak` trains a
 million."""
 MEMORY_BYTES = 8 << 20

@@ -47,6 +47,7 @@ if module[:1] != ["-m"]:
 server = socket.socket(socket.AF_UNIX)
 server.connect("{address}")
 told = int(os.environ.pop("{told}", -1))
+os.umask(umask := os.umask(0o077))
 wish = {{
     "program": __file__,
     "words": words,
@@ -54,6 +55,7 @@ wish = {{
     "arguments": module[2:],
     "environment": dict(os.environ),
     "folder": os.getcwd(),
+    "umask": umask,
     "session": os.getsid(0) == os.getpid(),
 }}
 socket.send_fds(server, [json.dumps(wish).encode() + b"\\n"], [0, 1, 2])
@@ -115,6 +117,7 @@ def be_command(
         if wish["session"]:
             os.setsid()
         os.chdir(wish["folder"])
+        os.umask(wish["umask"])
         os.environ.clear()
         os.environ.update(wish["environment"])
         os.environ.pop(PARENT, None)  # the parent is the client's, and this ends with the client

@@ -3,6 +3,7 @@ is a fork of it."""
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
@@ -26,7 +27,13 @@ from rnnlm_tui.client.control import WORKER_SETTINGS
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.processes import child_environment
 from tests.faults.crash_points import install
-from tests.faults.warm_python import be_command, import_commands, receive, write_program
+from tests.faults.warm_python import (
+    StartedWorker,
+    be_command,
+    import_commands,
+    receive,
+    write_program,
+)
 from tests.unit.engine.builders import built_model
 
 START_SECONDS, END_SECONDS = 120.0, 300.0
@@ -82,10 +89,14 @@ class Workers:
         assert self._process.stdin is not None
         folders = ("RNNLM_TUI_HOME", "XDG_CACHE_HOME")
         own = {name: os.environ[name] for name in folders if name in os.environ}
-        variables = {**own, **(environment or {})}
-        self._process.stdin.write(
-            json.dumps({"run": str(run.path), "crash": crash, "environment": variables}) + "\n"
-        )
+        os.umask(umask := os.umask(0o077))
+        wish = {
+            "run": str(run.path),
+            "crash": crash,
+            "environment": {**own, **(environment or {})},
+            "umask": umask,
+        }
+        self._process.stdin.write(json.dumps(wish) + "\n")
         self._process.stdin.flush()
         self._newest = self._started.get(timeout=START_SECONDS)
         return self._newest
@@ -104,11 +115,11 @@ class Workers:
 
     def popen(
         self, command: Sequence[str], *, env: Mapping[str, str], **more: Any
-    ) -> WarmProcess | subprocess.Popen[bytes]:
-        """Start a worker in place of `subprocess.Popen`; any other process as it does."""
+    ) -> WarmProcess | StartedWorker:
+        """Start a worker, or any other of our modules, in place of `subprocess.Popen`."""
         module, path = command[-2:]
         if module != "rnnlm_tui.worker.train":
-            return subprocess.Popen(command, env=env, **more)
+            return StartedWorker([str(self.python), *command[1:]], env=env, **more)
         return WarmProcess(self, self.start(RunDirectory(Path(path)), environment=env))
 
     def _listen(self) -> None:
@@ -154,10 +165,12 @@ class WarmProcess:
 
 @contextmanager
 def warm_starts(workers: Workers) -> Iterator[None]:
-    """Let `launch` in this process start forks: each saves two and a half seconds of CPU time."""
+    """Let `launch` and other starts of `python -m` in this process start forks: each saves two and
+    a half seconds of CPU time where torch is needed."""
     with pytest.MonkeyPatch.context() as patch:
         warm = SimpleNamespace(Popen=workers.popen, DEVNULL=subprocess.DEVNULL)
         patch.setattr("rnnlm_tui.system.processes.subprocess", warm)
+        patch.setattr(sys, "executable", str(workers.python))
         yield
 
 
@@ -182,6 +195,12 @@ def _warm_up() -> None:
     set_exactness(False)
 
 
+def leave_to_the_forks() -> None:
+    """Leave all that is imported by now out of garbage collections: one in a fork would copy it."""
+    gc.collect()
+    gc.freeze()
+
+
 def serve(listener: socket.socket) -> None:
     """Fork a worker for each line on stdin; print its pid, and its exit code when it ends.
 
@@ -190,13 +209,15 @@ def serve(listener: socket.socket) -> None:
     import torch._dynamo
 
     import rnnlm_tui.worker.setup
-    import rnnlm_tui.worker.train as train
+    import rnnlm_tui.worker.train
 
     # imported for the forks: torch, and what its optimizers import at their first use
-    assert torch._dynamo, rnnlm_tui.worker.setup
+    assert torch._dynamo, rnnlm_tui.worker.train
     _warm_up()
+    leave_to_the_forks()
     answers = os.dup(1)
     living: dict[int, socket.socket | None] = {}
+    have_commands = False
     unread = b""
     while True:
         ready, _, _ = select.select(
@@ -210,11 +231,14 @@ def serve(listener: socket.socket) -> None:
             for line in lines:
                 child = os.fork()
                 if child == 0:
-                    _be_worker(json.loads(line), train.main)
+                    _be_worker(json.loads(line))
                 living[child] = None
                 os.write(answers, f"started {child} 0\n".encode())
         if listener.fileno() in ready:
-            import_commands()
+            if not have_commands:
+                import_commands()
+                leave_to_the_forks()
+                have_commands = True
             client = listener.accept()[0]
             try:
                 wish, descriptors = receive(client)
@@ -245,15 +269,19 @@ def _tell(client: socket.socket, number: int) -> None:
         client.sendall(f"{number}\n".encode())
 
 
-def _be_worker(wish: Mapping[str, Any], main: Callable[[list[str]], int]) -> NoReturn:
+def _be_worker(wish: Mapping[str, Any]) -> NoReturn:
+    from rnnlm_tui.worker.train import log_without_disk_errors, main
+
     code = 70
     try:
         os.setsid()
+        os.umask(wish["umask"])
         os.environ.update(wish["environment"])
         log = os.open(f"{wish['run']}/worker.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         for stream in (1, 2):
             os.dup2(log, stream)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        log_without_disk_errors()
         if wish["crash"]:
             install(wish["crash"])
         code = main([wish["run"]])

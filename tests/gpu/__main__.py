@@ -2,7 +2,8 @@
 
 A test that breaks CUDA for its process costs only the rest of its file. `--out FOLDER` keeps the
 JUnit files, with what the tests measured as properties; the same is printed at the end. `--dry-run`
-runs the same tests on the CPU with small shapes, to see that they work before a GPU is rented.
+runs the same tests on the CPU with small shapes, to see that they work before a GPU is rented; one
+process serves for all files there.
 
 It needs torch, pytest and the packages of the engine; neither pytest's plugins nor the app's
 packages (textual, rich, typer).
@@ -23,8 +24,8 @@ from rnnlm_tui.system.cuda import EXACT_WORKSPACE, WORKSPACE_VARIABLE
 from tests.gpu import DRY_RUN
 
 ROOT = Path(__file__).parents[2]
-FILE_SECONDS = 240
-"""A file that takes longer is ended."""
+PROCESS_SECONDS = 240
+"""A process that takes longer is ended."""
 EXIT_USAGE = 2
 
 
@@ -37,12 +38,12 @@ def marked_files() -> list[Path]:
     )
 
 
-def run_file(file: Path, report: Path, *, dry: bool) -> str:
-    """Run the tests of a file; returns why its process ended early, or an empty text."""
+def run_files(files: Sequence[Path], report: Path, *, dry: bool) -> str:
+    """Run the tests of files in one process; returns why it ended early, or an empty text."""
     command = [
         *(sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-m", "gpu", "-q"),
         *("-p", "no:cacheprovider", "-o", "addopts=--strict-markers --tb=short"),
-        *("-W", "ignore::pytest.PytestConfigWarning", f"--junitxml={report}", str(file)),
+        *("-W", "ignore::pytest.PytestConfigWarning", f"--junitxml={report}", *map(str, files)),
     ]
     variables = {
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
@@ -52,10 +53,10 @@ def run_file(file: Path, report: Path, *, dry: bool) -> str:
     }
     try:
         done = subprocess.run(
-            command, cwd=ROOT, env={**os.environ, **variables}, timeout=FILE_SECONDS, check=False
+            command, cwd=ROOT, env={**os.environ, **variables}, timeout=PROCESS_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
-        return f"took longer than {FILE_SECONDS} s"
+        return f"took longer than {PROCESS_SECONDS} s"
     return "" if report.exists() else f"its process ended with exit code {done.returncode}"
 
 
@@ -96,11 +97,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         out = given.out or Path(scratch)
         out.mkdir(parents=True, exist_ok=True)
         lines, fine = list[str](), True
-        for file in given.files or marked_files():
-            report = out / f"{file.stem}.xml"
+        files = given.files or marked_files()
+        together = {"dry-run": files} if given.dry_run else {file.stem: [file] for file in files}
+        for name, some in together.items():
+            report = out / f"{name}.xml"
             report.unlink(missing_ok=True)
-            problem = run_file(file, report, dry=given.dry_run)
-            text, passed = (f"{file.stem}: {problem}", False) if problem else summary(report)
+            problem = run_files(some, report, dry=given.dry_run)
+            text, passed = (f"{name}: {problem}", False) if problem else summary(report)
             lines.append(text)
             fine = fine and passed
     sys.stdout.write("\n" + "\n".join(lines) + "\n")

@@ -11,7 +11,7 @@ from rnnlm_tui.bench.runner import LEFT_OUT, BenchOptions, run_bench
 from rnnlm_tui.engine.device import cuda_versions, describe
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.system.gpu import driver_version
-from tests.gpu import DEVICE, DRY, ON_DEVICE
+from tests.gpu import DEVICE, DRY, NEEDS_GPU, ON_DEVICE
 from tests.gpu.shapes import SHAPES, TINY
 
 pytestmark = ON_DEVICE
@@ -20,7 +20,7 @@ SMALL = {**TINY, "corpus.source": "elman", "corpus.sentences": 400, "tokenizer.k
 """Changes for a dry run."""
 
 
-@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("name", ["book", pytest.param("lstm 2x1024", marks=NEEDS_GPU)])
 def test_training_is_measured_beside_a_naive_loop_and_torchs_own_layers(
     name: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

@@ -35,7 +35,7 @@ Property = Callable[[str, object], None]
 WARM_UPS = 2 if DRY else 12
 """Steps before the checked ones: libraries choose their kernels."""
 CHECKED_STEPS = 5 if DRY else 50
-COMPARED_STEPS = 20 if DRY else 200
+COMPARED_STEPS = 5 if DRY else 200
 TOLERANCE = 1e-4
 """Largest mean difference of the losses of 200 steps in nats; of one step, ten times as much.
 float32 differs from float64 by 3e-7 there, at most 1e-6 in one step, for every cell (on a CPU);

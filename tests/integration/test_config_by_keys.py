@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from textual.pilot import Pilot
 
+from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.lineage import read_parent
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
-from rnnlm_tui.store.runs import list_runs
+from rnnlm_tui.store.runs import create_run, list_runs
 from rnnlm_tui.system.locks import read_lock
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.steer import SteerScreen
@@ -23,6 +25,15 @@ from tests.tui.support import text_of, until
 
 pytestmark = pytest.mark.usefixtures("warm")
 RATE = "optimizer.learning_rate"
+SMALL = {
+    "training.batch_size": 4,
+    "training.bptt": 16,
+    "training.threads": 1,
+    "schedule.warmup_steps": 7,
+    "evaluation.every": 20,
+    "checkpoint.every": 20,
+}
+"""What a draft changes in the demo, for short steps; the rest is filled in by keys."""
 
 
 async def find(pilot: Pilot[int], key: str) -> None:
@@ -48,7 +59,7 @@ async def fill_in_and_start(pilot: Pilot[int], text: Path) -> RunDirectory:
     """Fill in a small config, meet an error, compare with the preset, and start the run."""
     app = pilot.app
     assert isinstance(app, RnnlmApp)
-    await until_shown(pilot, "draft, not started")
+    await until_shown(pilot, "○ draft")
     # the text, by browsing
     await find(pilot, "corpus.source")
     await pilot.press("b")
@@ -76,16 +87,7 @@ async def fill_in_and_start(pilot: Pilot[int], text: Path) -> RunDirectory:
     await find(pilot, "training.deterministic")
     await pilot.press("space")
     await until(pilot, lambda: edited(app).training.deterministic)
-    for key, value in (
-        ("training.max_steps", "100000"),
-        ("training.batch_size", "4"),
-        ("training.bptt", "16"),
-        ("training.threads", "1"),
-        ("schedule.warmup_steps", "7"),
-        ("evaluation.every", "20"),
-        ("checkpoint.every", "20"),
-    ):
-        await fill(pilot, key, value)
+    await fill(pilot, "training.max_steps", "100000")
     await fill(pilot, "training.seed", "123")
     await pilot.press("f6")
     await until(pilot, lambda: edited(app).training.seed == 42)
@@ -162,7 +164,7 @@ async def test_a_run_is_configured_steered_and_forked_by_keys(
     home: Path, text: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(text.parent)
-    app = RnnlmApp(None, "config")
+    app = RnnlmApp(create_run(parse_config(merge(DEMO, SMALL))), "config")
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         run = await fill_in_and_start(pilot, text)
         wait_for_step(run, 21)

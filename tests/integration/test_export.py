@@ -300,6 +300,7 @@ def test_generation_in_transformers_goes_on_from_a_state_and_searches_with_beams
         model.generate(ids[:, 12:], state=model(ids).state, **greedy)
 
 
+@pytest.mark.usefixtures("warm")
 def test_a_checkpoint_goes_to_transformers_then_to_the_book_and_comes_back_as_a_run(
     trained: dict[str, Trained], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -352,6 +353,7 @@ def test_a_checkpoint_goes_to_transformers_then_to_the_book_and_comes_back_as_a_
     assert run_command(["train", "--from", imported.name, "--draft", *source]) == 0
 
 
+@pytest.mark.usefixtures("warm")
 @pytest.mark.parametrize(
     "changes",
     [

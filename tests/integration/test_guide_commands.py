@@ -45,6 +45,9 @@ case " $* " in
 esac
 options=()
 for field in "${{small[@]}}"; do options+=(--set "$field"); done
+if [ "$*" = "resume {stopped} --detach" ]; then  # it needn't train beside the other commands
+  "{python}" -m rnnlm_tui "$@" && exec "{python}" -m rnnlm_tui pause {stopped}
+fi
 exec "{python}" -m rnnlm_tui "$@" "${{options[@]}}"
 """
 

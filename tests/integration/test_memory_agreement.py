@@ -44,7 +44,6 @@ def of_cell(cell: str) -> RunConfig:
 @pytest.mark.parametrize(
     ("config", "vocab_size", "beyond"),
     [
-        pytest.param(changed(DEMO), 2_048, 0.0, id="demo"),
         pytest.param(changed(BOOK), 32_011, 0.1, id="book"),
         pytest.param(WIDE, 32_011, 1.0, id="hidden size 1,024"),
         pytest.param(LARGE_BATCH, 2_048, 0.25, id="large batch of an lstm with dropout"),

@@ -13,7 +13,7 @@ from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.checkpoint import load_training_state, write_model, write_training_state
 from rnnlm_tui.engine.device import set_exactness
 from rnnlm_tui.engine.trainer import Trainer
-from tests.gpu import DEVICE, ON_DEVICE
+from tests.gpu import DEVICE, NEEDS_GPU, ON_DEVICE
 
 from .builders import CPU, tokenizer_folder, train, trainer_of, weights
 
@@ -31,7 +31,7 @@ CELL_CASES = [
 
 
 @pytest.mark.parametrize(
-    "device", [CPU, pytest.param(DEVICE, marks=ON_DEVICE)], ids=["cpu", "device"]
+    "device", [CPU, pytest.param(DEVICE, marks=[*ON_DEVICE, NEEDS_GPU])], ids=["cpu", "device"]
 )
 @pytest.mark.parametrize("data_mode", ["stream", "sentences"])
 @pytest.mark.parametrize(

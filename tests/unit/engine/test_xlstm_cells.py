@@ -103,9 +103,20 @@ def test_chunks_of_a_long_window_equal_mlstms_equations() -> None:
     )
 
 
-@pytest.mark.parametrize("forget", [-1.0, -10.0, -20.0, -30.0])
-@pytest.mark.parametrize("enter", [0.0, -10.0, 8.0])
-@pytest.mark.parametrize("length", [35, 255, 400])
+ENTERS, FORGETS = (0.0, -10.0, 8.0), (-1.0, -10.0, -20.0, -30.0)
+
+
+@pytest.mark.parametrize(
+    ("length", "enter", "forget"),
+    [
+        *((35, enter, forget) for forget in FORGETS for enter in (0.0, -10.0, 8.0)),
+        *((255, enter, forget) for enter, forget in zip((8.0, 0.0), FORGETS[1:3], strict=True)),
+        *(
+            (400, enter, forget)
+            for enter, forget in zip((0.0, 8.0, -10.0, 0.0), FORGETS, strict=True)
+        ),
+    ],
+)
 def test_a_float32_window_is_as_exact_as_the_recurrence_for_any_gates(
     length: int, enter: float, forget: float
 ) -> None:
