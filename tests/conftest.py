@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from tests.faults.workers import Workers
 
 
-def pytest_configure() -> None:
-    """Let Ctrl-C reach child processes even if the tests run in the background.
+os.environ.update(
+    HF_HUB_OFFLINE="1",
+    OMP_NUM_THREADS="1",
+    RNNLM_TUI_NICENESS="0",  # a test's workers need their share beside other tests
+)
+# Children keep what they compile: else each of them compiles the package, in a third of its start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+# Neither in a fixture nor in a hook: libraries read them when they are imported, as they are by
+# the conftest.py of a folder that is named on the command line.
 
-    The variables are set here, not in a fixture: libraries read them when the first test module
-    imports them, and fixtures of a module come before those of a test. Children keep what they
-    compile: else each of them compiles the package again, in a third of its start.
-    """
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach child processes even if the tests run in the background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    os.environ.update(
-        HF_HUB_OFFLINE="1",
-        OMP_NUM_THREADS="1",
-        RNNLM_TUI_NICENESS="0",  # a test's workers need their share beside other tests
-    )
-    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_finish() -> None:
