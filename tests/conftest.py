@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from tests.faults.workers import Workers
@@ -27,8 +28,14 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_configure() -> None:
-    """Let Ctrl-C reach child processes even if the tests run in the background."""
+    """Let Ctrl-C reach child processes even if the tests run in the background.
+
+    An example of Hypothesis may take any time, since other tests share the processor. Other
+    examples are drawn in each run.
+    """
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    settings.register_profile("tests", deadline=None, max_examples=50)
+    settings.load_profile("tests")
 
 
 def pytest_collection_finish() -> None:
