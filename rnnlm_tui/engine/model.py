@@ -109,7 +109,7 @@ class RecurrentLanguageModel(nn.Module):
         )
         for layer in self.cells:
             layer.weight_dropout = shape.weight_dropout
-        self.output = EmptyLinear(self.hidden_size, self.vocab_size)
+        self.output: nn.Linear = EmptyLinear(self.hidden_size, self.vocab_size)
         if self.tie_weights:
             self.output.weight = self.embedding.weight
         if seed is None:
