@@ -48,6 +48,24 @@ class ModelShape(ModelConfig):
     """The padding token, whose embedding gets no gradient; None: no padding."""
 
 
+class EmptyEmbedding(nn.Embedding):
+    """An embedding whose weights `initialize` draws, or that are loaded.
+
+    `torch.nn.utils.skip_init` draws weights without memory first, for which torch 2.13 imports its
+    compiler: a second of a sampler's start.
+    """
+
+    def reset_parameters(self) -> None:
+        """Leave the weights as they are."""
+
+
+class EmptyLinear(nn.Linear):
+    """A linear layer whose weights `initialize` draws, or that are loaded."""
+
+    def reset_parameters(self) -> None:
+        """Leave the weights as they are."""
+
+
 class RecurrentLanguageModel(nn.Module):
     """Predicts each next token from all tokens before it.
 
@@ -83,10 +101,7 @@ class RecurrentLanguageModel(nn.Module):
                 f"{self.cell_type} has no state-to-state weights, so weight dropout must be 0, not"
                 f" {shape.weight_dropout:g}"
             )
-        empty = nn.utils.skip_init  # `initialize` draws the weights
-        self.embedding = empty(  # type: ignore[no-untyped-call]
-            nn.Embedding, self.vocab_size, self.embedding_dim, padding_idx=self.pad_id
-        )
+        self.embedding = EmptyEmbedding(self.vocab_size, self.embedding_dim, self.pad_id)
         widths = [self.embedding_dim] + [self.hidden_size] * self.num_layers
         self.layers = nn.ModuleList(
             CELLS[self.cell_type](inputs, outputs, self.num_heads)
@@ -94,9 +109,7 @@ class RecurrentLanguageModel(nn.Module):
         )
         for layer in self.cells:
             layer.weight_dropout = shape.weight_dropout
-        self.output = empty(  # type: ignore[no-untyped-call]
-            nn.Linear, self.hidden_size, self.vocab_size
-        )
+        self.output: nn.Linear = EmptyLinear(self.hidden_size, self.vocab_size)
         if self.tie_weights:
             self.output.weight = self.embedding.weight
         if seed is None:

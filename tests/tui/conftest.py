@@ -14,6 +14,7 @@ from textual._context import active_app
 from textual.app import App
 from textual.geometry import Size
 from textual.message_pump import MessagePump
+from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
@@ -43,6 +44,8 @@ def still(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 STALL_SECONDS, STALL_TURNS = 0.02, 20
 """Messages that make no progress for so much of this thread's processor time, and for so many turns
 of the loop, wait for something else, such as a thread. On a busy machine, time passes alone."""
+LAYOUT_SECONDS = 0.5
+"""How long a screen that nobody waits for is out of date at most."""
 
 
 async def wait_for_messages(min_sleep: float = 0.0, max_sleep: float = 1.0) -> None:
@@ -56,13 +59,18 @@ async def wait_for_messages(min_sleep: float = 0.0, max_sleep: float = 1.0) -> N
         if loop._ready and turns < STALL_TURNS:  # type: ignore[attr-defined]
             quiet = 0  # without asking each widget: one is at work
             continue
-        left = sum(map(_messages_of, (app, *app._registry))) + (app._resize_event is not None)
+        left = _messages_left(app)
         if not left and _is_to_be_painted(app.screen):
-            app.screen._on_timer_update()  # else a timer does, up to 17 ms later
+            app.screen._on_timer_update()  # else a timer does, later
             continue
         quiet = 0 if left else quiet + 1
         if left != before:
             before, stalled, turns = left, thread_time() + STALL_SECONDS, 0
+
+
+def _messages_left(app: App[Any]) -> int:
+    """The messages that wait in all of the app's widgets."""
+    return sum(map(_messages_of, (app, *app._registry))) + (app._resize_event is not None)
 
 
 def _messages_of(pump: MessagePump) -> int:
@@ -103,6 +111,8 @@ def hasty_apps() -> Iterator[None]:
 
     * Textual's Pilot waits for messages instead of for an idle processor: its own function sleeps
       at least 20 ms, twice a key, and until a window of that length has used little processor time.
+      Nor does it send a message to every widget to learn that all are idle.
+    * A screen is laid out once its messages are handled: a timer does it between them, too.
     * Nothing waits until a disk has what is written: no test of the app cuts the power.
     * What no terminal shows isn't drawn: tests read the screen's cells, which draws them. What is
       to be called after the next paint meets a painted screen.
@@ -112,6 +122,7 @@ def hasty_apps() -> Iterator[None]:
     """
     refresh, shutdown = Screen._compositor_refresh, App._shutdown
     render, drawn = Compositor.render_strips, WeakKeyDictionary[Compositor, list[Strip]]()
+    wait_for_screen = Pilot._wait_for_screen
 
     def render_if_changed(compositor: Compositor, size: Size | None = None) -> list[Strip]:
         screen = compositor.root
@@ -129,6 +140,9 @@ def hasty_apps() -> Iterator[None]:
         else:
             refresh(screen)
 
+    async def wait_if_busy(pilot: Pilot[Any], timeout: float = 30.0) -> bool:
+        return not _messages_left(pilot.app) or await wait_for_screen(pilot, timeout)
+
     async def cancel_first(app: App[Any]) -> None:
         app.workers.cancel_all()
         await shutdown(app)
@@ -136,6 +150,8 @@ def hasty_apps() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for module in ("textual.app", "textual.pilot"):
             patch.setattr(f"{module}.wait_for_idle", wait_for_messages)
+        patch.setattr(Pilot, "_wait_for_screen", wait_if_busy)
+        patch.setattr("textual.screen.UPDATE_PERIOD", LAYOUT_SECONDS)
         patch.setattr("os.fsync", lambda _file: None)
         patch.setattr(Screen, "_compositor_refresh", refresh_if_shown)
         patch.setattr(Compositor, "render_strips", render_if_changed)

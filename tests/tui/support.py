@@ -71,6 +71,7 @@ async def until(pilot: Pilot[int], condition: Callable[[], object]) -> None:
             f"waited {DEADLINE:g} s in vain; the screen:\n{text_of(pilot.app)}"
         )
         await asyncio.sleep(pause)
+        await pilot.pause()
         pause = min(1.5 * pause, 0.2)  # each look draws the screen
     await pilot.pause()
 

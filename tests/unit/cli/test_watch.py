@@ -6,6 +6,7 @@ import io
 import re
 import sys
 from dataclasses import replace
+from functools import cache
 from typing import get_args
 
 import pytest
@@ -14,11 +15,12 @@ from rnnlm_tui.cli import watch
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.cli.output import cells, clipped
 from rnnlm_tui.cli.watch import frame_lines
+from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.client.remaining import Eta, SteadyEta
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.metrics import EvaluationRow, GpuRow
 from rnnlm_tui.schema.status import RunStatus
-from rnnlm_tui.store.runs import create_run, suggest_name
+from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.locks import LockPage
 from tests.fakes.nvml import read_machine
 from tests.fakes.scripted_monitor import play
@@ -55,8 +57,14 @@ class Terminal(io.StringIO):
         return [self.lines.get(row, "") for row in range(max(self.lines, default=-1) + 1)]
 
 
+@cache
+def running() -> RunSnapshot:
+    """The demo run while it trains."""
+    return seen(demo_run())
+
+
 def test_a_frame_has_the_dashboards_figures_and_fits_its_width() -> None:
-    now = seen(demo_run())
+    now = running()
     for width in (40, 60, 79, 119, 199):
         for ascii_only in (False, True):
             lines = frame_lines(now, Eta(24.0, 3.0), width, ascii_only=ascii_only)
@@ -73,7 +81,7 @@ def test_a_frame_has_the_dashboards_figures_and_fits_its_width() -> None:
 def test_every_status_has_a_frame() -> None:
     for status in set(get_args(RunStatus)) - {"draft", "preparing"}:
         last = NOW - HOUR if status == "lost" else NOW
-        now = seen(demo_run(status, name=suggest_name(), now=last))
+        now = seen(demo_run(status, name=f"{status}-otter", now=last, curve=False))
         assert now.summary.status == status
         said = {"message": "what happened", "hint": "what to do"}
         reported = replace(now, summary=now.summary.model_copy(update=said))
@@ -87,7 +95,7 @@ def test_every_status_has_a_frame() -> None:
 
 def test_each_other_gpu_has_a_line() -> None:
     others = (GpuRow(1, "NVIDIA L4", 12.0, 3 * 2**30, None, 24 * 2**30, 33.0, 41.0), GpuRow(2))
-    now = seen(demo_run(hardware=readings(others=others)))
+    now = seen(demo_run(hardware=readings(others=others), curve=False))
     assert " GPU 1   NVIDIA L4 12 %, 3.0 / 24 GiB used, 33 W, 41 °C" in frame_lines(now, None)
 
 
@@ -109,7 +117,7 @@ def test_each_other_gpu_has_a_line() -> None:
 )
 def test_a_gpu_is_described_as_far_as_its_driver_reports_it(machine: str, text: str) -> None:
     card, others = read_machine(machine)
-    now = seen(demo_run(hardware=readings(card=card, others=others)))
+    now = seen(demo_run(hardware=readings(card=card, others=others), curve=False))
     assert f" GPU     {text}" in [line.rstrip() for line in frame_lines(now, None, 400)]
 
 
@@ -134,8 +142,8 @@ def test_watching_in_a_terminal_rewrites_the_frame_until_the_run_ends(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     trained_run()
-    terminal, ended = Terminal(), seen(demo_run("finished", name="old-otter"))
-    play(monkeypatch, [seen(demo_run()), None, ended])
+    terminal, ended = Terminal(), seen(demo_run("finished", name="old-otter", curve=False))
+    play(monkeypatch, [running(), None, ended])
     monkeypatch.setattr(sys, "stdout", terminal)
     monkeypatch.setenv("TERM", "xterm-256color")
     assert run(["show", "brisk", "--watch", "--fps", "60"]) == 0
@@ -147,12 +155,12 @@ def test_watching_without_a_terminal_prints_what_follow_prints(
     monkeypatch: pytest.MonkeyPatch, verb: Verbs
 ) -> None:
     trained_run()
-    running = seen(demo_run())
-    play(monkeypatch, [running, None, seen(demo_run("stopped", name="old-otter"))])
+    stopped = seen(demo_run("stopped", name="old-otter", curve=False))
+    play(monkeypatch, [running(), None, stopped])
     out = verb("show brisk --watch", code=3).out
     assert out.startswith("plain-otter: running, Elman")
     assert "old-otter stopped at step 3,751 / 4,754 (79 %), after" in out
-    play(monkeypatch, [running, KeyboardInterrupt()])
+    play(monkeypatch, [running(), KeyboardInterrupt()])
     assert "keeps running" in verb("show brisk --watch", code=130).err
 
 
@@ -177,7 +185,7 @@ def test_a_frame_is_printed_over_the_last_one_at_any_size(monkeypatch: pytest.Mo
     terminal = Terminal()
     terminal.write("$ rnnlm-tui show plain-otter --watch\n")
     printer = watch.FramePrinter(terminal, ascii_only=False)
-    now = seen(demo_run())
+    now = running()
     shorter = replace(now, events=(), samples=())
     for snapshot, size in (
         (now, (119, 40)), (shorter, (119, 40)), (now, (139, 40)), (now, (139, 30)),
@@ -205,7 +213,7 @@ def test_lines_rewrapped_by_a_narrower_terminal_are_overwritten(
     monkeypatch.setattr(watch, "_size", lambda _stream: next(sizes))
     sent = []
     for _ in range(4):
-        printer.update(seen(demo_run(name=suggest_name())))
+        printer.update(running())
         sent.append(terminal.getvalue())
         terminal.truncate(terminal.seek(0))
     assert sent[0].startswith("\rxxx")
@@ -222,7 +230,7 @@ def test_the_first_drop_does_not_flatten_the_curve_of_a_long_run() -> None:
     )
     curve = next(
         line
-        for line in frame_lines(replace(seen(demo_run()), evaluations=rows), None, 119)
+        for line in frame_lines(replace(running(), evaluations=rows), None, 119)
         if line.startswith(" curve")
     )
     assert {"█", "▆", "▅", "▃", "▁"} <= set(curve)
@@ -233,7 +241,7 @@ def test_the_time_left_counts_down_and_starts_over_with_another_run(
 ) -> None:
     clock = iter((0.0, 10.0, 20.0, 21.0))
     monkeypatch.setattr("rnnlm_tui.client.remaining.monotonic", lambda: next(clock))
-    steady, run = SteadyEta(), seen(demo_run()).summary
+    steady, run = SteadyEta(), running().summary
     one, other, paused = (
         run.model_copy(update=changes)
         for changes in (

@@ -30,6 +30,8 @@ from tests.fakes.long_run import build, build_many, make_older
 from tests.unit.client.logs import begin
 from tests.unit.store.rows import step_row
 
+STEPS, CHECKPOINT = 1_000, "step-000001000"
+"""The first run's steps, and the checkpoint that all have."""
 OPENED: list[str] = []
 """Every file that anything opens while the test looks."""
 _watching = False
@@ -75,15 +77,27 @@ def end_again(run: RunDirectory) -> None:
         append_summary(run, log)
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with three runs that ended at least a minute ago, each newer than the next; the second
+    is a fork of the first."""
+    path = tmp_path_factory.mktemp("listed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RNNLM_TUI_HOME", str(path / "home"))
+        patch.setenv("XDG_CACHE_HOME", str(path / "cache"))
+        first, second, _ = build_many(3, STEPS)
+        parent = ParentCheckpoint(first, first.checkpoints_path / CHECKPOINT)
+        take_parent(second, parent, second.read_config())
+        end_again(second)
+        make_older(second)
+    return path / "home"
+
+
 @pytest.fixture
-def runs() -> list[RunDirectory]:
-    """Three runs that ended at least a minute ago."""
-    made = build_many(3, 1_000)
-    parent = ParentCheckpoint(made[0], made[0].checkpoints_path / "step-000001000")
-    take_parent(made[1], parent, made[1].read_config())
-    end_again(made[1])
-    make_older(made[1])
-    return made
+def runs(made: Path, home: Path) -> list[RunDirectory]:
+    """Those three runs in the test's home."""
+    shutil.copytree(made, home)
+    return list_runs()
 
 
 def test_ended_runs_are_listed_without_an_index(runs: list[RunDirectory]) -> None:
@@ -95,14 +109,14 @@ def test_ended_runs_are_listed_without_an_index(runs: list[RunDirectory]) -> Non
 
 
 def test_ended_runs_are_listed_as_they_are_also_with_nan() -> None:
-    run = build("odd-otter", 1_000)
+    run = build("odd-otter", STEPS)
     with RunLog(run, 2) as log:
         log.append(
             *(
                 StepRow(2, step, 1, 1.0, float("nan"), float("inf"), 1e-3, 1.0, 50.0, 1.0)
-                for step in range(1_001, 1_200)
+                for step in range(STEPS + 1, STEPS + 200)
             ),
-            EventRow(2, 1_199, "failed", "losses are no numbers", 2.0),
+            EventRow(2, STEPS + 199, "failed", "losses are no numbers", 2.0),
         )
     end_again(run)
     assert "inf" in truth()[0]
@@ -129,8 +143,8 @@ def say_something(run: RunDirectory) -> None:
 
 
 def begin_again(run: RunDirectory) -> None:
-    with RunLock(run.lock_path), begin(run, start_step=1_000) as log:
-        log.append(EventRow(3, 1_000, "resumed", "from step 1,000", time.time()))
+    with RunLock(run.lock_path), begin(run, start_step=STEPS) as log:
+        log.append(EventRow(3, STEPS, "resumed", "from step 1,000", time.time()))
 
 
 def link_a_log(run: RunDirectory) -> None:
@@ -160,13 +174,13 @@ CHANGES: dict[str, Callable[[RunDirectory], object]] = {
     "replaced": replace_by_another,
     "names swapped": swap_names,
     "labelled": say_something,
-    "pinned": lambda run: pin_checkpoint(run, 1_000),
+    "pinned": lambda run: pin_checkpoint(run, STEPS),
     "begun again": begin_again,
     "a damaged log": lambda run: (run.logs_path / "000001.jsonl").write_bytes(b"damaged" * 1_000),
     "no parent": lambda run: (run.path / "parent.json").unlink(),
     "a log less": lambda run: (run.logs_path / "000001.jsonl").unlink(),
     "a linked log": link_a_log,
-    "a checkpoint less": lambda run: shutil.rmtree(run.checkpoints_path / "step-000001000"),
+    "a checkpoint less": lambda run: shutil.rmtree(run.checkpoints_path / CHECKPOINT),
     "another config": lambda run: edit(run.config_path, "192", "96"),
     **UNSEEN,
 }
@@ -186,10 +200,10 @@ def test_a_resumed_run_is_listed_correctly_while_it_trains_and_after(
     runs: list[RunDirectory],
 ) -> None:
     run = runs[1]
-    with RunLock(run.lock_path), begin(run, start_step=1_000) as log:
-        log.append(EventRow(3, 1_000, "running", "", time.time()))
+    with RunLock(run.lock_path), begin(run, start_step=STEPS) as log:
+        log.append(EventRow(3, STEPS, "running", "", time.time()))
         assert "running" in {summary.status for summary in RunList().look()}
-        log.append(EventRow(3, 1_000, "finished", "", time.time()))
+        log.append(EventRow(3, STEPS, "finished", "", time.time()))
         append_summary(run, log)
     assert kept_summary(run, stamps(run)) is not None
     assert listed() == truth()
@@ -268,13 +282,13 @@ def test_only_news_of_a_running_run_is_read(
         make(monitor, run, **options)
 
     monkeypatch.setattr(RunMonitor, "__init__", counting)
-    run = build("long-haul", 1_000, ended=False)
+    run = build("long-haul", STEPS, ended=False)
     with RunLock(run.lock_path):
         runs = RunList()
-        assert [(summary.step, summary.status) for summary in runs.look()] == [(1_000, "running")]
+        assert [(summary.step, summary.status) for summary in runs.look()] == [(STEPS, "running")]
         with RunLog(run, 2) as log:
-            log.append(step_row(1_001, 2))
-        assert [summary.step for summary in runs.look()] == [1_001]
+            log.append(step_row(STEPS + 1, 2))
+        assert [summary.step for summary in runs.look()] == [STEPS + 1]
         assert opened == ["long-haul"]
     assert [summary.status for summary in runs.look()] == ["crashed"]
     run.path.rename(run.path.with_name("short-haul"))
