@@ -31,11 +31,14 @@ from tests.integration.runs import (
 
 pytestmark = pytest.mark.usefixtures("warm")
 
+PYTHON = sys.executable
+"""A process with permissions or disks of its own is no fork."""
+
 
 def worker_of(run: RunDirectory) -> subprocess.Popen[str]:
     """A worker whose log is outside the removed folder."""
     return subprocess.Popen(
-        [sys.executable, "-m", "rnnlm_tui.worker.train", str(run.path)],
+        [PYTHON, "-m", "rnnlm_tui.worker.train", str(run.path)],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
@@ -96,7 +99,7 @@ def on_a_read_only_disk(run: RunDirectory, *command: str) -> subprocess.Complete
     """Run a Python module with the run's folder mounted read-only."""
     script = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
     return subprocess.run(
-        ["unshare", "-rm", "sh", "-c", script, str(run.path), sys.executable, "-m", *command],
+        ["unshare", "-rm", "sh", "-c", script, str(run.path), PYTHON, "-m", *command],
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,
@@ -146,7 +149,7 @@ def test_a_run_directory_that_may_not_be_entered_is_reported_and_hides_no_other_
     create_run(tiny_config(text), "other")
     run.path.chmod(0)
     done = subprocess.run(
-        held_to_permissions(sys.executable, "-m", "rnnlm_tui", *verb.split()),
+        held_to_permissions(PYTHON, "-m", "rnnlm_tui", *verb.split()),
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,
@@ -168,7 +171,7 @@ def test_a_run_is_degraded_while_its_checkpoints_can_not_be_written(text: Path) 
     run = new_run(text)
     run.checkpoints_path.mkdir()
     run.checkpoints_path.chmod(0o500)
-    command = held_to_permissions(sys.executable, "-m", "rnnlm_tui.worker.train", str(run.path))
+    command = held_to_permissions(PYTHON, "-m", "rnnlm_tui.worker.train", str(run.path))
     with run.log_path.open("w") as log:
         worker = subprocess.Popen(command, stderr=log, start_new_session=True)
     told = wait_for(
