@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from itertools import groupby
 from time import thread_time, tzset
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -12,12 +13,15 @@ import pytest
 from textual._compositor import Compositor
 from textual._context import active_app
 from textual.app import App
+from textual.events import Key
 from textual.geometry import Size
+from textual.keys import _character_to_key
 from textual.message_pump import MessagePump
 from textual.pilot import Pilot
 from textual.screen import Screen
 from textual.strip import Strip
 from textual.widget import Widget
+from textual.widgets import Input, TextArea
 
 from tests.homes import three_runs_at_home
 from tests.tui.demo_run import stand_still
@@ -111,7 +115,8 @@ def hasty_apps() -> Iterator[None]:
 
     * Textual's Pilot waits for messages instead of for an idle processor: its own function sleeps
       at least 20 ms, twice a key, and until a window of that length has used little processor time.
-      Nor does it send a message to every widget to learn that all are idle.
+      Nor does it send a message to every widget to learn that all are idle, nor wait between the
+      characters of a word that is typed into a text box.
     * A screen is laid out once its messages are handled: a timer does it between them, too.
     * Nothing waits until a disk has what is written: no test of the app cuts the power.
     * What no terminal shows isn't drawn: tests read the screen's cells, which draws them. What is
@@ -122,7 +127,7 @@ def hasty_apps() -> Iterator[None]:
     """
     refresh, shutdown = Screen._compositor_refresh, App._shutdown
     render, drawn = Compositor.render_strips, WeakKeyDictionary[Compositor, list[Strip]]()
-    wait_for_screen = Pilot._wait_for_screen
+    press_keys, wait_for_screen = App._press_keys, Pilot._wait_for_screen
 
     def render_if_changed(compositor: Compositor, size: Size | None = None) -> list[Strip]:
         screen = compositor.root
@@ -140,6 +145,17 @@ def hasty_apps() -> Iterator[None]:
         else:
             refresh(screen)
 
+    async def press_at_once(app: App[Any], keys: Iterable[str]) -> None:
+        assert app._driver is not None
+        for is_word, group in groupby(keys, lambda key: len(key) == 1):
+            *typed, last = group
+            if is_word and isinstance(app.focused, Input | TextArea):
+                for sign in typed:
+                    key = sign if sign.isalnum() else _character_to_key(sign)
+                    app._driver.send_message(Key(key, sign).set_sender(app))
+                typed = []
+            await press_keys(app, (*typed, last))
+
     async def wait_if_busy(pilot: Pilot[Any], timeout: float = 30.0) -> bool:
         return not _messages_left(pilot.app) or await wait_for_screen(pilot, timeout)
 
@@ -151,6 +167,7 @@ def hasty_apps() -> Iterator[None]:
         for module in ("textual.app", "textual.pilot"):
             patch.setattr(f"{module}.wait_for_idle", wait_for_messages)
         patch.setattr(Pilot, "_wait_for_screen", wait_if_busy)
+        patch.setattr(App, "_press_keys", press_at_once)
         patch.setattr("textual.screen.UPDATE_PERIOD", LAYOUT_SECONDS)
         patch.setattr("os.fsync", lambda _file: None)
         patch.setattr(Screen, "_compositor_refresh", refresh_if_shown)

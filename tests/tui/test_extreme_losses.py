@@ -49,7 +49,7 @@ CURVES: tuple[Sequence[float], ...] = (
     (1e300, math.inf),
 )
 """The losses of a run's steps, again and again."""
-STEPS, EVERY = 400, 40
+STEPS, EVERY = 160, 16
 HEIGHTS: dict[MarksStyle, tuple[int, ...]] = {"braille": (4, 12), "block": (12,), "ascii": (4,)}
 """The heights of charts, with and without a band of raw points, by their dots."""
 PANES_OF_RUNS: tuple[Pane, ...] = ("runs", "checkpoints", "train")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from textual.events import Paste
 from textual.widgets import TextArea
 
@@ -11,9 +9,6 @@ from rnnlm_tui.tui.screens.choose import TextsScreen
 from rnnlm_tui.tui.widgets.text_field import with_line_breaks
 from tests.tui.panes.filling import edit, go, pane
 from tests.tui.support import at_home, until
-from tests.tui.test_terminal import DEADLINE, AppTerminal
-
-BREAKS = {"CR": "\r", "LF": "\n", "CRLF": "\r\n", "LS": "\u2028"}
 
 
 def test_every_kind_of_line_break_is_one_line_feed() -> None:
@@ -41,18 +36,3 @@ async def test_a_draft_takes_pasted_prompts_and_joins_the_lines_in_a_field_of_on
             app.post_message(Paste(text))
             await until(pilot, lambda: draft.draft.value(path) == value)  # noqa: B023
             await pilot.press("enter")
-
-
-def test_a_bracketed_paste_from_a_terminal_keeps_its_lines(tmp_path: Path) -> None:
-    with AppTerminal(tmp_path / "looks") as terminal:
-        terminal.wait_for("Perplexity, log", DEADLINE)
-        terminal.send("4")
-        terminal.wait_for(lambda: "@best" in terminal.text, DEADLINE)
-        for name, line_break in BREAKS.items():
-            lines = [f"{name} first", f"{name} second", f"{name} third"]
-            terminal.send(f"\x15\x1b[200~{line_break.join(lines)}\x1b[201~")
-            terminal.wait_for(lambda: lines[-1] in terminal.text, DEADLINE)  # noqa: B023
-            rows = [row.strip(" │") for row in terminal.screen.display]
-            at = rows.index(lines[0])
-            assert rows[at : at + 3] == lines
-            assert "from the paste" not in terminal.text

@@ -84,6 +84,7 @@ def alone(
 
 
 STEERED = ("enter", "ctrl+u", *"1e-3", "enter", *["down"] * 3, "enter", *"9000", "enter")
+"""Each key's figures are drawn: a chart keeps the room that its labels have had."""
 WALKS = (
     Walk("runs", {"runs-empty": ((), "")}, None),
     Walk(
@@ -104,7 +105,10 @@ WALKS = (
             "palette-search": ([(["ctrl+p", *"learn"], "see it learn")], "escape"),
             "quit": ([("q", "")], "escape"),
             "stop": ([("S", "keep training")], "escape"),
-            "steer": ([("E", "F5 send"), (STEERED, "9,000 steps")], "escape escape"),
+            "steer": (
+                [("E", "F5 send"), *((key, "") for key in STEERED), ("", "9,000 steps")],
+                "escape escape",
+            ),
         },
     ),
     Walk(

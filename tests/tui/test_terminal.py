@@ -13,7 +13,7 @@ from tests.tui.demo_run import MOST, demo_run
 DEADLINE = 60.0
 """The longest wait for anything, on a slow machine."""
 FIRST_PAINT_BYTES = 32 * 1024
-STILL_LOOKS = 20
+STILL_LOOKS = 12
 """Polls of the run without a byte sent, after which everything has arrived."""
 
 PROGRAM = """
@@ -43,11 +43,11 @@ SHOWS = {"r": "val ppl", "1": "frozen", "3": "★ best", "2": "Perplexity, log",
 class AppTerminal(Terminal):
     """The app on a finished demo run; it counts its polls of the run in a file."""
 
-    def __init__(self, polls: Path, size: tuple[int, int] = (80, 24)) -> None:
+    def __init__(self, polls: Path) -> None:
         self._run, self._polls = ExitStack(), polls
         self._run.enter_context(demo_run("finished", MOST))
         command = [sys.executable, "-c", PROGRAM, str(polls)]
-        super().__init__(command, columns=size[0], rows=size[1])
+        super().__init__(command, columns=120, rows=40)
 
     def __enter__(self) -> AppTerminal:
         return self
@@ -74,7 +74,7 @@ class AppTerminal(Terminal):
 
 
 def test_an_app_sends_only_what_changes_and_leaves_the_terminal_as_it_was(tmp_path: Path) -> None:
-    with AppTerminal(tmp_path / "polls", (120, 40)) as opened:
+    with AppTerminal(tmp_path / "polls") as opened:
         opened.after("", "plain-otter ✓ finished")
         assert opened.received < FIRST_PAINT_BYTES
         opened.after("x", "tokens ─╯")

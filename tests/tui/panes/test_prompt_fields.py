@@ -113,6 +113,8 @@ async def test_the_box_takes_text_line_breaks_and_earlier_prompts(
             await sent(text)
         assert sum(edits) == len(text)
         assert len(edits) < len(text) / 10
+        app.post_message(Paste("CR\rLF\nCRLF\r\nLS\u2028end"))
+        await sent("CR\nLF\nCRLF\nLS\nend")
         # joiners and variation selectors reach the model, typed or pasted
         for text in JOINED:
             app.post_message(Paste(text))
