@@ -6,7 +6,7 @@ import tomllib
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rnnlm_tui.client.estimate import estimate
@@ -38,7 +38,6 @@ PATHS = (
 
 
 @pytest.mark.parametrize("path", PATHS)
-@settings(max_examples=60, deadline=None)
 @given(text=TEXTS)
 def test_the_form_accepts_and_rejects_texts_as_the_command_line_does(path: str, text: str) -> None:
     field, unchanged = FIELDS[path], Draft(DEMO, "preset demo")

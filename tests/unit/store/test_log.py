@@ -74,7 +74,7 @@ def float32(value: float) -> float:
     return float(struct.unpack("f", struct.pack("f", value))[0])
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.one_of(*(strategy(kind) for kind in KINDS.values() if kind is not StepRow)))
 @example(SampleRow(3, 1, "\0\x1b[31m\u202e\ud800«", "\n\r\x85\u2028 😀\udc00", 1, 2**63 - 1, 0.5))
 @example(
@@ -103,7 +103,6 @@ HALFWAY = 1.4313223850000002e16
 """Between two values of float32: rounded to nine digits first, it becomes the other one."""
 
 
-@settings(deadline=None)
 @example(StepRow(3, 1, 700, 0.5, 4.0, HALFWAY, 1e-3, 20_000.0, 0.035, 1.0))
 @given(strategy(StepRow))
 def test_the_values_of_a_step_are_kept_as_short_float32(row: StepRow) -> None:
