@@ -71,7 +71,7 @@ async def drafted(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rnnlm_tui.client.corpora.preview", lambda _: preview)
         patch.setattr("rnnlm_tui.store.runs.suggest_name", lambda: "calm-badger")
-        patch.setattr("rnnlm_tui.client.estimate.estimate", lambda of: make_estimate(of, 4_752))
+        patch.setattr("rnnlm_tui.client.estimate.estimate", make_estimate)
         patch.setattr("rnnlm_tui.client.start.check_source", lambda _: None)
         async with drawn("config", mode, size=size) as (app, pilot):
             await until_shown(pilot, "frozen")
@@ -168,7 +168,7 @@ async def test_config_of_a_run(
     name: str, size: tuple[int, int], mode: Mode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("rnnlm_tui.client.corpora.preview", lambda _: None)
-    monkeypatch.setattr("rnnlm_tui.client.estimate.estimate", lambda of: make_estimate(of, 4_752))
+    monkeypatch.setattr("rnnlm_tui.client.estimate.estimate", make_estimate)
     async with drawn("config", mode, size=size) as (app, pilot):
         await until_shown(pilot, "frozen", "543,104")
         await press(pilot, "tab tab", "textbook RNN")

@@ -25,14 +25,15 @@ from rnnlm_tui.tui.widgets.machine_panel import (
     other_cards,
 )
 from tests.fakes.nvml import MACHINES, read_machine
-from tests.tui.fakes import make_hardware, make_machine, make_snapshot
+from tests.tui.demo_run import machine, readings
+from tests.tui.fakes import make_snapshot
 
 GIB = 2**30
 NARROW, WIDE, FULL = (36, 3), (28, 10), (52, 18)
 """Inner sizes at 80, 120 and 200 columns."""
 SIZES = (NARROW, WIDE, FULL)
-READING = make_hardware()[-1]
-WITH_DISK = replace(make_machine(), disk_total=100 * 10**9)
+READING = readings()[-1]
+WITH_DISK = replace(machine(), disk_total=100 * 10**9)
 
 
 def panel(view: MachineView, size: tuple[int, int]) -> list[Content]:
@@ -145,8 +146,8 @@ def test_only_throttling_that_lasts_is_shown() -> None:
 
 def test_every_machine_fits_every_size() -> None:
     sizes = (36, 3), (36, 6), (58, 4), (28, 7), (28, 10), (52, 18)
-    for machine, size, trains in product(MACHINES, sizes, (True, False)):
-        row = row_of(machine)
+    for name, size, trains in product(MACHINES, sizes, (True, False)):
+        row = row_of(name)
         text = text_of(row, size, trains=trains)
         assert "nan" not in text
         assert trains or not re.search("[0-9] own|own [0-9]|other", text), "an idle machine"
