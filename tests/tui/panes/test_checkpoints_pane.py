@@ -130,7 +130,7 @@ async def test_checkpoints_are_listed_sorted_and_looked_at_in_detail() -> None:
         assert app.current_mode == "prompt"
 
 
-async def test_pins_notes_deletions_and_a_prune_are_on_disk() -> None:
+async def test_pins_deletions_and_a_prune_are_on_disk() -> None:
     run = five_checkpoints()
     async with at_home(pane="checkpoints") as (app, pilot):
         await press(pilot, "down down p", "step 3,000 pinned")
@@ -141,9 +141,6 @@ async def test_pins_notes_deletions_and_a_prune_are_on_disk() -> None:
         assert read_labels(run).pins == set()
         pane(app).end_notice()
         await until_shown(pilot, "p Pin")
-        await press(pilot, "m", "Note on step 3,000")
-        await press(pilot, [*"good [b]", "enter"], "good [b]")
-        assert read_labels(run).notes == {3000: "good [b]"}
         # what is needed stays, the rest goes to the trash and comes back
         await press(pilot, "up d", "step 3,700 is kept: it is the best")
         await press(pilot, "space space space", "3 marked", "d Delete 3")
