@@ -14,7 +14,8 @@ from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.poller import Watcher
 from rnnlm_tui.tui.views.compare import Marks
-from tests.tui.fakes import make_machine, make_snapshot
+from tests.tui.demo_run import IDLE, use_machine
+from tests.tui.fakes import make_snapshot
 from tests.tui.support import at_home, shows, until
 
 GRU = parse_config(merge(DEMO, {"model.cell_type": "gru", "optimizer.learning_rate": 1e-3}))
@@ -50,7 +51,7 @@ async def comparing(
 ) -> AsyncIterator[tuple[RnnlmApp, Pilot[int]]]:
     """The app on the compare screen, which shows these invented runs as the marked ones."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rnnlm_tui.system.machine.describe_machine", lambda _home: make_machine())
+        use_machine(patch, IDLE)
         patch.setattr(Watcher, "compare", lambda *_: None)  # they aren't on the disk
         patch.setattr(Marks, "among", lambda marks, _: marks)
         async with at_home(None, size=size, ascii_only=ascii_only) as (app, pilot):

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from tempfile import TemporaryDirectory
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import pytest
 from pydantic import BaseModel
@@ -18,16 +18,9 @@ from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.client.sampler import AnswerT
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.estimates import (
-    config_flops_per_token,
-    parameter_count,
-)
+from rnnlm_tui.schema.estimates import config_flops_per_token, parameter_count
 from rnnlm_tui.schema.memory import memory_parts
-from rnnlm_tui.schema.metrics import (
-    METRIC_COLUMNS,
-    GpuRow,
-    HardwareRow,
-)
+from rnnlm_tui.schema.metrics import METRIC_COLUMNS, GpuRow
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.sampling import (
     SampleDone,
@@ -47,17 +40,14 @@ from rnnlm_tui.schema.summary import (
     TrainFigures,
 )
 from rnnlm_tui.store.series import Band, SeriesTable
-from rnnlm_tui.system.machine import MachineFacts
 from tests.fakes import answers as plausible
 from tests.tui.demo_run import (
     CARD,
     EPOCHS,
-    IDLE,
     MOST,
     NOW,
     SECONDS_A_STEP,
     demo_run,
-    machine,
     readings,
     seen,
     train_loss,
@@ -119,11 +109,6 @@ def make_summary(
     return (base or recorded(step, True, DEMO).summary).model_copy(update=known)
 
 
-def make_hardware(*, gpu: bool = True, busy: float = 71) -> tuple[HardwareRow, ...]:
-    """The machine, oldest first."""
-    return tuple(readings(card=CARD if gpu else GpuRow(), busy=busy))
-
-
 def make_snapshot(
     status: RunStatus = "running",
     step: int = 3_751,
@@ -144,11 +129,6 @@ def make_snapshot(
     )
 
 
-def make_machine(*, gpu: bool = True) -> MachineFacts:
-    """A machine with a card, or without."""
-    return machine(IDLE if gpu else GpuRow())
-
-
 def preparing(step: int = 0) -> RunSnapshot:
     """A run that builds its corpus."""
     return make_snapshot(
@@ -160,16 +140,15 @@ def preparing(step: int = 0) -> RunSnapshot:
     )
 
 
-def make_estimate(config: RunConfig, steps: int | None, seconds: float | None = 125.0) -> Estimate:
+def make_estimate(config: RunConfig) -> Estimate:
     """The figures of a config on a corpus of 380,320 tokens, timed by an earlier run."""
     vocabulary = config.tokenizer.vocab_size
     count = parameter_count(config.model, vocabulary)
-    tokens = None if steps is None else 380_320
     return Estimate(
-        text=TrainingText("unknown", None, None, tokens, vocabulary, vocab_exact=True),
+        text=TrainingText("unknown", None, None, 380_320, vocabulary, vocab_exact=True),
         parameters=count,
-        steps_per_epoch=None if steps is None else 594,
-        steps=steps,
+        steps_per_epoch=594,
+        steps=MOST - 2,
         memory=memory_parts(config, vocabulary),
         memory_bytes=600 * 2**20,
         memory_measured=False,
@@ -178,12 +157,12 @@ def make_estimate(config: RunConfig, steps: int | None, seconds: float | None = 
         checkpoint_bytes=6_500_000,
         checkpoints=6,
         disk_bytes=39_000_000,
-        seconds=None if steps is None else seconds,
+        seconds=125.0,
         calibrated_by="run",
         calibrated_run="plain-otter",
         baseline_perplexity=73.0,
         step_flops=640 * config_flops_per_token(config, vocabulary),
-        tokens_seen=None if steps is None else 640.0 * steps,
+        tokens_seen=640.0 * (MOST - 2),
     )
 
 
@@ -194,8 +173,6 @@ class FakeSampler:
 
     words: Sequence[str] = (" is", " strong", ".")
     """The tokens of the first sample of a request; further ones are these turned around."""
-    failure: RnnlmError | None = None
-    """Raised by every request."""
     answers: dict[type[BaseModel], Callable[[Any], BaseModel] | BaseModel | RnnlmError] = field(
         default_factory=dict
     )
@@ -284,7 +261,6 @@ class FakeSampler:
 
     def _configured(self, request: BaseModel) -> BaseModel | None:
         found = self.answers.get(type(request))
-        error = found if isinstance(found, RnnlmError) else self.failure
-        if error is not None:
-            raise error
-        return found(request) if callable(found) else cast(BaseModel | None, found)
+        if isinstance(found, RnnlmError):
+            raise found
+        return found(request) if callable(found) else found

@@ -118,25 +118,13 @@ def cells_on(app: RnnlmApp) -> Cells:
     return [cells_of(strip) for strip in app.screen._compositor.render_strips()]
 
 
-def _views(name: str) -> tuple[tuple[tuple[int, int], Mode], ...]:
-    """Size and mode of a state's snapshots; those without colour are taken with those in colour."""
-    more = [view for view in MORE.get(name, ()) if view[1] != "plain"]
-    return (*((size, "") for size in SIZES), *more)
-
-
-def each_view(*names: str) -> pytest.MarkDecorator:
-    """Parametrize a test with the name, size and mode of every snapshot of these states."""
-    views = [(name, size, mode) for name in names for size, mode in _views(name)]
-    return pytest.mark.parametrize(
-        ("name", "size", "mode"), views, ids=[_file_name(*view) for view in views]
-    )
-
-
 def each_size(*names: str) -> pytest.MarkDecorator:
     """Parametrize a test with every size and mode, and those of the states that are drawn so."""
     views: dict[tuple[tuple[int, int], Mode], list[str]] = {}
     for name in names:
-        for view in _views(name):
+        # those without colour are taken with those in colour
+        more = [view for view in MORE.get(name, ()) if view[1] != "plain"]
+        for view in (*((size, "") for size in SIZES), *more):
             views.setdefault(view, []).append(name)
     return pytest.mark.parametrize(
         ("names", "size", "mode"),

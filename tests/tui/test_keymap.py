@@ -55,6 +55,8 @@ INVALID = {
     "pause = 3": 'line 1: pause: expected a key such as "P", or several such as ["P", "f6"]',
     'pause = "s"': "line 1: pause: s is the key of sample on Train; change that one's key too",
     'new_run = "j"': "line 1: new_run: j is used by the list or text field of Runs",
+    'grid = "G"': "line 1: grid: G is typed into the text box of Side by side: choose a function"
+    " key, or ctrl+ and a letter",
     'pause = "P': "",
 }
 """Files, and how the one problem with each begins."""

@@ -25,8 +25,6 @@ from tests.tui.fakes import make_snapshot, make_summary
 from tests.tui.panes.seeing import press, until_shown
 from tests.tui.support import at_home, lines_of, show_run, shows, text_of, until
 
-MARKED = {"marked": ["plain-otter", "brisk-heron"]}
-
 
 @pytest.mark.usefixtures("three_at_home")
 async def test_help_and_palette_list_every_action_of_every_pane() -> None:

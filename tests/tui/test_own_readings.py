@@ -9,14 +9,14 @@ import pytest
 from textual.message import Message
 
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.metrics import EventRow
+from rnnlm_tui.schema.metrics import EventRow, GpuRow
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.machine import MachineReader
 from rnnlm_tui.tui import poller
 from rnnlm_tui.tui.poller import FIRST_READING_SECONDS, READING_SECONDS, Polled, Watcher
 from rnnlm_tui.tui.views.machine import Readings
 from tests.homes import trained, training
-from tests.tui.fakes import make_hardware
+from tests.tui.demo_run import readings
 from tests.tui.support import at_home, lines_of, shows, text_of, until
 from tests.unit.client.logs import record
 
@@ -66,7 +66,7 @@ async def test_only_an_ended_run_without_readings_shows_the_current_machine_afte
     monkeypatch.setattr(poller, "FIRST_READING_SECONDS", 0.0)
     trained("plain-otter", "failed")
     measured = create_run(RunConfig(), "brisk-heron")
-    record(measured, *make_hardware(gpu=False), EventRow(1, 0, "finished", "", 2e9))
+    record(measured, *readings(card=GpuRow()), EventRow(1, 0, "finished", "", 2e9))
     settings: dict[str, object] = {"runs order": ["name", False]}
     with training("calm-badger"):
         async with at_home("brisk-heron", "train", size=(120, 40), settings=settings) as (

@@ -13,7 +13,7 @@ from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.lineage import ParentCheckpoint, take_parent
 from rnnlm_tui.store.runs import find_run
 from tests.homes import STEPS, trained, with_checkpoints
-from tests.tui.fakes import make_machine
+from tests.tui.demo_run import IDLE, use_machine
 from tests.tui.panes.seeing import press
 from tests.tui.pictures import SIZES, assert_picture
 from tests.tui.support import at_home, shown, shows, text_of, until
@@ -33,7 +33,7 @@ FAMILY: tuple[tuple[str, str, EventKind, float, dict[str, object]], ...] = (
 @pytest.fixture(autouse=True)
 def family(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run, two forks of it, a fork of one of those, and a run by itself."""
-    monkeypatch.setattr("rnnlm_tui.system.machine.describe_machine", lambda _home: make_machine())
+    use_machine(monkeypatch, IDLE)
     for hours, (name, parent, last, loss, changes) in enumerate(FAMILY):
         config = parse_config(merge(DEMO, changes))
         age = 3_600.0 * hours

@@ -15,7 +15,7 @@ from rnnlm_tui.client.arrangement import ArrangedRun
 from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.facts import Facts
-from rnnlm_tui.schema.metrics import EventRow
+from rnnlm_tui.schema.metrics import EventRow, GpuRow
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.summary import (
@@ -30,7 +30,7 @@ from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.poller import Polled
 from rnnlm_tui.tui.screens.help import HelpScreen
-from rnnlm_tui.tui.views.compare import best_of_comparable
+from rnnlm_tui.tui.views.compare import Marks, best_of_comparable
 from rnnlm_tui.tui.widgets.runs_table import (
     SORT_KEYS,
     RunColumn,
@@ -42,7 +42,8 @@ from rnnlm_tui.tui.widgets.runs_table import (
 )
 from rnnlm_tui.tui.widgets.table import row_of, saved_order
 from tests.homes import trained
-from tests.tui.fakes import START, make_machine, make_summary
+from tests.tui.demo_run import use_machine
+from tests.tui.fakes import START, make_summary
 from tests.tui.panes.seeing import press
 from tests.tui.support import at_home, lines_of, shown, shows, text_of, until
 from tests.unit.client.logs import record
@@ -107,6 +108,7 @@ async def test_runs_are_marked_compared_and_sorted_by_keys_and_clicks() -> None:
         await pilot.press("up", "space")
         assert shown(app) == ["›  plain-otter", " B brisk-heron", "   amber-vole"]
         await until(pilot, lambda: app.settings["marked"] == ["", "brisk-heron"])
+        assert Marks.from_json(app.settings["marked"]) == app.marks, "B stays B"
         await pilot.press("equals_sign")  # with the one under the cursor
         await until(pilot, lambda: app.current_mode == "compare")
         assert app.marks.names == ("plain-otter", "brisk-heron")
@@ -226,9 +228,7 @@ async def test_the_first_launch_offers_the_demo(
     def refuse(_config: RunConfig) -> RunDirectory:
         raise CorpusError("the disk is busy", hint="wait for a better time")
 
-    monkeypatch.setattr(
-        "rnnlm_tui.system.machine.describe_machine", lambda _home: make_machine(gpu=False)
-    )
+    use_machine(monkeypatch, GpuRow())
     async with at_home(None) as (app, pilot):
         await until(pilot, lambda: shows(app, "57 State of the Union addresses"))
         assert "CPU, 8 cores" in text_of(app)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
-import select
-import signal
 import sys
 from pathlib import Path
-from time import monotonic
 
 from tests.terminal import Terminal
 
@@ -60,9 +56,7 @@ def test_an_unknown_theme_is_rejected(tmp_path: Path) -> None:
         assert valid in " ".join(terminal.text.split())
 
 
-def test_the_users_keymap_and_theme_are_used_and_the_app_ends_with_its_terminal(
-    tmp_path: Path,
-) -> None:
+def test_the_users_keymap_and_theme_are_used(tmp_path: Path) -> None:
     (tmp_path / "keymap.toml").write_text('new_run = "Z"\nleaf = "x"\n')
     with opened(tmp_path, "--theme", "light") as terminal:
         terminal.wait_for("keymap.toml line 2", DEADLINE)
@@ -73,11 +67,3 @@ def test_the_users_keymap_and_theme_are_used_and_the_app_ends_with_its_terminal(
         assert kinds_of_colour(bytes(terminal.raw)) == {"256"}
         assert b"48;5;255m" in terminal.raw
         assert b"48;5;233m" not in terminal.raw, "the background of the dark theme"
-        os.close(terminal.descriptor)
-        terminal.descriptor = -1
-        end = monotonic() + DEADLINE
-        while terminal.alive:
-            assert monotonic() < end, "the app does not leave"
-            select.select([], [], [], 0.02)
-        # on a busy machine it is ended before it has left by itself
-        assert terminal.exit_code in (0, 128 + signal.SIGHUP)

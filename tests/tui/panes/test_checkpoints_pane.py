@@ -6,7 +6,6 @@ import shutil
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +24,7 @@ from rnnlm_tui.schema.protocol import AverageDone, EvaluatedPart, Setting, TaskP
 from rnnlm_tui.schema.sampling import WeightChangeRequest
 from rnnlm_tui.store.averages import AVERAGED_FACT, list_averages, write_average
 from rnnlm_tui.store.checkpoints import write_checkpoint
-from rnnlm_tui.store.labels import Export, RunLabels, add_export, change_labels, read_labels
+from rnnlm_tui.store.labels import Export, RunLabels, add_export, read_labels
 from rnnlm_tui.store.lineage import ParentCheckpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.trash import list_trash
@@ -42,7 +41,6 @@ from tests.tui.support import at_home, until
 from tests.unit.store.rows import write_model
 
 Report = Callable[[TaskProgress], None]
-HOSTILE = SampleRow(1, 3750, "[b]\x1b[2J", "\x9b2J[@click=app.quit]‮text", 3, 7, NOW)
 
 
 def pane(app: RnnlmApp) -> CheckpointsScreen:
@@ -132,7 +130,7 @@ async def test_checkpoints_are_listed_sorted_and_looked_at_in_detail() -> None:
         assert app.current_mode == "prompt"
 
 
-async def test_pins_notes_deletions_and_a_prune_are_on_disk() -> None:
+async def test_pins_deletions_and_a_prune_are_on_disk() -> None:
     run = five_checkpoints()
     async with at_home(pane="checkpoints") as (app, pilot):
         await press(pilot, "down down p", "step 3,000 pinned")
@@ -143,9 +141,6 @@ async def test_pins_notes_deletions_and_a_prune_are_on_disk() -> None:
         assert read_labels(run).pins == set()
         pane(app).end_notice()
         await until_shown(pilot, "p Pin")
-        await press(pilot, "m", "Note on step 3,000")
-        await press(pilot, [*"good [b]", "enter"], "good [b]")
-        assert read_labels(run).notes == {3000: "good [b]"}
         # what is needed stays, the rest goes to the trash and comes back
         await press(pilot, "up d", "step 3,700 is kept: it is the best")
         await press(pilot, "space space space", "3 marked", "d Delete 3")
@@ -209,10 +204,9 @@ async def test_damaged_checkpoints_are_seen_found_by_a_verification_and_deleted(
         await press(pilot, "a C", "3 checkpoints verified: all 6 files are as they were written")
 
 
-async def test_hostile_texts_are_drawn_and_the_table_follows_what_others_do() -> None:
+async def test_raw_texts_keep_their_lines_and_the_table_follows_what_others_do() -> None:
     code = SampleRow(1, 3000, "def f():", "\n    return 1\n", 3, 7, NOW)
-    run = five_checkpoints(HOSTILE, code, layout="raw")
-    change_labels(run, lambda labels: replace(labels, notes={3750: "good [b]\x1b[2J", 9: "x"}))
+    run = five_checkpoints(code, layout="raw")
     async with at_home(pane="checkpoints", size=(120, 40)) as (app, pilot):
 
         async def changed(step: int, *steps: int) -> None:
@@ -225,8 +219,6 @@ async def test_hostile_texts_are_drawn_and_the_table_follows_what_others_do() ->
             app.watcher.poll_now()
             await until(pilot, lambda: order_of(app) == [str(one) for one in steps])
 
-        await until_shown(pilot, "[b]␛[2J‹9b›2J[@click=app.quit]", "good [b]␛[2J")
-        assert "\x1b" not in screen_text(app)
         await press(pilot, "down down", "def f():", "    return 1")
         await press(pilot, "up space up", "1 marked")
         await changed(3700, 3750, 3000, 2000, 1000)

@@ -37,7 +37,6 @@ from tests.tui.pictures import (
     cells_on,
     each_mode,
     each_size,
-    each_view,
 )
 from tests.tui.support import at_home, until
 
@@ -71,7 +70,7 @@ async def drafted(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("rnnlm_tui.client.corpora.preview", lambda _: preview)
         patch.setattr("rnnlm_tui.store.runs.suggest_name", lambda: "calm-badger")
-        patch.setattr("rnnlm_tui.client.estimate.estimate", lambda of: make_estimate(of, 4_752))
+        patch.setattr("rnnlm_tui.client.estimate.estimate", make_estimate)
         patch.setattr("rnnlm_tui.client.start.check_source", lambda _: None)
         async with drawn("config", mode, size=size) as (app, pilot):
             await until_shown(pilot, "frozen")
@@ -83,12 +82,10 @@ async def drafted(
             await until(pilot, lambda: kept is None or (kept.is_kept and not kept.writes))
 
 
-@each_view("config")
-async def test_config_with_changes_and_a_problem(
-    name: str, size: tuple[int, int], mode: Mode
-) -> None:
+@each_mode("config")
+async def test_config_with_changes_and_a_problem(name: str, mode: Mode) -> None:
     mark = "x" if mode == "ascii" else "✗"
-    async with drafted(size, mode) as (app, pilot, screen):
+    async with drafted(SMALL, mode) as (_app, pilot, screen):
         for path, value in (
             ("model.dropout", 0.25),
             ("training.seed", 7),
@@ -98,7 +95,7 @@ async def test_config_with_changes_and_a_problem(
         await until_shown(pilot, "3 changed from plain-otter")
         screen.form.go_to("optimizer.learning_rate")
         await until_shown(pilot, f"{mark} is 5, must be at most 1 with adamw")
-        await assert_picture(app, SNAPSHOTS, name, size, mode)
+        await assert_pictures(pilot, SNAPSHOTS, name, mode)
 
 
 CODE = Preview(
@@ -163,16 +160,13 @@ async def test_config_of_code_and_its_overlays(
             await until(pilot, lambda: app.screen is screen)
 
 
-@each_view("config-of-run")
-async def test_config_of_a_run(
-    name: str, size: tuple[int, int], mode: Mode, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_config_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rnnlm_tui.client.corpora.preview", lambda _: None)
-    monkeypatch.setattr("rnnlm_tui.client.estimate.estimate", lambda of: make_estimate(of, 4_752))
-    async with drawn("config", mode, size=size) as (app, pilot):
+    monkeypatch.setattr("rnnlm_tui.client.estimate.estimate", make_estimate)
+    async with drawn("config", "") as (_app, pilot):
         await until_shown(pilot, "frozen", "543,104")
         await press(pilot, "tab tab", "textbook RNN")
-        await assert_picture(app, SNAPSHOTS, name, size, mode)
+        await assert_pictures(pilot, SNAPSHOTS, "config-of-run")
 
 
 @each_mode("checkpoints")

@@ -18,7 +18,6 @@ from rnnlm_tui.store.trash import list_trash
 from rnnlm_tui.tui._textual import key_of_character
 from rnnlm_tui.tui.actions import ACTIONS, types_text
 from rnnlm_tui.tui.app import RnnlmApp
-from rnnlm_tui.tui.keymap import parse_keymap
 from rnnlm_tui.tui.widgets.prompt import PromptBox
 from rnnlm_tui.tui.widgets.settings_row import SETTINGS, SettingInput
 from tests.homes import trained
@@ -291,11 +290,3 @@ async def test_a_paste_ends_up_in_the_box_and_so_do_words_without_an_open_run() 
             await until(pilot, partial(holds, box_of(app), text))
             if app.current_mode == "prompt":
                 await go_to_compare(app, pilot)
-
-
-def test_a_letter_as_the_key_of_an_action_beside_a_text_box_is_refused() -> None:
-    keymap = parse_keymap('grid = "G"\nadd_side = "f10"\nshow_runs = "R"\nresume_elsewhere = "D"\n')
-    assert keymap.problems == (
-        "keymap.toml line 1: grid: G is typed into the text box of Side by side: choose a function"
-        " key, or ctrl+ and a letter",
-    )

@@ -14,7 +14,7 @@ from rnnlm_tui import client
 from rnnlm_tui.errors import CheckpointError, InputError, RunStateError, WorkerError
 from rnnlm_tui.schema.metrics import EvaluationRow, EventRow
 from rnnlm_tui.schema.presets import DEMO
-from rnnlm_tui.schema.sampling import SamplePiece
+from rnnlm_tui.schema.sampling import SamplePiece, SampleRequest
 from rnnlm_tui.store.checkpoints import remove_checkpoint
 from rnnlm_tui.store.kept_samples import search
 from rnnlm_tui.store.log import Row, RunLog
@@ -233,11 +233,12 @@ async def test_an_error_is_one_sentence_and_the_next_prompt_works() -> None:
 
     run = run_at_home()
     async with sampling(Dying(words=[" word" * 5_000]), run) as (app, pilot, sampler):
-        sampler.failure = InputError("the vocabulary has no é", hint="leave it out")
+        unknown = InputError("the vocabulary has no é", hint="leave it out")
+        sampler.answers[SampleRequest] = unknown
         await pilot.press(*"café", "enter")
         await until_shown(pilot, "✗ the vocabulary has no é. leave it out", "✗ no text")
         assert not pane(app).sampling
-        sampler.failure = None
+        sampler.answers.clear()
         await drawn(app, pilot, sampler, "ctrl+u", *"We", "enter")
         await press(pilot, "f4", "the text has 25,002 characters", "at most 20,000")
         # a text that a killed sampler left is kept and can be continued
@@ -250,9 +251,10 @@ async def test_an_error_is_one_sentence_and_the_next_prompt_works() -> None:
         assert "exit code" not in screen_text(app)
         # a checkpoint that is deleted meanwhile: the best one is next
         await press(pilot, "ctrl+k", "step 3,000, val 60.7")
-        sampler.failure = CheckpointError("step-000003000 has no manifest.json")
+        gone = CheckpointError("step-000003000 has no manifest.json")
+        sampler.answers[SampleRequest] = gone
         await press(pilot, "enter", "✗ step-000003000 has no manifest.json")
-        sampler.failure = None
+        sampler.answers.clear()
         remove_checkpoint(run, 3_000)
         await until_shown(pilot, "the chosen checkpoint was deleted", "@best step 3,700")
         await press(pilot, "enter", "We is strong")

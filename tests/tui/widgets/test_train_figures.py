@@ -14,7 +14,8 @@ from rnnlm_tui.schema.metrics import EvaluationRow, Progress
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.summary import EvaluationFigures, TrainFigures
 from rnnlm_tui.tui.views.train import PHASES, figure_lines
-from tests.tui.fakes import make_hardware, make_snapshot
+from tests.tui.demo_run import readings
+from tests.tui.fakes import make_snapshot
 
 WIDTHS = (80, 96)
 LABELS = ("step", "tokens", "val ", "train ", "train loss", "val bits/byte", "grad", "lr", "epoch")
@@ -49,7 +50,7 @@ def test_columns_stay_in_place_while_digits_change(width: int) -> None:
         )
         figures = {"step": step, "train": train, "evaluation": judged, "tokens_per_second": speed}
         shown = snapshot.summary.model_copy(update=figures)
-        hardware = make_hardware(busy=busy)
+        hardware = tuple(readings(busy=busy))
         lines = texts(replace(snapshot, summary=shown, hardware=hardware), width, Eta(5 * loss, 3))
         seen.add(tuple(max(f"  {line}".find(f" {label}") for line in lines) for label in labels))
     (places,) = seen

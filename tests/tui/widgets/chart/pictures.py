@@ -23,7 +23,7 @@ def perplexities(steps: int) -> array[float]:
     )
 
 
-def training(steps: int, *, log: bool = True, smooth: bool = True) -> ChartData:
+def training(steps: int) -> ChartData:
     """A run of PLANNED steps, at one of its steps."""
     x, mean = array("d", range(1, steps + 1)), perplexities(steps)
     evaluated = array("d", range(50, steps + 1, 50))
@@ -31,29 +31,21 @@ def training(steps: int, *, log: bool = True, smooth: bool = True) -> ChartData:
     return ChartData(
         "Perplexity",
         (
-            ChartSeries(
-                "train", TRAIN, x, mean, current="50.9", smooth=smooth, average="geometric"
-            ),
+            ChartSeries("train", TRAIN, x, mean, current="50.9", average="geometric"),
             ChartSeries("val", VALIDATION, evaluated, validation, current="58.1 ★", smooth=False),
         ),
         (Baseline(73.0, "bigram 73.0"),),
         (Mark(250, "c", "#d0d0d0"), Mark(500, "★", VALIDATION)),
         x_end=PLANNED,
-        log_y=log,
+        log_y=True,
     )
 
 
-def line(values: list[float], *, x: list[float] | None = None, smooth: bool = False) -> ChartData:
+def line(values: list[float], *, smooth: bool = False) -> ChartData:
     """One curve."""
-    return ChartData(
-        "Line",
-        (
-            ChartSeries(
-                "a", TRAIN, array("d", x or range(len(values))), array("d", values), smooth=smooth
-            ),
-        ),
-        x_end=(x or range(len(values)))[-1],
-    )
+    x = array("d", range(len(values)))
+    series = ChartSeries("a", TRAIN, x, array("d", values), smooth=smooth)
+    return ChartData("Line", (series,), x_end=x[-1])
 
 
 def look(

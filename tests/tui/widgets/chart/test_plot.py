@@ -7,16 +7,13 @@ from collections.abc import Sequence
 
 import pytest
 
-from rnnlm_tui.tui.palette import BASELINE, TRAIN, ink
+from rnnlm_tui.tui.palette import TRAIN, ink
 from rnnlm_tui.tui.views.chart_data import Baseline, ChartData, ChartSeries, MarksStyle
 from rnnlm_tui.tui.widgets.chart.plot import Plot, PlotOptions, draw
 from rnnlm_tui.tui.widgets.chart.scale import value_at_y
 from rnnlm_tui.tui.widgets.chart.widget import legends
 from tests.tui.widgets.chart.pictures import line, look, picture, training
 
-GUIDE = ChartSeries(
-    "reference", BASELINE, [10, 100, 500, 1_000], [266, 120, 70, 60], current="70.0", smooth=False
-)
 STYLES: tuple[MarksStyle, ...] = ("braille", "block", "ascii")
 
 

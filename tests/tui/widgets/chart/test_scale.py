@@ -21,8 +21,6 @@ from rnnlm_tui.tui.widgets.chart.scale import (
     y_ticks,
 )
 
-NAN = math.nan
-
 
 def settled(
     low: float, high: float, *, log: bool = False, before: Limits | None = None

@@ -19,13 +19,6 @@ def fitted(shown: ChartData) -> Window:
     return window
 
 
-def zoomed(factor: float, around: float | None = None, last: int = 600) -> Window:
-    window = fitted(data(last))
-    window.cursor = around
-    window.zoom(factor)
-    return window
-
-
 def test_the_whole_range_ends_at_the_plan_or_at_a_stable_round_x() -> None:
     for shown, whole in (
         (data(10), (0, 1000)),
