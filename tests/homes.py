@@ -80,10 +80,9 @@ def tensor_file(metadata: Mapping[str, str], size: int = 4_096) -> bytes:
 def let_nothing_stall(patch: pytest.MonkeyPatch) -> None:
     """Let a run whose lock is held train, however slow the test is.
 
-    The limit itself stays: a screen that is first imported meanwhile would keep another one.
+    Only where statuses are derived: a screen that is first imported meanwhile keeps its limit.
     """
-    patch.setattr("rnnlm_tui.schema.status.stall_seconds", lambda _: 3_600.0)
-    patch.setattr("rnnlm_tui.schema.status._is_fresh", lambda _: True)
+    patch.setattr("rnnlm_tui.store.summaries.STALE_SECONDS", 3_600.0)
 
 
 @contextmanager
