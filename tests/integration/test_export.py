@@ -314,6 +314,8 @@ def test_a_checkpoint_goes_to_transformers_then_to_the_book_and_comes_back_as_a_
     check_card(target)
     generation = json.loads((target / "generation_config.json").read_text(encoding="utf-8"))
     assert "stop_strings" not in generation
+    assert (generation["temperature"], generation["top_p"]) == (0.8, 0.95)
+    assert (generation["do_sample"], generation["max_new_tokens"]) == (True, 20)
     assert generation["suppress_tokens"] == [2], "the sampler never takes <unk> either"
     (export,) = read_labels(one.run).exports
     assert (export.step, export.format, export.folder) == (STEPS, "hf", str(target))
@@ -341,6 +343,8 @@ def test_a_checkpoint_goes_to_transformers_then_to_the_book_and_comes_back_as_a_
     assert imported.read_config().tokenizer == one.run.read_config().tokenizer
     loaded = ModelCache().get(str(checkpoint_path(imported, "last")))
     assert loaded.after_end, "it was trained on a stream"
+    known = json.loads((loaded.path / "generation_config.json").read_text(encoding="utf-8"))
+    assert not known["do_sample"]
     mine = dict(ours.named_parameters())
     assert all(
         torch.equal(mine[name], parameter)

@@ -15,9 +15,10 @@ from tests.unit.cli.calls import Verbs
             ["training.device=cpu", "training.precision=bf16"],
             "training.precision: is bf16, which needs a CUDA GPU, but training.device is cpu",
         ),
+        (["tokenizer.kind=pretrained", "tokenizer.name=/"], "no tokenizer in"),
     ],
 )
-def test_an_unavailable_device_or_precision_is_rejected(
+def test_an_unavailable_device_precision_or_tokenizer_is_rejected(
     assignments: list[str], words: str, verb: Verbs
 ) -> None:
     out, err = verb("estimate --json", *(f"--set={one}" for one in assignments), code=2)

@@ -268,7 +268,7 @@ def test_a_disk_failure_is_reported(
 
 @pytest.mark.parametrize(
     ("status", "words", "tries"),
-    [(404, "404 Not Found", 1), (403, "403 Forbidden", 1), (503, "503 Service Unavailable", 3)],
+    [(404, "404 Not Found", 1), (403, "403 Forbidden", 1), (500, "500 Internal Server Error", 3)],
 )
 def test_a_server_that_refuses_is_named_and_only_its_own_errors_are_retried(
     server: ArchiveServer, path: Path, status: int, words: str, tries: int

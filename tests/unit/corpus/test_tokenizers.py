@@ -173,6 +173,9 @@ def test_a_local_folder_is_loaded_as_a_pretrained_tokenizer(build: Builder, tmp_
     with pytest.raises(TokenizerError, match=message) as raised:
         load(tmp_path, 2_048)
     assert raised.value.hint == "set tokenizer.vocab_size=300"
+    for unknown in (PAD, None):
+        change(tmp_path, unk_token=unknown)
+        assert load(tmp_path, 300).unk == unknown
 
 
 def test_padding_of_a_pretrained_tokenizer_falls_back_to_its_end_token(

@@ -221,6 +221,7 @@ def names(place: Path) -> list[str]:
 
 
 def test_what_is_moved_out_of_a_staging_folder_stays_and_all_else_goes(tmp_path: Path) -> None:
+    opened = names(Path("/proc/self/fd"))
     with staging(tmp_path) as folder:
         assert STAGING_NAME.fullmatch(folder.name)
         assert folder.stat().st_mode & 0o777 == 0o700
@@ -229,6 +230,7 @@ def test_what_is_moved_out_of_a_staging_folder_stays_and_all_else_goes(tmp_path:
         (folder / "half").write_text("gone")
         (folder / "whole").rename(tmp_path / "whole")
     assert names(tmp_path) == ["whole"]
+    assert len(names(Path("/proc/self/fd"))) == len(opened)
 
 
 def test_an_error_leaves_nothing_and_brings_back_what_was_replaced(tmp_path: Path) -> None:

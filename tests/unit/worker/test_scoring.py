@@ -321,6 +321,7 @@ def test_a_text_that_cannot_be_scored_is_refused(tmp_path: Path, mode: DataMode)
         messages(loaded, "", tmp_path / "a")
     with pytest.raises(CorpusError, match=r"1 token: too few|no sentence of two tokens"):
         messages(loaded, "Ann", tmp_path / "a")
+    assert messages(loaded, "Ann saw", tmp_path / "a")
     with pytest.raises(CorpusError, match="is not UTF-8"):
         messages(loaded, b"Ann saw \xff", tmp_path / "a")
     with pytest.raises(CorpusError, match="NUL"):
