@@ -71,6 +71,10 @@ async def test_the_history_is_walked_and_follows_its_run(monkeypatch: pytest.Mon
                     broken.setattr(RunReader, "samples_at", gone)
                     for key in tries:
                         tried = len(attempts)
+                        await pilot.press(key)
+                        if key == "h":
+                            await until(pilot, lambda: len(attempts) > tried)  # noqa: B023
+                        await until(pilot, lambda: is_read(app))
                         while len(attempts) == tried:  # a key starts no read beside another
                             await pilot.press(key)
                             await until(pilot, lambda: is_read(app))
