@@ -348,9 +348,11 @@ class ChangedCellsScreen(ScreenBase):
     over a slow link that is several times as much (measured). After anything else has written to
     the terminal, all cells are sent.
 
-    During a batch it draws nothing; Textual would, and throw it away.
+    During a batch it draws nothing; Textual would, and throw it away. Its first update doesn't wait
+    for the first tick of Textual's timer, which comes a sixtieth second after it is woken.
 
-    Private: `Screen._compositor`, replaced; `Screen._compositor_refresh` and `App._batch_count`.
+    Private: `Screen._compositor`, replaced; `Screen._compositor_refresh`, `Screen._update_timer`,
+    `App._batch_count`.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -380,6 +382,7 @@ class ChangedCellsScreen(ScreenBase):
         return (None, None) if removed else (widget, offset)
 
     def on_mount(self) -> None:
+        self._update_timer.resume()
         self.app.app_resume_signal.subscribe(self, self.forget_terminal, immediate=True)
 
     def on_screen_suspend(self, _event: ScreenSuspend) -> None:
