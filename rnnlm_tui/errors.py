@@ -26,7 +26,6 @@ Ctrl-C while following a run exits with code 130; the run continues.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import NamedTuple
 
@@ -66,8 +65,7 @@ class InputError(RnnlmError):
     exit_code = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Adjustment:
+class Adjustment(NamedTuple):
     """A change to a config that solves a problem."""
 
     changes: tuple[tuple[str, object], ...]

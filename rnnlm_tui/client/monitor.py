@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rnnlm_tui.client.remaining import estimate_remaining
 from rnnlm_tui.errors import RnnlmError
@@ -33,8 +32,7 @@ HARDWARE = 600
 MACHINE_BUCKETS = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class RunSnapshot:
+class RunSnapshot(NamedTuple):
     """Everything shown of a run at one moment."""
 
     summary: RunSummary
@@ -56,9 +54,9 @@ class RunSnapshot:
     """The last lines of the worker's output."""
     eta_margin: float | None
     """Margin of error of `summary.eta_seconds` in seconds; None without an ETA."""
-    machine: MachineTable = field(default_factory=empty_machine)
+    machine: MachineTable = empty_machine()
     """Machine readings of the whole run."""
-    labels: RunLabels = field(default_factory=RunLabels)
+    labels: RunLabels = RunLabels()
     averages: tuple[CheckpointRow, ...] = ()
     """Kept averages of checkpoints, by step."""
     changes: tuple[JournalledChange, ...] = ()

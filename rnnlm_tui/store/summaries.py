@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rnnlm_tui.errors import StorageError
@@ -119,7 +119,7 @@ class RunStates:
         )
         status = self.status(state, lock)
         words = self._last_words(state) if status == "crashed" else ""
-        return replace(state, status=status, last_words=words)
+        return state._replace(status=status, last_words=words)
 
     def _last_words(self, state: RunState) -> str:
         """Why the attempt failed, from its output if the worker couldn't append it to the log;
@@ -235,7 +235,7 @@ def append_summary(run: RunDirectory, log: RunLog) -> None:
         state = RunStates(reader).read(LockState(held=False))
     if state.status not in ("stopped", "finished", "failed") or state.facts.memory_warning:
         return
-    unlabelled = replace(state, labels=Found(RunLabels()))
+    unlabelled = state._replace(labels=Found(RunLabels()))
     summary = summarize_state(unlabelled).model_dump(exclude={"created"}, exclude_defaults=True)
     log.append(SummaryRow(SUMMARY_VERSION, summary, [row.step for row in state.checkpoints]))
     log.sync()

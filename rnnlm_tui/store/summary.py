@@ -10,7 +10,6 @@ import math
 import shlex
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import pairwise
 from statistics import fmean, median
@@ -81,8 +80,7 @@ STEADY_SECONDS = 10.0
 """A run's speed is measured over this much of its last training time."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunState:
+class RunState(NamedTuple):
     """What a run's logs, lock, folder and labels say at one moment."""
 
     name: str
@@ -98,7 +96,7 @@ class RunState:
     last_state: EventRow | None = None
     pid: int | None = None
     """The running worker's pid."""
-    page: LockPage = field(default_factory=LockPage)
+    page: LockPage = LockPage()
     """What the running worker does."""
     created: float = 0.0
     """Unix seconds."""
@@ -106,7 +104,7 @@ class RunState:
     """The checkpoint that the run started from."""
     hardware: Sequence[HardwareRow] = ()
     """The newest machine readings in order."""
-    labels: Found[RunLabels] = field(default_factory=lambda: Found(RunLabels()))
+    labels: Found[RunLabels] = Found(RunLabels())
     config_path: str = ""
     """Path of the run's config, which a new run can start from."""
     last_words: str = ""

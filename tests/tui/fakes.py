@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
@@ -121,8 +121,7 @@ def make_snapshot(
 ) -> RunSnapshot:
     """A demo run at that step with the figures of `make_summary`, and losses so much lower."""
     found = recorded(step, gpu, config, lower)
-    return replace(
-        found,
+    return found._replace(
         summary=make_summary(name, status, step, found.summary, **changes),
         log_tail=("evaluation at 3,751",),
         eta_margin=3.0 if status == "running" else None,

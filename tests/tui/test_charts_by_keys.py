@@ -364,7 +364,7 @@ async def test_without_steps_keys_do_nothing_and_another_axis_or_a_reset_finds_i
         await pilot.press("up", "end", "home", "f", "k", "h", "right", "left")
         assert {chart.range.cursor for chart in train(app).charts()} == {None}
         assert train(app).window.part is None
-        await show(app, pilot, replace(known, series=replace(known.series, tokens=tokens)))
+        await show(app, pilot, known._replace(series=replace(known.series, tokens=tokens)))
         for key, end in (("x", 1.004 * 4_754), ("u", 4_754.0)):
             await pilot.press(key)
             assert window(app)[1] == pytest.approx(end)

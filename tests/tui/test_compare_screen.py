@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -161,7 +160,7 @@ async def test_what_cannot_be_compared_is_told() -> None:
         {"name": "validation", "unknown_share": 0.73, **figures}
     )
     one, heron = make_snapshot(), "brisk-heron"
-    odd = replace(make_snapshot(name="many-words", evaluation=judged), config=words)
+    odd = make_snapshot(name="many-words", evaluation=judged)._replace(config=words)
     async with comparing(one, odd) as (app, pilot):
         unknown = "73 % of B's tokens are unknown"
         await until(pilot, lambda: unknown in " ".join(line.strip("│ ") for line in lines_of(app)))

@@ -25,7 +25,7 @@ def chart(name: str, snapshot: RunSnapshot, axis: Axis = "step") -> ChartData:
 @pytest.mark.parametrize("axis", AXES)
 def test_steps_readings_and_the_planned_end_have_their_places_on_every_axis(axis: Axis) -> None:
     series = make_series(1_000, width=4)
-    run = ChartedRun(replace(make_snapshot(), series=series), axis)
+    run = ChartedRun(make_snapshot()._replace(series=series), axis)
     places = run.places
     assert places[99] < run.x_of_step(402) < places[100]
     assert run.step_of_x(run.x_of_step(402)) == pytest.approx(402)
@@ -48,7 +48,7 @@ def test_steps_readings_and_the_planned_end_have_their_places_on_every_axis(axis
 def test_a_clock_that_was_set_back_holds_still_until_it_has_caught_up() -> None:
     back = replace(make_series(40, width=10), time=array("d", [100.0, 110.0, 90.0, 120.0]))
     snapshot = make_snapshot()
-    odd = replace(snapshot, series=back)
+    odd = snapshot._replace(series=back)
     assert list(ChartedRun(odd, "wall").places) == [100.0, 110.0, 110.0, 120.0]
     places = ChartedRun(odd).x_of_times([95.0, 105.0, 85.0, 115.0])
     assert all(one <= other for one, other in pairwise(places))
@@ -56,7 +56,7 @@ def test_a_clock_that_was_set_back_holds_still_until_it_has_caught_up() -> None:
         row._replace(time=row.time - 900.0 if row.step > 2_000 else row.time)
         for row in snapshot.evaluations
     )
-    data = chart("perplexity", replace(snapshot, evaluations=later), "wall")
+    data = chart("perplexity", snapshot._replace(evaluations=later), "wall")
     assert list(data.series[1].x) == sorted(data.series[1].x)
     assert data.evaluated == data.series[1].x
 
@@ -71,7 +71,7 @@ def test_detailed_rows_replace_coarse_buckets() -> None:
     names = ("step", "tokens", "epoch", "active", "time", "nonfinite")
     detail = replace(fine, columns=columns, **{name: getattr(fine, name)[part] for name in names})
     coarse = make_series(4_000, width=64)
-    snapshot = replace(make_snapshot(), series=coarse, detail=detail)
+    snapshot = make_snapshot()._replace(series=coarse, detail=detail)
     for axis in AXES:
         x = chart("loss", snapshot, axis).series[0].x
         assert list(x) == sorted(x)
@@ -83,7 +83,7 @@ def test_the_curve_of_the_speed_averages_to_all_tokens_over_all_the_time() -> No
     # a mean of the steps' speeds would be far off
     seconds = [0.01 if index % 2 else 0.3 for index in range(200)]
     active = array("d", (sum(seconds[: index + 1]) for index in range(200)))
-    snapshot = replace(make_snapshot(), series=replace(series, active=active))
+    snapshot = make_snapshot()._replace(series=replace(series, active=active))
     (whole,) = bins_of(chart("speed", snapshot).series[0], 0.0, 1_000.0, 2)[:1]
     assert whole.points == 200
     assert whole.mean == pytest.approx(series.tokens[-1] / active[-1])

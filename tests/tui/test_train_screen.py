@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -191,7 +190,7 @@ async def test_every_status_has_its_first_line_figures_footer_and_what_to_do_in_
     trained("plain-otter")
     planned = make_snapshot()
     summary = planned.summary.model_copy(update={"stop_after": "epoch"})
-    planned = replace(planned, summary=summary)
+    planned = planned._replace(summary=summary)
     request = RequestFigures(words="learning_rate 0.001\x1b[31m", who="alex, pts/3")
     requested = make_snapshot(requests=(request,))
     whole = EvaluationFigures(name="test", perplexity=48.2)
@@ -319,7 +318,7 @@ async def test_a_failed_run_offers_its_config_and_d_discards_it(
 
 def test_the_first_samples_are_announced_for_the_end_of_a_short_run() -> None:
     config = parse_config(merge(DEMO, {"evaluation.every": 500}))
-    snapshot = replace(make_snapshot(step=50, max_steps=270, config=config), samples=())
+    snapshot = make_snapshot(step=50, max_steps=270, config=config)._replace(samples=())
     whole = "no samples yet: first at the end (step 270), or press {key:sample}"
     assert " ".join(line.plain for line in sample_lines(snapshot, str, 40, 5)) == whole
     (line,) = sample_lines(snapshot, str, 40, 1)
@@ -346,7 +345,7 @@ def test_samples_of_raw_text_keep_their_line_breaks_and_indentation() -> None:
 
     def lines(layout: str) -> list[str]:
         summary = snapshot.summary.model_copy(update={"corpus_layout": layout})
-        shown = sample_lines(replace(snapshot, samples=(row,), summary=summary), str, 60, 8)
+        shown = sample_lines(snapshot._replace(samples=(row,), summary=summary), str, 60, 8)
         return [line.plain[7:].rstrip() for line in shown]
 
     assert lines("raw")[:5] == ["def f():", "    if x:", "    return 1", "", "y = 2"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -410,4 +409,4 @@ def snapshot_until(
     """Return the snapshot with only the samples up to a step, including `older` ones."""
     oldest = min((row.step for row in snapshot.samples), default=0)
     rows = (*snapshot.samples, *(row for row in older if row.step < oldest))
-    return replace(snapshot, samples=tuple(row for row in rows if row.step <= step))
+    return snapshot._replace(samples=tuple(row for row in rows if row.step <= step))

@@ -6,8 +6,7 @@ Only runs on the same text with the same tokens are comparable and share a best 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from rnnlm_tui.tui.palette import MARK_COLOURS
 from rnnlm_tui.tui.views.chart_data import Axis
@@ -39,8 +38,7 @@ MOST_MARKED = len(LETTERS)
 """More curves would be hard to distinguish."""
 
 
-@dataclass(frozen=True, slots=True)
-class Marks:
+class Marks(NamedTuple):
     """A run per letter; unmarking one leaves the others' letters unchanged."""
 
     places: tuple[str, ...] = ()

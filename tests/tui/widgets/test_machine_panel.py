@@ -114,7 +114,7 @@ def test_a_run_that_ended_shows_peak_memory_mean_load_and_its_duration() -> None
         ended = make_snapshot("finished", gpu=gpu)
         columns = {load: Band(*[array("d", loads)] * 3), own: Band(*[array("d", sizes)] * 3)}
         machine = replace(ended.machine, columns={**ended.machine.columns, **columns})
-        view = MachineView(ended=replace(ended, machine=machine, events=events))
+        view = MachineView(ended=ended._replace(machine=machine, events=events))
         for size in SIZES:
             shown = "\n".join(line.plain for line in panel(view, size))
             # the mean of the run, its peaks, the time of training and in all

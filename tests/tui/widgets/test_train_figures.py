@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import get_args, get_type_hints
 
 import pytest
@@ -51,7 +50,7 @@ def test_columns_stay_in_place_while_digits_change(width: int) -> None:
         figures = {"step": step, "train": train, "evaluation": judged, "tokens_per_second": speed}
         shown = snapshot.summary.model_copy(update=figures)
         hardware = tuple(readings(busy=busy))
-        lines = texts(replace(snapshot, summary=shown, hardware=hardware), width, Eta(5 * loss, 3))
+        lines = texts(snapshot._replace(summary=shown, hardware=hardware), width, Eta(5 * loss, 3))
         seen.add(tuple(max(f"  {line}".find(f" {label}") for line in lines) for label in labels))
     (places,) = seen
     assert min(places) >= 0
@@ -72,7 +71,7 @@ def evaluated(*losses: float, status: RunStatus = "running") -> RunSnapshot:
         for place, loss in enumerate(losses, 1)
     )
     snapshot = make_snapshot(status, 100 * len(losses) + 50, evaluation=judged)
-    return replace(snapshot, evaluations=rows)
+    return snapshot._replace(evaluations=rows)
 
 
 def test_the_best_is_shown_with_its_step_and_the_first_evaluation_is_announced() -> None:
@@ -87,8 +86,8 @@ def test_the_best_is_shown_with_its_step_and_the_first_evaluation_is_announced()
     snapshot = evaluated(4.3, 4.2, 4.1)
     for step in (300, 1_850):
         summary = snapshot.summary.model_copy(update={"step": step})
-        assert "  best 60.3 at step 300  " in texts(replace(snapshot, summary=summary), 96)[2]
-    unseen = replace(make_snapshot(step=50), evaluations=())
+        assert "  best 60.3 at step 300  " in texts(snapshot._replace(summary=summary), 96)[2]
+    unseen = make_snapshot(step=50)._replace(evaluations=())
     assert f"val –  first at {unseen.config.evaluation.every}" in texts(unseen, 120)[1]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 import sys
-from dataclasses import replace
 from functools import cache
 from typing import get_args
 
@@ -84,7 +83,7 @@ def test_every_status_has_a_frame() -> None:
         now = seen(demo_run(status, name=f"{status}-otter", now=last, curve=False))
         assert now.summary.status == status
         said = {"message": "what happened", "hint": "what to do"}
-        reported = replace(now, summary=now.summary.model_copy(update=said))
+        reported = now._replace(summary=now.summary.model_copy(update=said))
         lines = frame_lines(reported, None)
         assert any("what happened" in line for line in lines)
         assert any(line.startswith(" to do   what to do") for line in lines)
@@ -186,7 +185,7 @@ def test_a_frame_is_printed_over_the_last_one_at_any_size(monkeypatch: pytest.Mo
     terminal.write("$ rnnlm-tui show plain-otter --watch\n")
     printer = watch.FramePrinter(terminal, ascii_only=False)
     now = running()
-    shorter = replace(now, events=(), samples=())
+    shorter = now._replace(events=(), samples=())
     for snapshot, size in (
         (now, (119, 40)), (shorter, (119, 40)), (now, (139, 40)), (now, (139, 30)),
         (now, (149, 40)), (shorter, (149, 30)),
@@ -230,7 +229,7 @@ def test_the_first_drop_does_not_flatten_the_curve_of_a_long_run() -> None:
     )
     curve = next(
         line
-        for line in frame_lines(replace(running(), evaluations=rows), None, 119)
+        for line in frame_lines(running()._replace(evaluations=rows), None, 119)
         if line.startswith(" curve")
     )
     assert {"█", "▆", "▅", "▃", "▁"} <= set(curve)
