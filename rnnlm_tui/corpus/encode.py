@@ -196,30 +196,23 @@ class WordCache:
         """
         self._built = built
         self._find = words.findall
-        self._known = _IdsOfWords(built)
+        self._known: dict[str, bytes] = {}
+        """The ids of each word, as the bytes of an array."""
 
     def __call__(self, lines: Sequence[bytes]) -> tuple[Ids, Lengths]:
         if len(self._known) > CACHED_WORDS:
             self._known.clear()
         texts = [line.decode() for line in lines]
         words = [self._find(text) for text in texts]
-        if 2 * len(set().union(*words)) > sum(map(len, words)):
+        different = set[str]().union(*words)
+        if 2 * len(different) > sum(map(len, words)):
             return _encode(self._built, texts)
+        new = [word for word in different if word not in self._known]
+        for word, found in zip(new, self._built.encode(new), strict=True):
+            self._known[word] = np.array(found, np.uint32).tobytes()
         ids = [b"".join(map(self._known.__getitem__, found)) for found in words]
         lengths = np.fromiter(map(len, ids), np.int64, len(ids)) // np.uint32().nbytes
         return np.frombuffer(b"".join(ids), np.uint32), lengths
-
-
-class _IdsOfWords(dict[str, bytes]):
-    """The ids of each word, as the bytes of an array."""
-
-    def __init__(self, built: BuiltTokenizer) -> None:
-        self._tokenizer = built.tokenizer
-
-    def __missing__(self, word: str) -> bytes:
-        ids = self._tokenizer.encode(word, add_special_tokens=False).ids
-        self[word] = kept = np.array(ids, np.uint32).tobytes()
-        return kept
 
 
 def _encode(built: BuiltTokenizer, texts: list[str]) -> tuple[Ids, Lengths]:
