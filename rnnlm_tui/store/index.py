@@ -579,7 +579,7 @@ def reading_figures(columns: Sequence[Sequence[Any]], number: int) -> array[floa
 
 
 def single_readings(columns: Sequence[Sequence[Any]]) -> Iterator[array[float]]:
-    """The same for each reading by itself, in a tenth of the time."""
+    """The same for each reading by itself; one whose time isn't known is left out."""
     times, *columns = columns
     places: list[Sequence[Any]] = [[0] * len(times), [0] * len(times), times]
     for column in columns:
