@@ -16,7 +16,7 @@ from tests.tui.demo_run import CARD, use_machine
 from tests.tui.fakes import FakeSampler
 
 TRAINS, ENDED = "plain-otter", "old-otter"
-FOREVER, STEPS_A_LOOK = 1_000_000, 37
+FOREVER, STEPS_A_LOOK = 1_000_000, 11
 
 
 def main() -> int:

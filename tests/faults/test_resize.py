@@ -41,11 +41,16 @@ SCREENS: dict[str, tuple[tuple[str, str], ...]] = {
     "one chart with a cursor": (("\x1b", "-Log, plain-otter"), ("z\x1b[C", "Close cursor")),
     "config": (("\x1b", "-Close cursor"), ("\x1b", "Machine"), ("1", "Tokenizer")),
     "a field of a draft": (("n", "draft, not started"), ("\r", "enter Keep")),
-    "presets": (("\x1b", "enter Edit"), ("\t", "word, bpe (byte"), ("P", "esc cancel")),
+    "presets": (("\x1b", "enter Edit"), ("P", "esc cancel")),
     "checkpoints": (("\x1b", "-esc cancel"), ("3", "kept, newest")),
     "prompt": (("4", "@best"),),
     "settings": (("\t", "enter Keep"),),
-    "a prompt being written": (("\x1b", "enter Generate"), ("The state of", "The state of")),
+    "a prompt being written": (
+        ("\x1b", "-enter Keep"),
+        ("\x1b", "enter Write"),
+        ("\r", "enter Generate"),
+        ("The state of", "The state of"),
+    ),
     "runs": (("\x1b", "q Leave"), ("\x0c", "progress")),
     "the filter": (("\x1b", ""), ("/", "name, tag, ppl<80")),
     "a run's tags": (("\x1b", "-name, tag, ppl<80"), ("t", "Tags of")),
@@ -61,7 +66,7 @@ SCREENS: dict[str, tuple[tuple[str, str], ...]] = {
     ),
 }
 """What is on the screen, and how to get there from the previous one: keys, and the words that show
-their effect; `-` before words that must be gone."""
+their effect; `-` before words that must be gone. Typed again, a way leads to the same place."""
 BACK = (("\x1b", "-Leave rnnlm-tui?"),)
 
 
