@@ -238,7 +238,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
 
     def _in_order(self, summaries: Sequence[RunSummary] | None) -> Sequence[RunSummary]:
         """Return the runs in the order of the list, the open one with its newest state."""
-        if summaries is None:
+        if not summaries:
             return ()
         from rnnlm_tui.tui.widgets.runs_table import (  # not before the first paint
             ORDER_SETTING,
