@@ -252,12 +252,13 @@ class SentRows:
 
         The row is remembered as sent.
         """
-        row = self._rows.get(y)
-        if row is None or len(row) != width:
+        row = self._rows.get(y, [])
+        unknown = len(row) != width
+        if unknown:
             row = self._rows[y] = [UNKNOWN] * width
         cells = cells_of(strip)[: width - left]
         right = left + len(cells)
-        before = row[left:right]
+        before = [] if unknown else row[left:right]
         if before == cells:
             return ""
         row[left:right] = cells
@@ -349,7 +350,8 @@ class ChangedCellsScreen(ScreenBase):
     the terminal, all cells are sent.
 
     During a batch it draws nothing; Textual would, and throw it away. Its first update doesn't wait
-    for the first tick of Textual's timer, which comes a sixtieth second after it is woken.
+    for the first tick of Textual's timer, which comes a sixtieth second after it is woken, and
+    leaves the styles that its widgets have just got.
 
     Private: `Screen._compositor`, replaced; `Screen._compositor_refresh`, `Screen._update_timer`,
     `App._batch_count`.
@@ -358,6 +360,11 @@ class ChangedCellsScreen(ScreenBase):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._compositor: ChangedCellsCompositor = ChangedCellsCompositor()
+
+    async def on_event(self, event: Event) -> None:
+        if isinstance(event, ScreenResume) and self.stack_updates == 0:
+            event.refresh_styles = False
+        await super().on_event(event)
 
     def _compositor_refresh(self) -> None:
         if not self.app._batch_count:

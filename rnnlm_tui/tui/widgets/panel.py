@@ -106,8 +106,6 @@ class Panel(Widget):
         self._drawn_for = Size(0, 0)
         self.lines: Sequence[Content | Sequence[Segment]] = ()
         """The inner lines."""
-        self._under = RichStyle(color=TEXT)
-        """Style below segments without a background."""
         self.set_reactive(Panel.panel_title, title)
         self.set_reactive(Panel.legend, legend)
 
@@ -153,17 +151,19 @@ class Panel(Widget):
                 self.refresh(Region(0, y, self.size.width, 1))
 
     def render_lines(self, crop: Region) -> list[Strip]:
-        """Compute the style below the rows once for all of them."""
-        self._under = RichStyle(color=TEXT, bgcolor=self.background_colors[1].rich_color)
-        return super().render_lines(crop)
+        """Return the rows in `crop`.
 
-    def render_line(self, y: int) -> Strip:
-        """Return row `y` of the whole panel."""
+        Textual would add CSS borders, padding and effects row by row; a panel has none of them.
+        """
         if self._drawn_for != self.size:
             self._draw()
-        if y >= len(self._drawn_strips):
-            return Strip.blank(self.size.width, ink(TEXT)).apply_style(self._under)
-        return self._drawn_strips[y].apply_style(self._under)
+        background, first, last = self.background_colors[1], *crop.column_span
+        under = RichStyle(color=TEXT, bgcolor=background.rich_color)
+        rows = [row.apply_style(under) for row in self._drawn_strips[crop.y : crop.bottom]]
+        rows += [Strip.blank(self.size.width, under)] * (crop.height - len(rows))
+        for line_filter in self.get_line_filters():
+            rows = [row.apply_filter(line_filter, background) for row in rows]
+        return [row.crop(first, last) for row in rows]
 
     def _draw(self) -> None:
         width, height = self.size

@@ -23,7 +23,7 @@ class Charts(App[None]):
 
 
 def rows(chart: Chart) -> list[str]:
-    return [chart.render_line(y).text for y in range(chart.size.height)]
+    return [row.text for row in chart.render_lines(chart.size.region)]
 
 
 async def test_only_what_changed_is_repainted_and_the_range_is_kept_until_another_title(
