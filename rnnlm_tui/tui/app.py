@@ -248,11 +248,11 @@ class RnnlmApp(App[int]):
             await self.sampler.close()
 
     def get_line_filters(self) -> Sequence[LineFilter]:
-        """Return the app's line filters and none of Textual's.
+        """Return the app's line filter and none of Textual's.
 
         Without colour, Textual would turn colours into greys.
         """
-        return self.appearance.filters
+        return [self.appearance.filter]
 
     def on_key(self, event: Key) -> None:
         """Handle a key that no widget handled, before the bindings."""

@@ -7,7 +7,7 @@ no widget has to know the colours in use.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from rich.cells import cell_len
 from rich.color import Color as RichColor
@@ -149,32 +149,83 @@ def xterm_number(value: str) -> int | None:
     return None
 
 
-class Paint(LineFilter):
-    """The first of the app's line filters: replaces palette values by the table's.
+SIGNS: dict[str, str] = {
+    "›": ">", "●": "*", "○": "o", "◌": "~", "◐": "%", "‖": "=", "✓": "+", "✗": "x", "■": "-",
+    "◍": "&", "▾": "v", "▴": "^", "★": "*", "▸": ">", "⚑": "#", "∑": "S", "↻": "r",
+    "∞": "?", "‹": "<", "⇧": "^", "▌": "|", "█": "_", "━": "=", "╍": "~", "─": "-", "│": "|",
+    "╭": "+", "╮": "+", "╰": "+", "╯": "+", "…": "~", "·": ".", "–": "-", "−": "-",
+    "’": "'", "‘": "'",
+    "≈": "~", "×": "x", "±": "+", "Δ": "d", "→": ">", "←": "<", "↑": "^", "↓": "v", "▼": "v",
+    "▲": "^", "¶": "|", "°": " ", "↵": "$", "␍": "r",
+    "•": "*", "┌": "+", "┐": "+", "└": "`", "┘": "+", "├": "|", "┤": "+", "┬": "+", "┴": "+",
+    "┼": "+",
+    "╎": ":", "‥": ":", "“": '"', "”": '"',
+    "▁": " ", "▂": " ", "▃": " ", "▄": " ", "▅": " ", "▆": " ", "▇": " ",
+}  # fmt: skip
+"""One cell for one cell, so nothing moves. The partial blocks at a scroll bar's ends become blanks.
+"""
+_SIGNS = str.maketrans(SIGNS)
 
-    Any other value becomes the nearest one in the table.
+
+def in_ascii(text: str) -> str:
+    """Return a text in ASCII mode, so that widgets draw in Unicode always.
+
+    Only charts, which have other shapes, and names of keys, which are longer, differ before it.
+    Letters in texts are left alone. A cut text ends with three dots if there is room, otherwise
+    with `~`: a single dot would look like the end of a sentence.
+    """
+    return text if text.isascii() else text.replace("…   ", "... ").translate(_SIGNS)
+
+
+def harmless(text: str) -> str:
+    """Return a text that doesn't act on the terminal: `?` for each cell of unsafe characters.
+
+    Texts are made safe, and their control characters visible, where they become content; this is
+    for every one that was forgotten, so cells stay where they are.
+    """
+    if text.isprintable():
+        return text
+    return UNSAFE.sub(lambda unsafe: "?" * cell_len(unsafe[0]), text)
+
+
+class Paint(LineFilter):
+    """The app's line filter: replaces palette values by the table's, and unsafe characters.
+
+    Any other value becomes the nearest one in the table. One filter, since each copies every row.
     """
 
-    def __init__(self, table: Table, *, numbers: bool = False) -> None:
-        """With `numbers`, colours are sent by their number of the 256.
-
-        Given values, Rich sends half of the greys one step off.
+    def __init__(
+        self,
+        table: Table | None,
+        *,
+        numbers: bool = False,
+        shown: Callable[[str], str] = harmless,
+    ) -> None:
+        """
+        Args:
+            table: None: the colours stay.
+            numbers: send colours by their number of the 256; given values, Rich sends half of the
+                greys one step off.
+            shown: replaces each text by another one with as many cells.
         """
         super().__init__()
-        self._table, self._numbers = table, numbers
+        self._table, self._numbers, self._shown = table or {}, numbers, shown
         self._styles: dict[Style | None, Style] = {None: Style()}
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002
         """Return the same cells in the table's colours."""
-        styles = self._styles
+        known, shown = self._styles, self._shown
         painted: list[Segment] = []
         for text, style, control in segments:
-            if style not in styles:
-                styles[style] = self._painted(style) if style is not None else Style()
-            painted.append(Segment(text, styles[style], control))
+            look = known.get(style)
+            if look is None and style is not None:
+                look = known[style] = self._painted(style)
+            painted.append(Segment(shown(text), look, control))
         return painted
 
     def _painted(self, style: Style) -> Style:
+        if not self._table:
+            return style
         over, under, inverse = style.color, style.bgcolor, bool(style.reverse)
         if over and under and over.triplet and over.triplet.hex == palette.BACKGROUND:
             # text in the background's colour: inverse in any table
@@ -206,64 +257,6 @@ class Paint(LineFilter):
         return look.color if number is None else RichColor.parse(f"color({number})")
 
 
-SIGNS: dict[str, str] = {
-    "›": ">", "●": "*", "○": "o", "◌": "~", "◐": "%", "‖": "=", "✓": "+", "✗": "x", "■": "-",
-    "◍": "&", "▾": "v", "▴": "^", "★": "*", "▸": ">", "⚑": "#", "∑": "S", "↻": "r",
-    "∞": "?", "‹": "<", "⇧": "^", "▌": "|", "█": "_", "━": "=", "╍": "~", "─": "-", "│": "|",
-    "╭": "+", "╮": "+", "╰": "+", "╯": "+", "…": "~", "·": ".", "–": "-", "−": "-",
-    "’": "'", "‘": "'",
-    "≈": "~", "×": "x", "±": "+", "Δ": "d", "→": ">", "←": "<", "↑": "^", "↓": "v", "▼": "v",
-    "▲": "^", "¶": "|", "°": " ", "↵": "$", "␍": "r",
-    "•": "*", "┌": "+", "┐": "+", "└": "`", "┘": "+", "├": "|", "┤": "+", "┬": "+", "┴": "+",
-    "┼": "+",
-    "╎": ":", "‥": ":", "“": '"', "”": '"',
-    "▁": " ", "▂": " ", "▃": " ", "▄": " ", "▅": " ", "▆": " ", "▇": " ",
-}  # fmt: skip
-"""One cell for one cell, so nothing moves. The partial blocks at a scroll bar's ends become blanks.
-"""
-
-
-class TextFilter(LineFilter):
-    """A line filter that replaces each text by another one with as many cells."""
-
-    def __init__(self, shown: Callable[[str], str]) -> None:
-        super().__init__()
-        self._shown = shown
-
-    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002
-        """Return the same cells with other characters."""
-        return [
-            segment
-            if (text := self._shown(segment.text)) is segment.text
-            else Segment(text, segment.style, segment.control)
-            for segment in segments
-        ]
-
-
-_SIGNS = str.maketrans(SIGNS)
-
-
-def in_ascii(text: str) -> str:
-    """Return a text in ASCII mode, so that widgets draw in Unicode always.
-
-    Only charts, which have other shapes, and names of keys, which are longer, differ before it.
-    Letters in texts are left alone. A cut text ends with three dots if there is room, otherwise
-    with `~`: a single dot would look like the end of a sentence.
-    """
-    return text if text.isascii() else text.replace("…   ", "... ").translate(_SIGNS)
-
-
-def harmless(text: str) -> str:
-    """Return a text that doesn't act on the terminal: `?` for each cell of unsafe characters.
-
-    Texts are made safe, and their control characters visible, where they become content; this is
-    for every one that was forgotten, so cells stay where they are.
-    """
-    if text.isprintable():
-        return text
-    return UNSAFE.sub(lambda unsafe: "?" * cell_len(unsafe[0]), text)
-
-
 COLOURS_SETTING = "colours"
 """Key of the setting with the chosen colours."""
 HINT_SETTING = "colours hinted"
@@ -271,7 +264,7 @@ HINT_SETTING = "colours hinted"
 
 
 class Appearance:
-    """The line filters that everything passes on its way to the terminal.
+    """The line filter that everything passes on its way to the terminal.
 
     Args:
         settings: they hold the choice of the last session, and take the next one.
@@ -288,16 +281,18 @@ class Appearance:
     def use(self, colours: ColourName) -> None:
         """Use these colours from now on.
 
-        A terminal that shows every value of the palette as it is needs no filter for them.
+        A terminal that shows every value of the palette as it is gets them as they are.
         """
         self.colours: ColourName = colours
         """The colours in use."""
         depth = self._kind.depth
         exact = colours == "dark" and depth == "16 million"
-        paint = [] if exact else [Paint(TABLES[colours], numbers=depth == "256")]
-        signs = [TextFilter(in_ascii)] if not self._kind.braille else []
-        self.filters: Sequence[LineFilter] = [*paint, *signs, TextFilter(harmless)]
-        """The filters that every line of every widget passes, in this order."""
+        self.filter = Paint(
+            None if exact else TABLES[colours],
+            numbers=depth == "256",
+            shown=harmless if self._kind.braille else lambda text: harmless(in_ascii(text)),
+        )
+        """What every line of every widget passes."""
 
     def next(self) -> ColourName:
         """Return the next colours that this terminal can show, and save the choice."""
