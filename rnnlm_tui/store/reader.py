@@ -6,7 +6,7 @@ from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from itertools import groupby, islice
+from itertools import groupby, islice, repeat
 from operator import attrgetter, itemgetter
 from threading import RLock
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -334,9 +334,10 @@ class RunReader:
         """The newest `n` steps in order."""
 
         def read() -> list[StepRow]:
-            found = list(self.steps(newest - 2 * n + 1, newest))
-            if len(found) < n and newest > 2 * n:  # others are damaged
-                found = list(self.steps(1, newest))
+            for before in (newest - n, newest - 2 * n, 0):  # further back if some are damaged
+                found = list(self.steps(max(before, 0) + 1, newest))
+                if before <= 0 or len(found) >= n:
+                    break
             return found[max(0, len(found) - n) :]
 
         with self._turn:
@@ -348,8 +349,8 @@ class RunReader:
         for span in self._spans():
             low, high = max(first, span.first), min(last, span.last)
             for columns in self._columns(span.attempt, low, high):
-                for row in zip(*columns, strict=True):
-                    yield StepRow(span.attempt, **dict(zip(STEP_VALUES, row, strict=True)))
+                values = (columns[STEP_VALUES.index(name)] for name in StepRow._fields[1:])
+                yield from map(StepRow, repeat(span.attempt), *values)
 
     def _columns(self, attempt: int, first: int, last: int) -> Iterator[list[list[Any]]]:
         """The values of an attempt's steps, superseded or not, by columns: of each chunk that has
