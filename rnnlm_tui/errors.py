@@ -23,8 +23,6 @@
 Ctrl-C while following a run exits with code 130; the run continues.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import NamedTuple
@@ -72,7 +70,7 @@ class Adjustment(NamedTuple):
     """Dotted paths and their new values, to be changed together."""
 
     @classmethod
-    def of(cls, changes: Mapping[str, object]) -> Adjustment:
+    def of(cls, changes: Mapping[str, object]) -> "Adjustment":
         """The adjustment that makes these changes."""
         return cls(tuple(changes.items()))
 

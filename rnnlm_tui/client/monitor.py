@@ -1,7 +1,5 @@
 """Follow a run: build a snapshot of everything that is shown, only if something changed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING, NamedTuple
@@ -59,7 +57,7 @@ class RunSnapshot(NamedTuple):
     labels: RunLabels = RunLabels()
     averages: tuple[CheckpointRow, ...] = ()
     """Kept averages of checkpoints, by step."""
-    changes: tuple[JournalledChange, ...] = ()
+    changes: "tuple[JournalledChange, ...]" = ()
     """Changes of settings while the run trained, in order."""
     detail: SeriesTable | None = None
     """The visible steps, and some around them, in finer buckets; None if `series` is as fine."""

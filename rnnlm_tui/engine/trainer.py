@@ -117,7 +117,7 @@ class Trainer:
 
     def set_peak_learning_rate(self, peak: float) -> None:
         """Change the peak from the next update on; the schedule's shape stays."""
-        self.schedule = replace(self.schedule, peak=peak)
+        self.schedule = self.schedule._replace(peak=peak)
 
     def set_max_grad_norm(self, max_grad_norm: float) -> None:
         """Change the clipping from the next update on; 0: none."""

@@ -3,8 +3,6 @@
 `engine.cells` has their layers, `engine.modeling_rnnlm` their formulas for exports.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple

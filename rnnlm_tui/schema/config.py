@@ -4,8 +4,6 @@ The form, `--set`, `config show` and the guide are made from the fields. The def
 `demo`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -510,7 +508,7 @@ class RunConfig(Section):
     sampling: SamplingConfig = SamplingConfig()
 
 
-def value_of(config: RunConfig, path: str) -> JsonValue:
+def value_of(config: RunConfig, path: str) -> "JsonValue":
     """The value at a dotted path, or of `preset`, as JSON."""
     value = attrgetter(path)(config)
     found: JsonValue = list(value) if isinstance(value, tuple) else value

@@ -1,11 +1,8 @@
 """The manifest of a prepared corpus, stored next to its token files."""
 
-from __future__ import annotations
-
 import re
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.schema.config import CorpusConfig, DataMode, TokenizerConfig
@@ -56,8 +53,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 EVALUATED: tuple[Split, ...] = ("validation", "test")
 
 
-@dataclass(frozen=True, slots=True)
-class DatasetName:
+class DatasetName(NamedTuple):
     """A dataset of Python."""
 
     module: str
@@ -66,7 +62,7 @@ class DatasetName:
     """From which the module is imported; None: found on Python's path."""
 
     @classmethod
-    def parse(cls, source: str) -> DatasetName:
+    def parse(cls, source: str) -> "DatasetName":
         """
         Raises:
             CorpusError: it isn't written like this.
@@ -80,11 +76,11 @@ class DatasetName:
         folder = user_path(match[3]).absolute() if match[3] else None
         return cls(match[1], match[2], folder)
 
-    def found_from(self, here: Path) -> DatasetName:
+    def found_from(self, here: Path) -> "DatasetName":
         """The same with the folder `here`, if it has none and the module is there."""
         first = here / self.module.partition(".")[0]
         is_here = first.is_dir() or first.with_name(f"{first.name}.py").is_file()
-        return replace(self, folder=here) if self.folder is None and is_here else self
+        return self._replace(folder=here) if self.folder is None and is_here else self
 
     @property
     def source(self) -> str:

@@ -1,11 +1,10 @@
 """Estimates from a config alone: parameters, FLOPs, steps, learning rates and checkpoint sizes."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
+from typing import NamedTuple
 
 from rnnlm_tui.schema.cells import CELLS, LayerSize
 from rnnlm_tui.schema.config import ModelConfig, RunConfig, ScheduleConfig, TrainingConfig
@@ -140,8 +139,7 @@ def checkpoint_bytes(model: ModelConfig, vocab_size: int, algorithm: str = "adam
 CONSTANT = ScheduleConfig(kind="constant")
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(NamedTuple):
     """The learning rate over a run."""
 
     peak: float

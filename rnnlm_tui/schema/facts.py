@@ -1,8 +1,6 @@
 """What is known of a run beside its rows: facts of its attempts, such as the device and the corpus,
 and the checkpoint that it started from."""
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from rnnlm_tui.schema.record import Bounds, Record
@@ -58,7 +56,7 @@ class Facts(Record):
     """The UUID of the GPU that the run trains on, without `GPU-`; empty: not on one."""
     stop_after: StopMark | None = None
     """What the run may still complete before it stops; None: no stop is planned."""
-    settings: dict[str, JsonValue] = {}  # noqa: RUF012 (records don't change)
+    settings: "dict[str, JsonValue]" = {}  # noqa: RUF012 (records don't change)
     """The settings changed while the run trained, dotted path to value."""
     socket: str = ""
     """The path of the worker's control socket."""
@@ -94,7 +92,7 @@ class Parent(Record):
     """Of that checkpoint, in nats per token."""
     corpus_hash: str | None = None
     """Of the corpus that the parent was trained on."""
-    changed: dict[str, tuple[JsonValue, JsonValue]] = {}  # noqa: RUF012 (records don't change)
+    changed: "dict[str, tuple[JsonValue, JsonValue]]" = {}  # noqa: RUF012 (records don't change)
     """The config fields that differ from the parent's at the checkpoint: the parent's value and the
     run's own."""
 

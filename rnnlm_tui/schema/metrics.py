@@ -1,7 +1,5 @@
 """The rows that a run records, and the metrics computed from them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """The learning curve of the book's run, and which runs can be compared with it."""
 
-from __future__ import annotations
-
 import math
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -75,7 +73,7 @@ _MAY_DIFFER: dict[str, set[str] | bool] = {
 """Sections (True) and fields that don't matter for `follows_reference`."""
 
 
-def follows_reference(config: RunConfig) -> bool:
+def follows_reference(config: "RunConfig") -> bool:
     """Whether a run with this config can be compared with the reference.
 
     It must have the book's text, vocabulary, model, optimizer, batches and evaluation. These may

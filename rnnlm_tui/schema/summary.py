@@ -3,8 +3,6 @@
 `show --json` prints it, so its fields are a public contract.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 from rnnlm_tui.schema.record import Record

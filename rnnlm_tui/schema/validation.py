@@ -1,7 +1,5 @@
 """Validate raw values (from TOML, `--set` or the form) into a RunConfig, reporting all problems."""
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches

@@ -3,8 +3,6 @@
 Each change is made under the lock of the run's folder, which also what removes checkpoints holds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace

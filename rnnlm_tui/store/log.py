@@ -7,8 +7,6 @@ A row's keys are the fields of its class, some of them shorter (`SHORT`); a fiel
 is left out. A number that isn't finite is null, and `nonfinite` says what it was.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import os
@@ -127,7 +125,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _FLOAT32 = struct.Struct("f")
 
 
-def logs_of(run: RunDirectory) -> list[tuple[int, Path]]:
+def logs_of(run: "RunDirectory") -> list[tuple[int, Path]]:
     """(attempt, path) of a run's logs in order; links are left out.
 
     Raises:
@@ -154,7 +152,7 @@ def shortest(value: float) -> float:
     return float(f"{_FLOAT32.unpack(packed)[0]:.9g}")
 
 
-def encode(row: Row | Facts) -> bytes:
+def encode(row: "Row | Facts") -> bytes:
     """A row as a line of its attempt's log."""
     if isinstance(row, StepRow):
         numbers = _rounded(row).values()
@@ -352,7 +350,7 @@ class RunLog:
             call, which can be repeated.
     """
 
-    def __init__(self, run: RunDirectory, attempt: int) -> None:
+    def __init__(self, run: "RunDirectory", attempt: int) -> None:
         self.path = run.logs_path / f"{attempt:06d}.jsonl"
         self.attempt = attempt
         self._turn = Lock()
@@ -367,7 +365,7 @@ class RunLog:
             fsync_directory(run.logs_path)
 
     @classmethod
-    def begin(cls, run: RunDirectory, row: AttemptRow) -> RunLog:
+    def begin(cls, run: "RunDirectory", row: AttemptRow) -> "RunLog":
         """Begin the next attempt; its number is not the row's."""
         log = cls(run, max((number for number, _ in logs_of(run)), default=0) + 1)
         head = {"kind": "attempt", "version": LOG_VERSION, "id": secrets.token_hex(8)}
@@ -380,7 +378,7 @@ class RunLog:
             raise
         return log
 
-    def append(self, *rows: Row | Facts) -> None:
+    def append(self, *rows: "Row | Facts") -> None:
         """Append rows in one write. Readers see them at once; they are durable after `sync`."""
         self._append(b"".join(map(encode, rows)))
 
@@ -422,7 +420,7 @@ class RunLog:
             os.close(self._descriptor)
             self._descriptor = -1
 
-    def __enter__(self) -> RunLog:
+    def __enter__(self) -> "RunLog":
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,7 +1,5 @@
 """A checkpoint's manifest (size and SHA-256 of each file) and the verification against it."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import platform
@@ -69,7 +67,7 @@ class Manifest(Record):
     """Unix seconds."""
     versions: dict[str, str]
     """Of rnnlm_tui and python; the whole environment is in the attempt's row."""
-    facts: dict[str, JsonValue] = {}  # noqa: RUF012 (records don't change)
+    facts: "dict[str, JsonValue]" = {}  # noqa: RUF012 (records don't change)
     """From the worker: attempt, epoch, tokens_seen, train_loss, validation_loss and so on."""
     files: dict[str, ManifestFile]
     checksum: str = ""

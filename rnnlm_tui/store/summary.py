@@ -4,8 +4,6 @@
 `summarize_state` computes the summary from them.
 """
 
-from __future__ import annotations
-
 import math
 import shlex
 from bisect import bisect_left
@@ -89,7 +87,7 @@ class RunState(NamedTuple):
     facts: Facts
     recent: Sequence[StepRow]
     """The newest steps in order."""
-    evaluations: Evaluations
+    evaluations: "Evaluations"
     checkpoints: Sequence[CheckpointRow] = ()
     attempts: Sequence[AttemptRow] = ()
     """Oldest first."""

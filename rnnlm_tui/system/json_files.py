@@ -5,14 +5,11 @@ are dataclasses, models of pydantic, or tuples of them. Pydantic is imported wit
 since the app reads its state, a plain `dict`, before its first paint.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import lru_cache, reduce
 from itertools import accumulate
 from operator import getitem, methodcaller
@@ -54,8 +51,7 @@ class Found(NamedTuple, Generic[ValueT]):
     """What is wrong with the file; empty if all of it is valid."""
 
 
-@dataclass(frozen=True, slots=True)
-class JsonFile(Generic[ValueT]):
+class JsonFile(NamedTuple, Generic[ValueT]):
     """A file with one value. Links are never followed."""
 
     path: Path
@@ -159,8 +155,7 @@ class Line(NamedTuple, Generic[ValueT]):
     text: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class JsonLines(Generic[ValueT]):
+class JsonLines(NamedTuple, Generic[ValueT]):
     """A file with a value a line, the newest last. It is never written through a link."""
 
     path: Path
@@ -284,7 +279,7 @@ def _checked(kind: Any, value: Any) -> Any:
 
 
 @lru_cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
+def _adapter(kind: Any) -> "TypeAdapter[Any]":
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)

@@ -1,8 +1,6 @@
 """The lock that a worker holds on its run, short locks on folders, and hidden folders for
 unfinished files, which are held while their process lives; all are flock(2)."""
 
-from __future__ import annotations
-
 import fcntl
 import json
 import os
@@ -159,7 +157,7 @@ class RunLock:
             shown["requests"] = shown["requests"][:-1]
         os.pwrite(descriptor, text.ljust(_FILE_BYTES - 1) + b"\n", 0)
 
-    def __enter__(self) -> RunLock:
+    def __enter__(self) -> "RunLock":
         if self._descriptor is None:
             self.acquire()
         return self

@@ -1,7 +1,5 @@
 """Start child processes and end them with their parent; detect runs that end at logout."""
 
-from __future__ import annotations
-
 import os
 import pwd
 import re

@@ -5,8 +5,6 @@ method `action_<id>` is the screen's, or the app's if `on_app`. A test fails if 
 method or a key has two meanings.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Sequence
 from itertools import chain

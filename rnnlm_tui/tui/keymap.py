@@ -6,8 +6,6 @@
 Invalid lines are reported and ignored; everything else works.
 """
 
-from __future__ import annotations
-
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence

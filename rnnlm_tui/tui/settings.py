@@ -4,8 +4,6 @@ Among them are the open run, the pane, and how each run's charts are shown (`Cha
 reads a setting takes its default if the saved value is damaged.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -121,7 +119,7 @@ def save_settings(settings: dict[str, object]) -> None:
         save_state(settings)
 
 
-def last_session(settings: dict[str, object]) -> tuple[RunDirectory | None, Pane | None]:
+def last_session(settings: dict[str, object]) -> "tuple[RunDirectory | None, Pane | None]":
     """Return the run and pane that were open, neither if the run is gone."""
     from rnnlm_tui.store.runs import run_named
 

@@ -1,7 +1,5 @@
 """The terminal: its kind, and what happens when it is gone or when the app has failed."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

@@ -1,7 +1,5 @@
 """What a chart shows, as frozen values; the x axes of runs, and points as CSV."""
 
-from __future__ import annotations
-
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from itertools import compress
@@ -48,7 +46,7 @@ class ChartSeries(NamedTuple):
     """Ascending indices of points drawn only if all are shown; cursor and CSV include them."""
 
     @property
-    def drawn(self) -> ChartSeries:
+    def drawn(self) -> "ChartSeries":
         """The series without the points in `left_out`."""
         if not self.left_out:
             return self

@@ -4,8 +4,6 @@ Notes are the text among the dots: level names, series letters, stars, off-scale
 Guides are reference curves, dotted behind a chart's own.
 """
 
-from __future__ import annotations
-
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Sequence
@@ -120,7 +118,7 @@ class Plot:
         look: PlotOptions,
         width: int,
         height: int,
-        before: Plot | None = None,
+        before: "Plot | None" = None,
     ) -> None:
         """Draw everything except the cursor; `before` keeps limits and labels stable."""
         self.data, self.look, self.width, self.height = data, look, width, height

@@ -4,8 +4,6 @@ A layer is one integer per dot column; bit r is the dot in row r from the top. S
 is one shift, and a layer costs only what it shows.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from bisect import bisect_left
@@ -240,7 +238,7 @@ class Raster:
         self.signs = [[" "] * width for _ in range(height)]
         self.inks = [bytearray(width) for _ in range(height)]
 
-    def copy(self) -> Raster:
+    def copy(self) -> "Raster":
         """Return a copy to draw over."""
         other = copy(self)
         other.signs, other.inks = [row[:] for row in self.signs], [row[:] for row in self.inks]

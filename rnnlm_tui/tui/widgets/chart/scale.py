@@ -1,7 +1,5 @@
 """A chart's axes: limits that are robust against outliers and stable, and round ticks."""
 
-from __future__ import annotations
-
 import math
 import re
 import time
