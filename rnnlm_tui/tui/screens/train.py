@@ -106,7 +106,7 @@ class EventsPanel(ScrolledPanel):
 
     def show(self, snapshot: RunSnapshot | None, at: float | None = None) -> None:
         """Show the events; highlight the one nearest to step `at` and scroll to it."""
-        top, made_of = self.top, None
+        top, made_of, before = self.top, None, (self._made_of, self._chosen, self.top)
         if snapshot is not None:
             summary, rows = snapshot.summary, (snapshot.evaluations, snapshot.checkpoints)
             made_of = summary.run, summary.baseline, *rows, snapshot.events
@@ -124,7 +124,8 @@ class EventsPanel(ScrolledPanel):
         elif self._chosen is not None:
             top = 0
         self._chosen = chosen
-        self.show_from(top)
+        if before != (made_of, chosen, top) or top > self.last_top:
+            self.show_from(top)
 
     def legends(self) -> Iterable[Label]:
         """Return `step`, or how many newer events are hidden."""

@@ -6,6 +6,7 @@ A panel has a thin round border, with title and legend in the top edge.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain, islice, repeat
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -104,6 +105,8 @@ class Panel(Widget):
         super().__init__(id=id)
         self._drawn_strips: list[Strip] = []
         self._drawn_for = Size(0, 0)
+        self._framed_rows: list[tuple[tuple[object, ...], Strip]] = []
+        """The inner rows, each with what it was made of: most stay the same."""
         self.lines: Sequence[Content | Sequence[Segment]] = ()
         """The inner lines."""
         self.set_reactive(Panel.panel_title, title)
@@ -174,21 +177,27 @@ class Panel(Widget):
         title = title.truncate(max(width - 6, 0), ellipsis=True)
         room = width - 7 - (title.cell_length + 2 if title else 0)
         legend = segments_of(next((one for one in self.legends() if cells_in(one) <= room), ""))
-        rows = [self._framed(y, width, inner.width, colour) for y in range(inner.height)]
+        lines, before = islice(chain(self.lines, repeat(())), inner.height), self._framed_rows
+        self._framed_rows = []
+        for line, (made_of, row) in zip(
+            lines, chain(before, repeat(((), Strip([])))), strict=False
+        ):
+            parts = segments_of(line, TEXT) if isinstance(line, Content) else line
+            if made_of != (new := (parts, inner.width, width, colour)):
+                row = self._framed(*new)
+            self._framed_rows.append((new, row))
         heads = [(3, segments_of(title)), (width - 3 - width_of(legend), legend)]
         top = edge(width, heads, colour, top=True)
         bottom = edge(width, self.bottom_labels(width), colour)
-        self._drawn_strips = [top, *rows, bottom][:height]
+        self._drawn_strips = [top, *(row for _, row in self._framed_rows), bottom][:height]
         self._drawn_for = self.size
 
-    def _framed(self, y: int, width: int, inner: int, colour: str) -> Strip:
+    def _framed(self, parts: Sequence[Segment], inner: int, width: int, colour: str) -> Strip:
         style = ink(colour)
         if width < 4:
             return padded([Segment("│" * min(width, 2), style)], width)
-        line = self.lines[y] if y < len(self.lines) else ()
-        row = padded(segments_of(line, TEXT) if isinstance(line, Content) else line, inner)
         left = Segment(f"│{' ' * self.LEFT_PADDING}", style)
-        return Strip(joined([left, *row, Segment(" │", style)]), width)
+        return Strip(joined([left, *padded(parts, inner), Segment(" │", style)]), width)
 
     def on_mount(self) -> None:
         """Take the app's choice of ASCII."""
