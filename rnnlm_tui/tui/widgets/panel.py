@@ -144,14 +144,18 @@ class Panel(Widget):
             or not self.size
             or self._drawn_for != self.size
         ):
-            # nothing of this size is on screen yet: draw at Textual's first paint
-            self._drawn_for = Size(0, 0)
+            # nothing of this size is on screen yet
+            self.draw_later()
             return
         old = self._drawn_strips
         self._draw()
         for y, (before, after) in enumerate(zip(old, self._drawn_strips, strict=True)):
             if before != after:
                 self.refresh(Region(0, y, self.size.width, 1))
+
+    def draw_later(self) -> None:
+        """Draw at Textual's next paint only: the panel gets another size."""
+        self._drawn_for = Size(0, 0)
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """Return the rows in `crop`.

@@ -9,6 +9,8 @@ from textual.geometry import Region, Size
 from textual.message import Message
 from textual.widget import Widget
 
+from rnnlm_tui.tui.widgets.panel import Panel
+
 WIDE = Size(120, 34)
 """Body size from which runs and events are at the left and three charts below the perplexity."""
 LEFT, LOWER = "left", "lower"
@@ -158,3 +160,5 @@ class Placed(Container):
                 styles = child.styles
                 styles.position, styles.offset = "absolute", region.offset
                 styles.width, styles.height = region.size
+                if isinstance(child, Panel) and region.size != child.size:
+                    child.draw_later()
