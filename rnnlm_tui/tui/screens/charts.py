@@ -42,6 +42,9 @@ class ChartedScreen(PaneScreen):
         self.view = ChartView()
         self.runs: Runs = ()
         """What the charts show."""
+        self._data: dict[tuple[str, bool], ChartData] = {}
+        """Charts of `runs`, by their ids and whether y is turned: kept, so that a key draws only
+        what it changes."""
         self.window = Window()
         """The part of x that all charts show, and their cursor."""
         self.visiting = False
@@ -139,18 +142,33 @@ class ChartedScreen(PaneScreen):
 
         The first of CHARTS among them decides the x range of all.
         """
-        self.runs = self.charted_runs()
+        self._take_runs()
         names = [name for name in self.CHARTS if name in places]
         if not names:
             return
-        shown = {name: self.CHARTS[name](self.runs) if self.runs else empty for name in names}
+        shown = {name: self._data_of(name) if self.runs else empty for name in names}
         self.window.fit(shown[names[0]])
         for name, data in shown.items():
-            chart, turned = self.chart(name), name in self.view.turned and data.can_be_log
+            chart = self.chart(name)
             chart.smoothing, chart.show_all = self.view.smoothing, self.view.whole_range
             chart.set_reactive(Chart.highlighted, name == self.chosen)
-            chart.show(data._replace(log_y=data.log_y != turned), self.window)
+            chart.show(data, self.window)
         self._part_changed()
+
+    def _take_runs(self) -> None:
+        """Take the runs to show, and keep their charts if they are the same."""
+        runs = self.charted_runs()
+        if [run.shown for run in runs] != [run.shown for run in self.runs]:
+            self.runs = runs
+            self._data.clear()
+
+    def _data_of(self, name: str) -> ChartData:
+        key = name, name in self.view.turned
+        if key not in self._data:
+            data = self.CHARTS[name](self.runs)
+            turned = data.can_be_log and name in self.view.turned
+            self._data[key] = data._replace(log_y=data.log_y != turned)
+        return self._data[key]
 
     def _part_changed(self) -> None:
         """Read the shown range at full resolution, and show the keys for it."""
@@ -206,7 +224,7 @@ class ChartedScreen(PaneScreen):
         following = part is None or self.window.following
         places = (*(part or (None, None)), self.cursor)
         self.view = self.view._replace(axis=AXES[(AXES.index(self.axis) + 1) % len(AXES)])
-        self.runs = self.charted_runs()
+        self._take_runs()
         after = self.longest
 
         def moved(place: float | None) -> float | None:

@@ -33,6 +33,11 @@ class ChartedRun:
     colour: str = ""
 
     @property
+    def shown(self) -> tuple[object, ...]:
+        """What its charts depend on; a snapshot is the same only if it is the same object."""
+        return id(self.snapshot), self.axis, self.letter, self.colour
+
+    @property
     def name(self) -> str:
         """The run's name, sanitized and shortened for a legend."""
         return safe_text(self.snapshot.summary.run, limit=MOST_NAME, newlines="show")

@@ -275,21 +275,20 @@ class Chart(Panel):
 
     def prepare(self, width: int, height: int) -> None:
         """Draw the plot."""
-        start, end = self.range.shown
-        low, high = self.range.whole
+        data, (start, end), (low, high) = self.data, self.range.shown, self.range.whole
         look = PlotOptions(
             start,
             end,
             high - low,
-            self.data.log_y,
-            self.smoothing,
+            data.log_y,
+            self.smoothing if any(one.smooth for one in (*data.series, *data.guides)) else 0.0,
             self.show_all,
             getattr(self.app, "marks_style", "braille"),
             no_colour=bool(getattr(self.app, "no_color", False)),
         )
-        self._plot = draw(self.data, look, width, height, self._plot, cursor=self.range.cursor)
-        log = ", log" if self.data.log_y and self.data.title else ""
-        self.set_reactive(Chart.panel_title, self.data.title + log)
+        self._plot = draw(data, look, width, height, self._plot, cursor=self.range.cursor)
+        log = ", log" if data.log_y and data.title else ""
+        self.set_reactive(Chart.panel_title, data.title + log)
         self.lines = [self._plot.row(y) for y in range(height)]
 
     def legends(self) -> Iterable[Label]:
