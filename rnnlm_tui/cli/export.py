@@ -20,7 +20,7 @@ from rnnlm_tui.cli.options import (
 )
 from rnnlm_tui.cli.output import Answer, ProgressLine, line, note, showing_bytes
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
+from rnnlm_tui.schema.config import BUILT_IN_SOURCES
 from rnnlm_tui.schema.formatting import counted, disk, user_path
 
 if TYPE_CHECKING:

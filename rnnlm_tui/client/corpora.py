@@ -22,9 +22,8 @@ from rnnlm_tui.errors import (
     WorkerError,
     did_you_mean,
 )
-from rnnlm_tui.schema.config import RunConfig, TokenizerKind
+from rnnlm_tui.schema.config import BUILT_IN_SOURCES, RunConfig, TokenizerKind
 from rnnlm_tui.schema.corpora import (
-    BUILT_IN_SOURCES,
     PREVIEWED_CHARACTERS,
     PREVIEWED_LINES,
     UNFINISHED_NAME,

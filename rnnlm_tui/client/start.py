@@ -44,8 +44,8 @@ from rnnlm_tui.errors import (
     WorkerError,
     error_kind,
 )
-from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TrainingConfig
-from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES, PYTHON_SOURCE, DatasetName, dataset_names
+from rnnlm_tui.schema.config import BUILT_IN_SOURCES, CorpusConfig, RunConfig, TrainingConfig
+from rnnlm_tui.schema.corpora import PYTHON_SOURCE, DatasetName, dataset_names
 from rnnlm_tui.schema.estimates import (
     checkpoint_bytes,
     warmup_note,

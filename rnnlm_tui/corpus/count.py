@@ -25,8 +25,7 @@ from rnnlm_tui.corpus.text_files import (
     text_files,
 )
 from rnnlm_tui.errors import RnnlmError
-from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig
-from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
+from rnnlm_tui.schema.config import BUILT_IN_SOURCES, CorpusConfig, TokenizerConfig
 from rnnlm_tui.schema.formatting import user_path
 
 MOST_BYTES = 8_000_000

@@ -31,9 +31,8 @@ from rnnlm_tui.corpus.text_files import (
     text_suffix,
 )
 from rnnlm_tui.errors import CorpusError, did_you_mean
-from rnnlm_tui.schema.config import CorpusConfig
+from rnnlm_tui.schema.config import BUILT_IN_SOURCES, CorpusConfig
 from rnnlm_tui.schema.corpora import (
-    BUILT_IN_SOURCES,
     PYTHON_SOURCE,
     SET_SOURCE,
     EosText,

@@ -14,7 +14,6 @@ from rnnlm_tui.corpus.text_files import MAX_LINE
 from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.schema.config import CorpusConfig, TrainingConfig
 from rnnlm_tui.schema.corpora import EVALUATED, SPLITS, CorpusManifest, Split, TextLayout
-from rnnlm_tui.schema.estimates import smallest_training_split
 from rnnlm_tui.schema.formatting import counted
 
 _DIGITS = re.compile(r"\d+")
@@ -339,7 +338,7 @@ def check_fills_batch(what: str, have: int, unit: str, training: TrainingConfig)
     Raises:
         CorpusError: the text is too short.
     """
-    wanted, batch = smallest_training_split(training), training.batch_size
+    wanted, batch = training.smallest_split, training.batch_size
     if have < wanted:
         need = (
             f"{counted(batch, 'stream')} need at least {counted(wanted, 'token')}"

@@ -16,6 +16,9 @@ from rnnlm_tui.schema.record import Bounds, Declared, Record
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+BUILT_IN_SOURCES: tuple[str, ...] = ("presidents", "elman", "news")
+"""Values of `corpus.source` that aren't paths; `news` is downloaded on first use."""
+
 DataMode = Literal["stream", "sentences"]
 Layout = Literal["auto", "sentences", "lines", "raw"]
 TokenizerKind = Literal["byte", "character", "word", "bpe", "pretrained"]
@@ -334,6 +337,11 @@ class TrainingConfig(Section):
         "Early stopping: evaluations without a better validation loss before the run ends; 0: off.",
         unit="evaluations",
     )
+
+    @property
+    def smallest_split(self) -> int:
+        """The smallest training split that fills a batch, in tokens or sentences."""
+        return self.batch_size * (2 if self.data_mode == "stream" else 1)
 
 
 class EvaluationConfig(Section):

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from rnnlm_tui.errors import CorpusError
-from rnnlm_tui.schema.config import CorpusConfig, DataMode, TokenizerConfig
+from rnnlm_tui.schema.config import BUILT_IN_SOURCES, CorpusConfig, DataMode, TokenizerConfig
 from rnnlm_tui.schema.formatting import counted, user_path
 from rnnlm_tui.schema.record import Record
 
@@ -18,9 +18,6 @@ FEW_TOKENS = 2_000
 
 With 2,000 tokens, the standard error of the mean loss is about 0.05 nats.
 """
-
-BUILT_IN_SOURCES: tuple[str, ...] = ("presidents", "elman", "news")
-"""Values of `corpus.source` that aren't paths; `news` is downloaded on first use."""
 
 PYTHON_SOURCE = "python:"
 """Begins a `corpus.source` that names a dataset of Python: `python:module:attribute@folder`."""

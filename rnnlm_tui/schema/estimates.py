@@ -7,7 +7,7 @@ from math import ceil
 from typing import NamedTuple
 
 from rnnlm_tui.schema.cells import CELLS, LayerSize
-from rnnlm_tui.schema.config import ModelConfig, RunConfig, ScheduleConfig, TrainingConfig
+from rnnlm_tui.schema.config import ModelConfig, RunConfig, ScheduleConfig
 from rnnlm_tui.schema.formatting import counted
 
 WARMUP = "schedule.warmup_steps"
@@ -98,11 +98,6 @@ def steps_per_epoch(config: RunConfig, train_tokens: int, train_sentences: int) 
     if training.data_mode == "stream":
         return max(1, ceil(max(1, (train_tokens - 1) // training.batch_size) / training.bptt))
     return max(1, ceil(train_sentences / training.batch_size))
-
-
-def smallest_training_split(training: TrainingConfig) -> int:
-    """The smallest training split that fills a batch, in tokens or sentences."""
-    return training.batch_size * (2 if training.data_mode == "stream" else 1)
 
 
 def total_steps(config: RunConfig, per_epoch: int) -> int:

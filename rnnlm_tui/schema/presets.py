@@ -6,6 +6,7 @@ import math
 
 from rnnlm_tui.errors import InputError, did_you_mean
 from rnnlm_tui.schema.config import (
+    BUILT_IN_SOURCES,
     CheckpointConfig,
     CorpusConfig,
     EvaluationConfig,
@@ -17,7 +18,6 @@ from rnnlm_tui.schema.config import (
     TokenizerConfig,
     TrainingConfig,
 )
-from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
 
 DEMO = RunConfig()
 """State of the Union addresses, BPE, tied Elman 2x192; about two minutes on two cores."""

@@ -15,6 +15,7 @@ from pydantic_core import ValidationError
 from rnnlm_tui.errors import Adjustment, Problem
 from rnnlm_tui.schema.cells import HEADED_CELLS, RECURRENT_WEIGHT_CELLS
 from rnnlm_tui.schema.config import (
+    BUILT_IN_SOURCES,
     SECTIONS,
     CorpusConfig,
     ModelConfig,
@@ -23,8 +24,6 @@ from rnnlm_tui.schema.config import (
     TokenizerConfig,
     TrainingConfig,
 )
-from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
-from rnnlm_tui.schema.estimates import smallest_training_split
 from rnnlm_tui.schema.formatting import counted, plain
 from rnnlm_tui.schema.record import Record, fields_of
 
@@ -253,9 +252,9 @@ def text_problems(
     training = config.training
     streams = training.data_mode == "stream"
     have = tokens if streams else sentences
-    if have is None or have >= smallest_training_split(training):
+    if have is None or have >= training.smallest_split:
         return ()
-    largest = have // smallest_training_split(training.model_copy(update={"batch_size": 1}))
+    largest = have // training.model_copy(update={"batch_size": 1}).smallest_split
     what = counted(have, "token" if streams else "sentence")
     if largest < 1:
         message = f"is {training.batch_size:,}, but the training text has {what}"

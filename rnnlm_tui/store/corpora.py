@@ -9,9 +9,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from rnnlm_tui.errors import CorpusError
-from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig
+from rnnlm_tui.schema.config import BUILT_IN_SOURCES, CorpusConfig, TokenizerConfig
 from rnnlm_tui.schema.corpora import (
-    BUILT_IN_SOURCES,
     CORPUS_FORMAT,
     MANIFEST_NAME,
     PYTHON_SOURCE,

@@ -19,8 +19,7 @@ from textual.widgets import Input, OptionList, Static
 from rnnlm_tui import client
 from rnnlm_tui.errors import RnnlmError, in_one_sentence
 from rnnlm_tui.schema import formatting
-from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
+from rnnlm_tui.schema.config import BUILT_IN_SOURCES, RunConfig
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui import WIDE_FROM, folders
 from rnnlm_tui.tui.palette import BAD, DIM, TEXT, TRAIN

@@ -20,8 +20,8 @@ from rnnlm_tui.errors import (
     TokenizerError,
 )
 from rnnlm_tui.schema import formatting
-from rnnlm_tui.schema.config import RunConfig, value_of
-from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES, SET_SOURCE
+from rnnlm_tui.schema.config import BUILT_IN_SOURCES, RunConfig, value_of
+from rnnlm_tui.schema.corpora import SET_SOURCE
 from rnnlm_tui.schema.estimates import WARMUP, planned_warmup, warmup_note
 from rnnlm_tui.schema.formatting import counted, figure, percent, share
 from rnnlm_tui.schema.presets import has_prompts_of_another_text

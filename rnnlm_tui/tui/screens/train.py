@@ -179,8 +179,9 @@ class TrainScreen(ChartedScreen, SteersRuns):
         )
 
     def on_resize(self, event: Resize) -> None:
-        self._arrange(event.size)
-        self.show_snapshot(self.snapshot)
+        if event.size != self._painted_size:  # else it was shown for this size
+            self._arrange(event.size)
+            self.show_snapshot(self.snapshot)
 
     # what is shown
 

@@ -19,8 +19,7 @@ from textual.content import Content
 
 from rnnlm_tui.errors import Adjustment, ConfigError, Problem
 from rnnlm_tui.schema.cells import HEADED_CELLS, RECURRENT_WEIGHT_CELLS
-from rnnlm_tui.schema.config import IDLE_WHEN_GREEDY, RunConfig, value_of
-from rnnlm_tui.schema.corpora import BUILT_IN_SOURCES
+from rnnlm_tui.schema.config import BUILT_IN_SOURCES, IDLE_WHEN_GREEDY, RunConfig, value_of
 from rnnlm_tui.schema.formatting import counted, escaped, unescaped
 from rnnlm_tui.schema.presets import PRESETS
 from rnnlm_tui.schema.validation import (
