@@ -6,7 +6,6 @@ A panel has a thin round border, with title and legend in the top edge.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain, islice, repeat
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -181,15 +180,13 @@ class Panel(Widget):
         title = title.truncate(max(width - 6, 0), ellipsis=True)
         room = width - 7 - (title.cell_length + 2 if title else 0)
         legend = segments_of(next((one for one in self.legends() if cells_in(one) <= room), ""))
-        lines, before = islice(chain(self.lines, repeat(())), inner.height), self._framed_rows
-        self._framed_rows = []
-        for line, (made_of, row) in zip(
-            lines, chain(before, repeat(((), Strip([])))), strict=False
-        ):
+        before, self._framed_rows = self._framed_rows, []
+        for y in range(inner.height):
+            line = self.lines[y] if y < len(self.lines) else ()
             parts = segments_of(line, TEXT) if isinstance(line, Content) else line
-            if made_of != (new := (parts, inner.width, width, colour)):
-                row = self._framed(*new)
-            self._framed_rows.append((new, row))
+            made_of = (parts, inner.width, width, colour)
+            same = y < len(before) and before[y][0] == made_of
+            self._framed_rows.append(before[y] if same else (made_of, self._framed(*made_of)))
         heads = [(3, segments_of(title)), (width - 3 - width_of(legend), legend)]
         top = edge(width, heads, colour, top=True)
         bottom = edge(width, self.bottom_labels(width), colour)
