@@ -23,7 +23,7 @@ from rnnlm_tui.corpus.splits import (
     Piece,
     check_fills_batch,
     check_length,
-    read_lines,
+    read_blocks,
     split_pools,
     split_shares,
     stage,
@@ -351,9 +351,9 @@ def _tokenizer(
 
     def lines() -> Iterator[list[str]]:
         meter.restart()
-        for staged in read_lines(pieces):
-            yield [unit.decode() for unit in units_of(staged, source.layout)[0]]
-            meter.advance(sum(map(len, staged)) + len(staged))
+        for block in read_blocks(pieces):
+            yield units_of(block, source.layout)[0]
+            meter.advance(len(block))
 
     built = build_tokenizer(
         config, corpus, lines, size=size, tokenized=source.tokenized, layout=source.layout
@@ -366,8 +366,8 @@ def _first_lines(
     built: BuiltTokenizer, pieces: list[Piece], layout: TextLayout
 ) -> tuple[tuple[str, ...], ...]:
     """The first units of the training split as token texts."""
-    units, _ = units_of(next(read_lines(pieces), [])[:PREVIEWED_LINES], layout)
-    return tuple(built.token_texts(unit.decode()[:PREVIEWED_CHARACTERS]) for unit in units)
+    units, _ = units_of(next(read_blocks(pieces), b""), layout)
+    return tuple(built.token_texts(unit[:PREVIEWED_CHARACTERS]) for unit in units[:PREVIEWED_LINES])
 
 
 def _source_loss(source: Source, config: TokenizerConfig) -> float | None:

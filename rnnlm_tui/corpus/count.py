@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rnnlm_tui.corpus.news import NEWS
 from rnnlm_tui.corpus.sources import Source, open_source
-from rnnlm_tui.corpus.splits import Piece, read_lines, split_pools, split_shares, stage, units_of
+from rnnlm_tui.corpus.splits import Piece, read_blocks, split_pools, split_shares, stage, units_of
 from rnnlm_tui.corpus.text_files import (
     PACKINGS,
     is_pattern,
@@ -93,13 +93,12 @@ def _count(
     cut = _cut(tokenizer, source, pieces)
     types: set[str | int] = set()
     units = tokens = 0
-    for staged in read_lines(pieces):
-        lines, ends = units_of(staged, source.layout)
-        for index, line in enumerate(lines):
-            found = "?" if cut is None else cut(line.decode())  # "?": any tokens
+    for block in read_blocks(pieces):
+        for line, ends in zip(*units_of(block, source.layout), strict=True):
+            found = "?" if cut is None else cut(line)  # "?": any tokens
             if not found and source.layout == "sentences":
                 continue
-            ended = tokenizer.end_of_sentence and (ends is None or ends[index])
+            ended = tokenizer.end_of_sentence and ends
             units += bool(found or ended)
             tokens += len(found) + ended
             types.update(found)
@@ -121,7 +120,7 @@ def _cut(
         return str
     if tokenizer.kind != "word" or source.layout != "sentences":
         return None
-    lines = (line.decode() for batch in read_lines(pieces) for line in batch)
+    lines = (line for block in read_blocks(pieces) for line in units_of(block, source.layout)[0])
     tokenized = looks_tokenized(lines) if source.tokenized is None else source.tokenized
     return str.split if tokenized else None  # words of other texts are cut at punctuation too
 

@@ -4,27 +4,40 @@ the tokenizer's."""
 from __future__ import annotations
 
 import re
+import sys
+from array import array
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from contextlib import ExitStack, suppress
+from itertools import chain, islice, repeat
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
-from typing import Any
+from subprocess import Popen
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.sources import Advance, text_units
-from rnnlm_tui.corpus.splits import Piece, batched_lines, read_lines, staged_lines, units_of
+from rnnlm_tui.corpus.splits import END, UNIT, Piece, marked_units, read_blocks, staged_lines
 from rnnlm_tui.corpus.text_files import LineReader
-from rnnlm_tui.corpus.tokenizers import BLOCKS, WORDS, BuiltTokenizer, byte_names, folding_of
+from rnnlm_tui.corpus.tokenizers import UNK, BuiltTokenizer, byte_names, folding_of, piece_finder
+from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.schema.corpora import Split, SplitFacts, TextLayout, token_dtype
 from rnnlm_tui.schema.formatting import share
 from rnnlm_tui.system.machine import usable_cores
+from rnnlm_tui.system.processes import child_environment, python_command
 
 REPEAT_BYTES = 32
 COUNTED_REPEATS = 20_000
 NOTED_REPEATS = 0.01
 """Repeats: shortest length, most sentences to look for, and fraction for a note."""
+
+
+PROCESS_BYTES = 1 << 24
+MOST_PROCESSES = 8
+"""A process encodes at least this much text, which takes two seconds, and needs 0.1 GB."""
 
 
 class Repeats:
@@ -63,8 +76,7 @@ class Repeats:
         return notes
 
 
-@dataclass(frozen=True, slots=True)
-class EncodedLines:
+class EncodedLines(NamedTuple):
     """The tokens of some lines of a plain file."""
 
     ids: NDArray[Any]
@@ -76,35 +88,47 @@ class EncodedLines:
     unknown: int
     """Tokens outside the vocabulary."""
 
+    def send(self, pipe: Connection) -> None:
+        """Send them as plain bytes: no pickles."""
+        for part in (self.ids, self.lengths, np.array(self[2:])):
+            pipe.send_bytes(part.tobytes())
+
+    @classmethod
+    def received(cls, pipe: Connection, dtype: np.dtype[Any]) -> Self:
+        ids, lengths, (size, unknown) = (
+            np.frombuffer(pipe.recv_bytes(), kind) for kind in (dtype, np.int64, np.int64)
+        )
+        return cls(ids, lengths, int(size), int(unknown))
+
 
 class LineEncoder:
     """Encodes lines of a plain file, with end tokens."""
 
     def __init__(self, built: BuiltTokenizer, layout: TextLayout) -> None:
         self._built, self._layout = built, layout
-        self._encode = line_encoder(built, layout)
+        self._encode = marked_encoder(built)
         self.dtype: np.dtype[Any] = np.dtype(token_dtype(built.vocab_size))
         """Of the ids."""
 
-    def __call__(self, staged: list[bytes]) -> EncodedLines:
+    def __call__(self, block: bytes) -> EncodedLines:
         """The tokens of some lines."""
-        batch, ends = units_of(staged, self._layout)
-        ids, lengths = self._encode(batch)
-        flat = ids.astype(self.dtype)
-        unk_id, eos_id = self._built.unk_id, self._built.eos_id
-        unknown = 0 if unk_id is None else int((flat == unk_id).sum())
-        if self._layout == "sentences":
-            kept = lengths > 0
-            size = sum(len(line) for line, is_kept in zip(batch, kept, strict=True) if is_kept)
-            lengths = lengths[kept]
-        else:
-            size = sum(map(len, batch))
-        if eos_id is not None:
-            ended = np.ones(len(lengths), bool) if ends is None else np.array(ends, bool)
-            flat = np.insert(flat, np.cumsum(lengths)[ended], self.dtype.type(eos_id))
-            lengths = lengths + ended
-            size += 0 if self._layout == "raw" else len(lengths)
-        return EncodedLines(flat, lengths[lengths > 0], size, unknown)
+        marked = marked_units(block, self._layout)
+        ids = self._encode(marked)
+        marks = np.flatnonzero(ids >= END_ID)
+        lengths = np.diff(marks, prepend=-1) - 1
+        ended = (ids[marks] == END_ID) & (self._built.eos_id is not None)
+        size = len(marked.encode(errors="surrogateescape")) - len(marks)
+        if self._layout == "sentences" and not lengths.all():
+            ended &= lengths > 0
+            units = _MARKED.split(marked)[::2]
+            size -= sum(len(units[place].encode()) for place in np.flatnonzero(lengths == 0))
+        if self._layout != "raw":
+            size += int(ended.sum())
+        flat = np.delete(ids, marks[~ended])
+        flat[flat == END_ID] = self._built.eos_id or 0
+        unknown = 0 if self._built.unk_id is None else int((flat == self._built.unk_id).sum())
+        lengths += ended
+        return EncodedLines(flat.astype(self.dtype), lengths[lengths > 0], size, unknown)
 
 
 def encode_file(path: Path, built: BuiltTokenizer, layout: TextLayout) -> Iterator[EncodedLines]:
@@ -116,7 +140,10 @@ def encode_file(path: Path, built: BuiltTokenizer, layout: TextLayout) -> Iterat
     """
     encode, folding = LineEncoder(built, layout), folding_of(built.tokenizer)
     units = text_units(LineReader(path, lambda _: None), layout)
-    return map(encode, batched_lines(staged_lines(units, layout, folding)))
+    lines = staged_lines(units, layout, folding)
+    # few lines at once, because each may have 64 KB
+    batches = iter(lambda: "".join(f"{line}\n" for line in islice(lines, 256)), "")
+    return (encode(batch.encode()) for batch in batches)
 
 
 def encode_split(
@@ -132,6 +159,7 @@ def encode_split(
     Returns the split's facts, and its tokens outside the vocabulary.
 
     Args:
+        folder: has the tokenizer, for the processes that encode a large text.
         look: called with each batch of sentences.
     """
     tokens = sentences = size = unknown = 0
@@ -140,9 +168,8 @@ def encode_split(
         (folder / f"{split}.offsets.bin").open("wb") as offset_file,
     ):
         offset_file.write(bytes(8))  # the offsets start with 0
-        for staged in read_lines(pieces):
-            look(staged)
-            part = encode(staged)
+        for block, part in _encoded(pieces, encode, folder):
+            look(block[:-1].split(b"\n"))
             token_file.write(part.ids.tobytes())
             ends = np.cumsum(part.lengths) + tokens
             offset_file.write(ends.astype(np.uint64).tobytes())
@@ -150,99 +177,134 @@ def encode_split(
             sentences += len(part.lengths)
             size += part.bytes
             unknown += part.unknown
-            advance(sum(map(len, staged)) + len(staged))
+            advance(len(block))
     documents = sum(piece.documents for piece in pieces)
     facts = SplitFacts(documents=documents, sentences=sentences, tokens=tokens, bytes=size)
     return facts, unknown
 
 
+def _encoded(
+    pieces: Sequence[Piece], encode: LineEncoder, folder: Path
+) -> Iterator[tuple[bytes, EncodedLines]]:
+    """The blocks of a split and their tokens; of a large one by processes that take turns."""
+    blocks, size = read_blocks(pieces), sum(piece.end - piece.start for piece in pieces)
+    count = min(usable_cores(), MOST_PROCESSES, size // PROCESS_BYTES)
+    if count < 2:
+        yield from ((block, encode(block)) for block in blocks)
+        return
+    command = python_command("rnnlm_tui.corpus.encode", str(folder))
+    environment = child_environment({"TOKENIZERS_PARALLELISM": "false"})
+    waiting: deque[tuple[Connection, bytes]] = deque()
+    try:
+        with ExitStack() as stack:
+            for _ in range(count):
+                pipe, theirs = Pipe()
+                with theirs:
+                    stack.enter_context(Popen(command, stdin=theirs.fileno(), env=environment))
+                waiting.append((stack.enter_context(pipe), b""))
+            for block in chain(blocks, repeat(b"", count)):
+                pipe, before = waiting.popleft()
+                part = EncodedLines.received(pipe, encode.dtype) if before else None
+                pipe.send_bytes(block)
+                waiting.append((pipe, block))
+                if part is not None:
+                    yield before, part
+    except (EOFError, ConnectionError) as error:
+        raise CorpusError(
+            "a process that encoded the text was killed",
+            hint="the machine may be short of memory: close other programs and try again",
+        ) from error
+
+
+def encode_for_parent(folder: Path) -> None:
+    """Encode the blocks that come through stdin, as a process of `_encoded`."""
+    codec, pipe = TextCodec(folder), Connection(sys.stdin.fileno())
+    encode = LineEncoder(codec.built, codec.layout)
+    with suppress(EOFError, ConnectionError):
+        while True:
+            encode(pipe.recv_bytes()).send(pipe)
+
+
 Ids = NDArray[np.uint32]
-Lengths = NDArray[np.int64]
+END_ID, UNIT_ID = 2**32 - 2, 2**32 - 1
+_MARK_IDS = {END: END_ID, UNIT: UNIT_ID}
+_MARKED = re.compile(f"([{UNIT}{END}])")
 
-EncodeLines = Callable[[Sequence[bytes]], tuple[Ids, Lengths]]
-"""Encodes UTF-8 sentences: returns all ids in order, and the number of ids of each sentence."""
-
-CACHED_WORDS = 200_000
-"""Most words in a cache, about; a full cache is cleared to limit memory."""
-
-MANY_CORES = 4
-"""With so many, the library is faster than a cache, which uses one: a core does 40 % of its work.
-"""
+CACHED_PIECES = 200_000
+"""Most pieces in a cache, about; a full cache is cleared to limit memory."""
 
 
-def line_encoder(built: BuiltTokenizer, layout: TextLayout = "sentences") -> EncodeLines:
-    """The fastest encoder for a tokenizer. Sentences have no white space at their ends."""
+def marked_encoder(built: BuiltTokenizer) -> Callable[[str], Ids]:
+    """The fastest encoder of text from `marked_units`, with UNIT_ID and END_ID for its marks.
+
+    Sentences have no white space at their ends.
+    """
     built.tokenizer.encode_special_tokens = True  # "<eos>" in the text is ordinary text
     if built.kind == "byte":
-        return _byte_encoder(built)
+        table = np.array([built.tokenizer.token_to_id(name) for name in byte_names()], np.uint32)
+        table[-2:] = END_ID, UNIT_ID  # bytes that UTF-8 never has
+        return lambda text: table[np.frombuffer(text.encode(errors="surrogateescape"), np.uint8)]
     if built.kind == "character":
-        return _character_encoder(built)
-    if built.kind == "pretrained" or usable_cores() >= MANY_CORES:
-        return lambda lines: _encode(built, [line.decode() for line in lines])
-    return WordCache(built, WORDS if (built.kind, layout) == ("word", "sentences") else BLOCKS)
+        table = np.full(0x110000, built.unk_id, np.uint32)
+        for name, index in (built.tokenizer.get_vocab() | _MARK_IDS).items():
+            if len(name) == 1:
+                table[ord(name)] = index
+        return lambda text: table[np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "u4")]
+    find = piece_finder(built)
+    return PieceCache(built, find) if find else lambda marked: _encode(built, marked)
 
 
-class WordCache:
-    """Encode each word once, for a tokenizer of ours: its tokens never cross the ends of words.
+class PieceCache(dict[str, bytes]):
+    """Encode each piece of a text once, for a tokenizer whose tokens never cross pieces.
 
-    Most of an ordinary text are words that occurred before. A batch of mostly different words is
-    left to the tokenizer, which is faster then.
+    Most of an ordinary text are pieces that occurred before. The ids of each one are the bytes of
+    an array.
     """
 
-    def __init__(self, built: BuiltTokenizer, words: re.Pattern[str]) -> None:
+    def __init__(self, built: BuiltTokenizer, find: Callable[[str], list[str]]) -> None:
         """
         Args:
-            words: finds the words of a text; may include their white space.
+            find: cuts marked text into pieces, as `piece_finder`.
         """
-        self._built = built
-        self._find = words.findall
-        self._known: dict[str, bytes] = {}
-        """The ids of each word, as the bytes of an array."""
+        self._find, self._model = find, built.tokenizer.model
+        self._cut = built.tokenizer.pre_tokenizer.pre_tokenize_str
+        named = (built.tokenizer.get_vocab() if built.kind == "word" else {}) | _MARK_IDS
+        self._first = {name: index.to_bytes(4, sys.byteorder) for name, index in named.items()}
+        self._unknown = self._first.get(UNK)
+        super().__init__(self._first)
 
-    def __call__(self, lines: Sequence[bytes]) -> tuple[Ids, Lengths]:
-        if len(self._known) > CACHED_WORDS:
-            self._known.clear()
-        texts = [line.decode() for line in lines]
-        words = [self._find(text) for text in texts]
-        different = set[str]().union(*words)
-        if 2 * len(different) > sum(map(len, words)):
-            return _encode(self._built, texts)
-        new = [word for word in different if word not in self._known]
-        for word, found in zip(new, self._built.encode(new), strict=True):
-            self._known[word] = np.array(found, np.uint32).tobytes()
-        ids = [b"".join(map(self._known.__getitem__, found)) for found in words]
-        lengths = np.fromiter(map(len, ids), np.int64, len(ids)) // np.uint32().nbytes
-        return np.frombuffer(b"".join(ids), np.uint32), lengths
+    def __call__(self, marked: str) -> Ids:
+        if len(self) > len(self._first) + CACHED_PIECES:
+            self.clear()
+            self.update(self._first)
+        pieces = self._find(marked)
+        found = map(self.__getitem__, pieces)
+        if self._unknown and marked.replace(END, "").replace(UNIT, "").isascii():
+            found = map(self.get, pieces, repeat(self._unknown))  # many unknown ones: twice as fast
+        return np.frombuffer(b"".join(found), np.uint32)
 
-
-def _encode(built: BuiltTokenizer, texts: list[str]) -> tuple[Ids, Lengths]:
-    """Encode whole texts with the tokenizer, which uses all cores."""
-    ids = built.encode(texts)
-    lengths = np.fromiter(map(len, ids), np.int64, len(ids))
-    return np.fromiter(chain.from_iterable(ids), np.uint32, int(lengths.sum())), lengths
-
-
-def _byte_encoder(built: BuiltTokenizer) -> EncodeLines:
-    table = np.array([built.tokenizer.token_to_id(name) for name in byte_names()], np.uint32)
-
-    def encode(lines: Sequence[bytes]) -> tuple[Ids, Lengths]:
-        return table[np.frombuffer(b"".join(lines), np.uint8)], np.fromiter(
-            map(len, lines), np.int64, len(lines)
+    def __missing__(self, piece: str) -> bytes:
+        if self._unknown and piece.isascii():
+            return self._unknown
+        parts = (
+            [piece.translate(_SIGNS)] if piece.isascii() else [part for part, _ in self._cut(piece)]
         )
+        ids = array("I", [token.id for part in parts for token in self._model.tokenize(part)])
+        self[piece] = ids.tobytes()
+        return self[piece]
 
-    return encode
+
+_SIGNS = dict(enumerate(byte_names()[:128]))
+"""The signs of ASCII in byte-level models."""
 
 
-def _character_encoder(built: BuiltTokenizer) -> EncodeLines:
-    table = np.full(0x110000, built.unk_id, np.uint32)
-    for name, index in built.tokenizer.get_vocab().items():
-        if len(name) == 1:
-            table[ord(name)] = index
+def _encode(built: BuiltTokenizer, marked: str) -> Ids:
+    """Encode whole units with the tokenizer, which uses all cores."""
+    parts = _MARKED.split(marked)
+    marks = ((_MARK_IDS[mark],) for mark in parts[1::2])
+    ids = chain.from_iterable(zip(built.encode(parts[:-1:2]), marks, strict=True))
+    return np.fromiter(chain.from_iterable(ids), np.uint32)
 
-    def encode(lines: Sequence[bytes]) -> tuple[Ids, Lengths]:
-        texts = [line.decode() for line in lines]
-        return table[np.frombuffer("".join(texts).encode("utf-32-le"), np.uint32)], np.fromiter(
-            map(len, texts), np.int64, len(texts)
-        )
 
-    return encode
+if __name__ == "__main__":
+    encode_for_parent(Path(sys.argv[1]))

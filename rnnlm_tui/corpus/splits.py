@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -34,6 +35,9 @@ MAX_ENLARGED_SHARE = 0.05
 
 _NO_BREAK, _END = "\0-", "."
 """Marks a raw unit without a line break, and one at the end of a document."""
+
+UNIT, END = "\udcff", "\udcfe"
+"""Mark the end of a unit without and with an end token after it: no text has lone surrogates."""
 
 _BATCH_LINES = 4_096
 _BATCH_BYTES = 1 << 18
@@ -127,20 +131,6 @@ def staged_lines(units: Iterable[str], layout: TextLayout, corpus: CorpusConfig)
     return _marked(cleaned) if layout == "raw" else cleaned
 
 
-def batched_lines(lines: Iterable[str]) -> Iterator[list[bytes]]:
-    """Lines in batches of about the size that `read_lines` returns."""
-    batch: list[bytes] = []
-    size = 0
-    for line in lines:
-        batch.append(line.encode())
-        size += len(batch[-1])
-        if len(batch) == _BATCH_LINES or size >= _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
 def clean(unit: str, layout: TextLayout, corpus: CorpusConfig) -> str:
     """The unit, in one line unless it is raw, with digits masked and lower case if configured."""
     if layout != "raw":
@@ -151,7 +141,7 @@ def clean(unit: str, layout: TextLayout, corpus: CorpusConfig) -> str:
 
 
 def _marked(units: Iterable[str]) -> Iterator[str]:
-    """The units of a raw document as lines of a plain file, to be read by `_unmarked`."""
+    """The units of a raw document as lines of a plain file, to be read by `marked_units`."""
     held: str | None = None
     for unit in units:
         if "\0" in unit:
@@ -165,17 +155,6 @@ def _marked(units: Iterable[str]) -> Iterator[str]:
         held = body if unit.endswith("\n") else f"{body}{_NO_BREAK}"
     if held is not None:
         yield f"{held}{_END}" if held.endswith(_NO_BREAK) else f"{held}\0{_END}"
-
-
-def _unmarked(lines: Sequence[bytes]) -> tuple[list[bytes], list[bool]]:
-    """The units in lines from `_marked`, and whether each one ends a document."""
-    units: list[bytes] = []
-    ends: list[bool] = []
-    for line in lines:
-        body, _, marks = line.partition(b"\0")
-        units.append(body if marks.startswith(b"-") else body + b"\n")
-        ends.append(marks.endswith(b"."))
-    return units, ends
 
 
 def split_pools(
@@ -215,25 +194,34 @@ def split_shares(pools: dict[Split, Pool], corpus: CorpusConfig) -> dict[Split, 
     return {split: max(fraction, least) for split, fraction in wanted if not pools[split].bytes}
 
 
-def units_of(staged: list[bytes], layout: TextLayout) -> tuple[list[bytes], list[bool] | None]:
-    """The units in lines of a plain file, and which have an end token after them; None: all."""
-    return _unmarked(staged) if layout == "raw" else (staged, None)
+def marked_units(block: bytes, layout: TextLayout) -> str:
+    """The units in lines of a plain file, each with UNIT or END after it."""
+    marked = block.decode().replace("\n", f"\n{UNIT}" if layout == "raw" else END)
+    marked = marked.replace(f"{_NO_BREAK}{_END}\n{UNIT}", END)
+    return marked.replace(f"{_NO_BREAK}\n{UNIT}", UNIT).replace(f"\0{_END}\n{UNIT}", f"\n{END}")
 
 
-def read_lines(pieces: Sequence[Piece]) -> Iterator[list[bytes]]:
-    """The lines of a split in batches, as UTF-8 without line breaks."""
+def units_of(block: bytes, layout: TextLayout) -> tuple[list[str], Iterator[bool]]:
+    """The units in lines of a plain file, and which have an end token after them."""
+    marked = marked_units(block, layout)
+    ends = (mark.group() == END for mark in re.finditer(f"[{UNIT}{END}]", marked))
+    return marked.replace(UNIT, END).split(END)[:-1], ends
+
+
+def read_blocks(pieces: Sequence[Piece]) -> Iterator[bytes]:
+    """The lines of a split in blocks, as UTF-8."""
     for piece in pieces:
         with piece.path.open("rb") as file:
             file.seek(piece.start)
             left = piece.end - piece.start
             while left > 0:
-                batch: list[bytes] = []
-                enough = left - _BATCH_BYTES
-                while left > max(0, enough) and len(batch) < _BATCH_LINES:
-                    line = file.readline()
-                    left -= len(line)
-                    batch.append(line[:-1])
-                yield batch
+                block = file.read(min(left, _BATCH_BYTES))
+                block += b"" if block.endswith(b"\n") else file.readline()
+                after = block.split(b"\n", _BATCH_LINES)[-1]
+                block = block[: len(block) - len(after)]
+                file.seek(-len(after), os.SEEK_CUR)
+                left -= len(block)
+                yield block
 
 
 def choose_documents(sizes: Iterable[int], fraction: float) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, islice, zip_longest
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +21,7 @@ from tokenizers import (
     trainers,
 )
 
+from rnnlm_tui.corpus.splits import END, UNIT
 from rnnlm_tui.corpus.text_files import looks_tokenized
 from rnnlm_tui.errors import TokenizerError
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TokenizerKind
@@ -62,14 +63,43 @@ Special tokens never match.
 _SPACE = r"\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000"
 """White space as defined by the tokenizers' patterns; Python also includes U+001C to U+001F."""
 
-WORDS = re.compile(f"[^{_SPACE}]+")
-"""Words that our word tokenizers for sentences encode one by one."""
+_BYTE_LEVEL = r"'(?:[stmd]|re|ve|ll)| ?(?:\p{L}+|\p{N}+|[^\s\p{L}\p{N}]+)|\s+(?!\S)|\s+"
+"""What the library's `ByteLevel` finds: GPT-2's pattern."""
 
-BLOCKS = re.compile(f" ?[^{_SPACE}]+|[{_SPACE}]+(?![^{_SPACE}])|[{_SPACE}]")
-"""Blocks that no token of our other word tokenizers and of our byte-level BPE crosses.
+MARKS = UNIT + END
 
-Text with one space before it, and other white space.
+WORDS = re.compile(f"[^{_SPACE}{MARKS}]+|[{MARKS}]")
+"""Words and marks."""
+
+BLOCKS = re.compile(f" ?[^{_SPACE}{MARKS}]+|[{_SPACE}]+(?![^{_SPACE}{MARKS}])|[{_SPACE}]|[{MARKS}]")
+"""Text with one space before it, other white space, and marks.
+
+No token of our byte-level BPE and of our word tokenizers that keep white space crosses a block.
 """
+
+_OTHER_SPACE = set(re.findall(f"[{_SPACE}]", "".join(map(chr, range(0x3001))))) - {" "}
+
+_IN_ASCII = {
+    r"[^\s\p{L}\p{N}]": r"[\0-\x08\x0e-\x1f!-/:-@\[-`{-~\x7f]",
+    r"\p{L}": "[A-Za-z]",
+    r"\p{N}": "[0-9]",
+    r"[^\S\n]": f"[{_SPACE.replace('-', chr(0x0B) + '-', 1)}]",
+    r"\S": f"[^{_SPACE}{MARKS}]",
+    r"\s": f"[{_SPACE}]",
+}
+"""Parts of the library's patterns, and what they match in Python if letters, numbers and marks of
+punctuation are ASCII."""
+
+
+def _ascii_pieces(pattern: str) -> re.Pattern[str]:
+    """Finds what a pattern of the library finds in marked text, as far as that is certain: the
+    rest of a block is one piece where it depends on a character beyond ASCII."""
+    for part, found in _IN_ASCII.items():
+        pattern = pattern.replace(part, found)
+    other = f"[^\\0-\\x7f{_SPACE}{MARKS}]"
+    open_end = f"{other}|['.,]{other}|(?<=<)[A-Za-z]*{other}"
+    rest = f"[{MARKS}]| ?[^{_SPACE}{MARKS}]+|[{_SPACE}]"
+    return re.compile(f"(?>{pattern})(?!{open_end})|{rest}")
 
 
 class BuiltTokenizer:
@@ -133,6 +163,34 @@ class BuiltTokenizer:
         (folder / TOKENIZER_CONFIG_NAME).write_text(
             json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
         )
+
+
+def piece_finder(built: BuiltTokenizer) -> Callable[[str], list[str]] | None:
+    """Cuts marked text into pieces that no token crosses, and marks.
+
+    Pieces of ASCII are those of the pre-tokenizer. None for pretrained tokenizers, except those
+    with GPT-2's pre-tokenizer and nothing before it.
+    """
+    state = json.loads(built.tokenizer.to_str())
+    splitter, plain = state["pre_tokenizer"], all(one["special"] for one in state["added_tokens"])
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    of_bytes = splitter in [json.loads(one.__getstate__()) for one in (words, _lines_apart(words))]
+    if built.kind == "pretrained" and not (of_bytes and plain and state["normalizer"] is None):
+        return None
+    if of_bytes:
+        return _ascii_pieces(_BYTE_LEVEL).findall
+    if splitter["type"] == "WhitespaceSplit":
+        return WORDS.findall
+    pattern = splitter["pattern"]["Regex"]
+    find = _ascii_pieces(pattern).findall
+    return find if pattern == _PIECES_AND_SPACE else lambda text: find(_spaced(text))
+
+
+def _spaced(text: str) -> str:
+    """Sentences with one space before each word, and no other white space."""
+    for sign in _OTHER_SPACE:  # five times as fast as a pattern
+        text = text.replace(sign, " ")
+    return f" {re.sub('  +', ' ', text)}".replace(END, f"{END} ")[:-1]
 
 
 def build_tokenizer(
@@ -261,39 +319,43 @@ def _words(
     With a layout other than `sentences` for white space too.
     """
     tokenizer = Tokenizer(models.WordLevel(vocab={UNK: 0}, unk_token=UNK))
-    cut: Callable[[str], list[str]] = str.split
-    opening = ""
+    opening, pattern = "", r"\S+"
     if tokenized is None:
         tokenized = looks_tokenized(chain.from_iterable(lines()))
     if layout != "sentences":
-        cut = BLOCKS.findall
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECES_AND_SPACE), "isolated")
+        pattern = _PIECES_AND_SPACE
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "isolated")
         tokenizer.decoder = decoders.Fuse()
     elif tokenized:
         tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     else:  # a word includes the space before it, so that decoding is exact
-        opening = " "
+        opening, pattern = " ", _PIECES
         tokenizer.normalizer = normalizers.Sequence(
             [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Prepend(" ")]
         )
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(_PIECES), "isolated")
+        tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "isolated")
         tokenizer.decoder = decoders.Sequence(
             [decoders.Replace(UNK, f" {UNK}"), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
         )
-    pieces: Counter[str] = Counter()
-    for word, count in _counted(lines, cut).items():
-        for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(opening + word):
-            pieces[piece] += count
+    find, cut = _ascii_pieces(pattern).findall, tokenizer.pre_tokenizer.pre_tokenize_str
+    pieces: dict[str, int] = {}
+    for word, count in _counted(lines, layout).items():
+        text = opening + word
+        for piece in find(text) if text.isascii() else (part for part, _ in cut(text)):
+            pieces[piece] = pieces.get(piece, 0) + count
     tokenizer.model = models.WordLevel(vocab=_vocabulary(config, pieces), unk_token=UNK)
     return _finish(tokenizer, config, unk=True)
 
 
-def _counted(lines: Lines, cut: Callable[[str], list[str]]) -> Counter[str]:
-    """How often each word occurs; without rare ones if there are too many."""
+def _counted(lines: Lines, layout: TextLayout) -> Counter[str]:
+    """How often each word or block occurs; without rare ones if there are too many."""
     counts: Counter[str] = Counter()
     for batch in lines():
-        for line in batch:
-            counts.update(cut(line))
+        if layout == "sentences":
+            counts.update("\n".join(batch).split())
+        else:
+            counts.update(BLOCKS.findall(END.join(batch)))
+            counts.pop(END, None)
         if len(counts) > COUNTED_WORDS:
             counts = Counter({word: count for word, count in counts.items() if count > 1})
     return counts
@@ -318,7 +380,7 @@ def _check_lossless(
             )
 
 
-def _vocabulary(config: TokenizerConfig, counts: Counter[str]) -> dict[str, int]:
+def _vocabulary(config: TokenizerConfig, counts: Mapping[str, int]) -> dict[str, int]:
     """The ids of the special tokens and of the most frequent others."""
     specials = _specials(config, unk=True)
     if config.vocab_size <= len(specials):
@@ -326,7 +388,7 @@ def _vocabulary(config: TokenizerConfig, counts: Counter[str]) -> dict[str, int]
             "tokenizer.vocab_size is too small: the special tokens alone need as much",
             hint="set it to at least 4",
         )
-    ordered = sorted(counts.keys() - set(specials), key=lambda name: (-counts[name], name))
+    ordered = sorted(sorted(counts.keys() - set(specials)), key=counts.__getitem__, reverse=True)
     return {name: index for index, name in enumerate([*specials, *ordered][: config.vocab_size])}
 
 

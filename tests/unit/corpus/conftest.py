@@ -8,6 +8,7 @@ import pytest
 
 from rnnlm_tui.corpus.tokenizers import BuiltTokenizer, build_tokenizer
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig
+from rnnlm_tui.schema.corpora import TextLayout
 
 LINES: tuple[str, ...] = (
     "The state of the Union is strong, and it's getting stronger.",
@@ -31,6 +32,7 @@ class Builder:
         corpus: CorpusConfig | None = None,
         lines: tuple[str, ...] = LINES,
         eos: bool = True,
+        layout: TextLayout = "sentences",
     ) -> BuiltTokenizer:
         config = TokenizerConfig.model_validate(
             {"kind": kind, "vocab_size": vocab_size, "end_of_sentence": eos}
@@ -40,7 +42,12 @@ class Builder:
             return iter([list(lines)])
 
         return build_tokenizer(
-            config, corpus or CorpusConfig(), start, size=sum(map(len, lines)), tokenized=tokenized
+            config,
+            corpus or CorpusConfig(),
+            start,
+            size=sum(map(len, lines)),
+            tokenized=tokenized,
+            layout=layout,
         )
 
 

@@ -14,7 +14,7 @@ from typing import get_args
 import pytest
 from hypothesis import given, settings, strategies
 
-from rnnlm_tui.corpus import encode, text_files
+from rnnlm_tui.corpus import text_files
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus, prepare_corpus
 from rnnlm_tui.corpus.encode import encode_file
@@ -248,11 +248,10 @@ SPACES = (" ", " ", "  ", "\t", "\n", "\r\n", "\r", "   ", "\u00a0", "\u2028", "
         max_size=60,
     ),
     times=strategies.sampled_from((1, 5)),
-    cores=strategies.sampled_from((1, 4)),
     block=strategies.integers(3, 400),
 )
 def test_a_text_has_the_ids_that_its_tokenizer_gives_for_the_whole(
-    parts: list[str], times: int, cores: int, block: int, kind: str, layout: TextLayout
+    parts: list[str], times: int, block: int, kind: str, layout: TextLayout
 ) -> None:
     text = "".join(parts) * times  # repeated words are cached
     built = built_for(kind, layout)
@@ -261,7 +260,6 @@ def test_a_text_has_the_ids_that_its_tokenizer_gives_for_the_whole(
         patch.setattr(text_files, "_BLOCK", block)
         patch.setattr(text_files, "_KINDS", ())  # a short text may begin as a picture does
         patch.setattr(text_files, "MAX_UNIT", 100)
-        patch.setattr(encode, "usable_cores", lambda: cores)
         found = [part.ids for part in encode_file(Path(folder) / "a.txt", built, layout)]
     units = [text] if layout == "raw" else re.split("\r\n|\r|\n", text)
     if layout == "sentences":

@@ -14,7 +14,7 @@ from rnnlm_tui.corpus.splits import (
     Pool,
     choose_documents,
     clean,
-    read_lines,
+    read_blocks,
     split_pools,
     split_shares,
     stage,
@@ -38,7 +38,7 @@ def splits_of(
     pools = stage(source, corpus, folder, lambda _: None)
     pieces = split_pools(pools, split_shares(pools, corpus))
     return {
-        split: [line.decode() for batch in read_lines(held) for line in batch]
+        split: [line for block in read_blocks(held) for line in block.decode().splitlines()]
         for split, held in pieces.items()
     }
 
@@ -153,6 +153,6 @@ def test_batches_have_a_limited_number_of_bytes(tmp_path: Path) -> None:
         tmp_path,
         lambda _: None,
     )
-    batches = list(read_lines(split_pools(pools, split_shares(pools, CorpusConfig()))["train"]))
-    assert sum(map(len, batches)) == 100
-    assert max(sum(map(len, batch)) for batch in batches) < 400_000
+    blocks = list(read_blocks(split_pools(pools, split_shares(pools, CorpusConfig()))["train"]))
+    assert b"".join(blocks) == (b"x" * 50_000 + b"\n") * 100
+    assert max(map(len, blocks)) < 400_000
