@@ -118,16 +118,13 @@ async def test_nothing_is_drawn_before_the_first_reading_nor_during_a_batch(
     assert drawn == {(0, reads)}, "see RnnlmApp._held and ChangedCellsScreen"
 
 
-async def test_a_new_screens_first_update_waits_for_no_tick(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_a_new_screen_waits_for_no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
     class Fresh(_textual.ChangedCellsScreen, Screen[None]):
-        updates = 0
+        """A screen of the app's kind."""
 
-        def _on_timer_update(self) -> None:
-            self.updates += 1
-
+    updated = list[Screen[None]]()
     monkeypatch.setattr("textual.screen.UPDATE_PERIOD", 0.05)
+    monkeypatch.setattr(Screen, "_on_timer_update", lambda screen: updated.append(screen))
     async with App[None]().run_test() as pilot:
         screen = Fresh()
         with pilot.app.batch_update():
@@ -136,7 +133,7 @@ async def test_a_new_screens_first_update_waits_for_no_tick(
         screen.refresh()
         for _ in range(20):
             await asyncio.sleep(0)
-        assert screen.updates, "see ChangedCellsScreen.on_mount in tui/_textual.py"
+        assert screen in updated, "see ChangedCellsScreen.on_mount in tui/_textual.py"
 
 
 async def test_a_press_on_a_notice_that_was_just_removed_changes_nothing() -> None:
