@@ -247,8 +247,7 @@ async def test_other_tokens_make_branches_that_undo_and_the_signs_walk_over(
             await scored(app, pilot)
             await press(pilot, ["home", *["right"] * 6], "Instead of “strong,”")
             await press(pilot, "enter", "enter Take it")
-            last = len(screen.choices.rows) + 1
-            await pilot.click("#alternatives", offset=(5, last), times=2)
+            await pilot.click("#alternatives", offset=(5, len(screen.choices.rows) + 1), times=2)
             await until_shown(pilot, "a token, or several words")
             await press(pilot, [*typed[1:], "enter"], f"branch {number} of {number}")
             current, new = tree.current, answers.prompt_pieces(typed)
