@@ -67,7 +67,7 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
         "model.tie_weights": False,
     },
     "lstm": {"tokenizer.kind": "bpe", "tokenizer.vocab_size": 300, "corpus.lowercase": True},
-    "gru": {"tokenizer.kind": "byte", "model.tie_weights": True},
+    "gru": {"tokenizer.kind": "byte", "model.tie_weights": True, "model.num_layers": 1},
     "mingru": {"tokenizer.kind": "character", "corpus.layout": "raw"},
     "minlstm": {"tokenizer.kind": "word", "corpus.layout": "lines"},
     "slstm": {

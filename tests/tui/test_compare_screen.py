@@ -216,7 +216,7 @@ async def test_a_cursor_and_many_curves_in_ascii_are_shown_as_in_their_snapshots
 async def test_marks_and_dots_come_back_at_the_next_start_and_letters_tell_curves_apart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    settings: dict[str, object] = {"marked": list(TWO)}
+    settings: dict[str, object] = {"run": "plain-otter", "pane": "compare", "marked": list(TWO)}
     blocks, dots = set("▘▖▌▝▀▞▛▗▚▄▙▐▜▟█"), {chr(0x2800 + number) for number in range(1, 256)}
 
     def draws_blocks(app: RnnlmApp) -> bool:

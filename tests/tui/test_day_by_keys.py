@@ -26,7 +26,7 @@ from rnnlm_tui.tui.settings import last_session
 from tests.faults.workers import Workers, warm_starts
 from tests.integration.runs import ENDLESS, tiny_config, write_text
 from tests.tui.panes.filling import focused
-from tests.tui.panes.seeing import until_shown
+from tests.tui.panes.seeing import press, until_shown
 from tests.tui.support import until
 
 
@@ -130,8 +130,8 @@ async def test_a_day_from_the_demo_to_an_export(
         assert (found.run, found.changed) == (run.name, {"training.max_steps": (ENDLESS, 30)})
 
         # resume the demo, and stop it
+        await press(pilot, "r", "waiting 1")  # the cursor goes to the new run once it is listed
         await choose(app, pilot, run)
-        await until_shown(pilot, "waiting 1")
         await pilot.press("enter")
         await until_shown(pilot, "‖ paused", "space Resume")
         await pilot.press("space")

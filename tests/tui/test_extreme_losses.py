@@ -31,7 +31,7 @@ from rnnlm_tui.tui.views.charts import CHARTS, COMPARED_CHARTS
 from rnnlm_tui.tui.views.compare import Marks, compared
 from rnnlm_tui.tui.widgets.chart.plot import draw
 from tests.fakes import answers
-from tests.tui.fakes import FakeSampler
+from tests.tui.fakes import FakeSampler, make_snapshot
 from tests.tui.panes.seeing import running_at_home, screen_text
 from tests.tui.panes.test_inspect_pane import sampled, scored, weights
 from tests.tui.panes.test_versus_pane import comparing, sample, step_of, surprised
@@ -81,7 +81,7 @@ def stored(name: str, losses: Sequence[float], saved: int = 0) -> RunSnapshot:
 def test_every_chart_is_drawn_with_extreme_losses_in_every_scale(first: int) -> None:
     names = ("plain-otter", "brisk-heron", "dusty-lynx")
     snapshots = [stored(name, CURVES[first + 3 * at]) for at, name in enumerate(names)]
-    alone = [ChartedRun(snapshot) for snapshot in snapshots]
+    alone = [*map(ChartedRun, snapshots), ChartedRun(make_snapshot())]  # the last one on a GPU
     charts = [(name, make([run])) for run in alone for name, make in CHARTS.items()]
     marked = compared(Marks(names), snapshots)
     charts += [(name, make(marked)) for name, make in COMPARED_CHARTS.items()]

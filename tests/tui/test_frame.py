@@ -92,9 +92,8 @@ async def test_below_60_by_15_one_sentence_is_shown_and_no_size_raises_anything(
         app.marks = app.marks.toggled("plain-otter").toggled("brisk-heron")
         for pane in PANES:
             app.open_pane(pane)
-            for size in ((60, 15), (1, 1), (200, 60)):
+            for size in ((60, 15), (1, 1), (109, 19), (110, 20), (200, 60), NOW):
                 await pilot.resize_terminal(*size)
-            await pilot.resize_terminal(*NOW)
             await until(pilot, lambda: len(lines_of(app)) == 24 and "rnnlm-tui" in lines_of(app)[0])
             assert app.current_mode == pane
 

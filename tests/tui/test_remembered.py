@@ -120,6 +120,7 @@ async def test_the_app_starts_with_damaged_files_and_reports_them() -> None:
     history_file().write_bytes(b'{"prompt": "We must"}\n{"prom\n')
     settings, keymap = load_state(), read_keymap(keymap_file())
     app = RnnlmApp(*last_session(settings), settings=settings, keymap=keymap)
+    assert app.ready_pane is None, "notices wait until there is a pane"
     async with app.run_test(size=(120, 40), notifications=True) as pilot:
         await until(pilot, lambda: app.snapshot is not None and app.machine is not None)
         for pane in ("runs", "train", "checkpoints", "prompt"):

@@ -6,6 +6,7 @@ After an update of Textual, each failure names what has changed and the piece th
 from __future__ import annotations
 
 import ast
+import asyncio
 import importlib
 import inspect
 import pkgutil
@@ -19,12 +20,14 @@ from textual.app import App, ComposeResult
 from textual.drivers.linux_driver import LinuxDriver
 from textual.events import Key, MouseDown
 from textual.geometry import Size
+from textual.screen import Screen
 from textual.widgets import Input
 from textual.widgets._toast import Toast
 
 import rnnlm_tui.tui
 from rnnlm_tui.tui import _textual
-from tests.tui.support import at_home, until
+from rnnlm_tui.tui.app import RnnlmApp
+from tests.tui.support import at_home, shows, until
 
 
 def test_keys_still_have_names_by_their_characters() -> None:
@@ -93,6 +96,44 @@ async def test_screens_are_found_drawn_elsewhere_and_send_only_changed_cells() -
         await until(pilot, lambda: app.current_mode == "train")
         found = {type(screen).__name__ for screen in _textual.all_screens(app)}
         assert found >= {"RunsScreen", "TrainScreen"}
+
+
+@pytest.mark.usefixtures("three_at_home")
+@pytest.mark.parametrize("reads", [True, False])
+async def test_nothing_is_drawn_before_the_first_reading_nor_during_a_batch(
+    monkeypatch: pytest.MonkeyPatch, reads: bool
+) -> None:
+    drawn, refresh = set[tuple[int, bool]](), Screen._compositor_refresh
+
+    def draw(screen: Screen[None]) -> None:
+        drawn.add((screen.app._batch_count, shows(screen.app, "plain-otter")))
+        refresh(screen)
+
+    monkeypatch.setattr(Screen, "_compositor_refresh", draw)
+    monkeypatch.setattr("rnnlm_tui.tui.app.HELD_SECONDS", 60 if reads else 0.1)
+    if not reads:
+        monkeypatch.setattr("rnnlm_tui.tui.poller.Watcher.loop", lambda _: None)
+    async with RnnlmApp().run_test() as pilot:
+        await until(pilot, lambda: drawn)
+    assert drawn == {(0, reads)}, "see RnnlmApp._held and ChangedCellsScreen"
+
+
+async def test_a_new_screen_waits_for_no_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Fresh(_textual.ChangedCellsScreen, Screen[None]):
+        """A screen of the app's kind."""
+
+    updated = list[Screen[None]]()
+    monkeypatch.setattr("textual.screen.UPDATE_PERIOD", 0.05)
+    monkeypatch.setattr(Screen, "_on_timer_update", lambda screen: updated.append(screen))
+    async with App[None]().run_test() as pilot:
+        screen = Fresh()
+        with pilot.app.batch_update():
+            await pilot.app.push_screen(screen)
+            await asyncio.sleep(0.1)
+        screen.refresh()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert screen in updated, "see ChangedCellsScreen.on_mount in tui/_textual.py"
 
 
 async def test_a_press_on_a_notice_that_was_just_removed_changes_nothing() -> None:

@@ -247,7 +247,8 @@ async def test_other_tokens_make_branches_that_undo_and_the_signs_walk_over(
             await scored(app, pilot)
             await press(pilot, ["home", *["right"] * 6], "Instead of “strong,”")
             await press(pilot, "enter", "enter Take it")
-            await press(pilot, "end enter", "a token, or several words")
+            await pilot.click("#alternatives", offset=(5, len(screen.choices.rows) + 1), times=2)
+            await until_shown(pilot, "a token, or several words")
             await press(pilot, [*typed[1:], "enter"], f"branch {number} of {number}")
             current, new = tree.current, answers.prompt_pieces(typed)
             assert current is not None
@@ -320,7 +321,7 @@ async def test_tab_shows_states_units_and_reach_and_asks_for_them_then(run: RunD
         await press(pilot, "tab", "Unit u23", "at the cursor", "Units")
         await press(pilot, "down", "Unit u22")
         await press(pilot, "pagedown", "Unit u11")
-        await press(pilot, "tab", "Reach, token 7", "tokens back", "“strong,”: gradient still 33 %")
+        await press(pilot, "tab", "Reach, token 7", "plain-otter 32.8 %", "still 33 %")
         await press(pilot, "tab", "Instead of")
         await press(pilot, "shift+tab", "Reach, token 7")
         # a second model is that of the first side of Compare that reads the same tokens

@@ -34,7 +34,6 @@ from tests.tui.pictures import (
     Mode,
     assert_picture,
     assert_pictures,
-    cells_on,
     each_mode,
     each_size,
 )
@@ -299,15 +298,3 @@ async def test_the_grid_two_and_four_sides_and_the_difference_of_surprise(
                 await assert_picture(app, SNAPSHOTS, name, size, mode)
                 if name == "versus-grid":  # two sides again, A chosen, in the box
                     await pilot.press("escape", "delete", "shift+tab", "shift+tab")
-
-
-async def test_every_size_draws_every_pane() -> None:
-    sizes = ((60, 15), (40, 10), (109, 19), (110, 20))
-    async with drawn("config", "") as (app, pilot):
-        versus = (("f2", *"We", "enter"), ("escape", "ctrl+n", "ctrl+t"), ("ctrl+g",))
-        for keys in (("1",), ("3",), ("4",), ("f2",), *versus):
-            await pilot.press(*keys)
-            for size in sizes:
-                await pilot.resize_terminal(*size)
-                assert len(cells_on(app)) == size[1]
-            await until_shown(pilot, "plain-otter ● running")

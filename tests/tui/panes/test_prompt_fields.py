@@ -138,7 +138,8 @@ async def test_settings_are_edited_in_place_and_an_invalid_one_samples_nothing()
             return await drawn(app, pilot, sampler, "x", "enter")
 
         await press(pilot, ["tab", "tab", *"1.5"], "✗ top-p must be at most 1")
-        await press(pilot, "enter x enter ctrl+r f9", "✗ top-p must be at most 1")
+        # a notice below the row says it again
+        await press(pilot, "enter x enter ctrl+r f9", "at most 1\n ✗ top-p must be at most 1")
         assert sampler.requests == []
         # esc cancels, enter keeps
         await press(pilot, "tab tab", "enter Keep", "esc Cancel", "tab Next")

@@ -398,4 +398,12 @@ async def test_text_that_comes_fast_is_shown_less_often_and_scrolls_by_several_l
             await pilot.pause()
             places.append(line())
         assert places[2:] == sorted(set(places[2:]))
+        # what is read further up stays in its place
+        await press(pilot, "pageup", "more lines")
+        above = screen.transcript.lines[:-2]
+        for text in ("", "\nmore"):
+            drawing.take(SamplePiece(id="1", text=text, tokens=200))
+            screen.transcript.redraw()
+            await pilot.pause()
+            assert screen.transcript.lines[:-2] == above
         await press(pilot, "escape", "■ 2 of 100 tokens, stopped")

@@ -100,7 +100,9 @@ def test_a_narrow_terminal_drops_the_spare_columns(
 ) -> None:
     for width, shown in ((17, "a 1,000 x"), (16, "a 1,000"), (4, "a")):
         monkeypatch.setattr(output, "columns", lambda stream, width=width: width)
-        output.table(("name", "step", "more"), [("a", "1,000", "x")], spare=(2, 1))
+        head, rows = ("name", "step", "more"), [("a", "1,000", "x")]
+        output.table(head, rows, spare=(2, 1))
+        assert output.fits(head, rows) == (width == 17)
         assert capfd.readouterr().out.splitlines()[1].split() == shown.split()
 
 

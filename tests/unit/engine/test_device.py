@@ -56,9 +56,11 @@ def test_a_missing_device_is_refused_with_the_available_ones(
         resolve_device(name)
 
 
-def test_the_cpu_is_always_available() -> None:
+def test_the_cpu_is_always_available(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_DEVICE_ORDER", raising=False)
     assert resolve_device("cpu") == torch.device("cpu")
     assert device_module.available_devices()[-1] == "cpu"
+    assert os.environ["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID", "GPUs have the driver's numbers"
 
 
 def test_threads_are_as_requested_or_one_per_usable_core() -> None:

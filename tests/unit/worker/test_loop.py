@@ -32,7 +32,7 @@ from rnnlm_tui.system.locks import read_lock
 from rnnlm_tui.worker.checkpointing import Checkpointer, Moment
 from rnnlm_tui.worker.control import PendingCommand
 from rnnlm_tui.worker.evaluation import Evaluator
-from rnnlm_tui.worker.loop import TrainingRun
+from rnnlm_tui.worker.loop import PAUSE_SECONDS, TrainingRun
 from rnnlm_tui.worker.recorder import Recorder
 from rnnlm_tui.worker.steering import Steering
 from tests.unit.engine.builders import built_model
@@ -445,8 +445,17 @@ def test_patience_counts_evaluations_of_earlier_attempts(
     assert bench.evaluator.evaluated == [10]
 
 
-def test_a_pause_lasts_until_resume(tmp_path: Path, recorder: Recorder) -> None:
+def test_a_pause_lasts_until_resume(
+    tmp_path: Path, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bench = Bench(tmp_path, recorder)
+    take, waits = bench.inbox.take, set[tuple[str, float]]()
+
+    def taken(*, wait: float) -> PendingCommand | None:
+        waits.add((bench.training.status, wait))
+        return take(wait=wait)
+
+    monkeypatch.setattr(bench.inbox, "take", taken)
     bench.ask("pause")
     thread = threading.Thread(target=bench.training.train)
     thread.start()
@@ -461,6 +470,7 @@ def test_a_pause_lasts_until_resume(tmp_path: Path, recorder: Recorder) -> None:
     assert (change.ok, resume.status) == (True, "running")
     assert bench.steps()[-1] == STEPS
     assert ("setting", "optimizer.learning_rate 0.003 → 0.5") in bench.events()
+    assert waits == {("running", 0.0), ("paused", PAUSE_SECONDS)}, "steps don't wait, a pause does"
 
 
 @pytest.mark.parametrize("verb", ["stop", "pause", "checkpoint"])
