@@ -6,7 +6,7 @@ A panel has a thin round border, with title and legend in the top edge.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -16,6 +16,7 @@ from textual.color import Color
 from textual.containers import Container
 from textual.content import Content
 from textual.events import MouseScrollDown, MouseScrollUp
+from textual.filter import LineFilter
 from textual.geometry import Region, Size
 from textual.reactive import reactive
 from textual.strip import Strip
@@ -71,6 +72,18 @@ def cells_in(label: Label) -> int:
 def first_shown(top: int, at: int, room: int, count: int) -> int:
     """The first of the `room` shown rows, as near to `top` as the row `at` and the end allow."""
     return max(min(top, at, count - room), at - room + 1, 0)
+
+
+class Look(NamedTuple):
+    """What a panel's rows have in common on their way to the terminal."""
+
+    background: Color
+    line_filter: LineFilter
+
+    def of(self, row: Strip) -> Strip:
+        """Return a row as it is sent."""
+        under = RichStyle(color=TEXT, bgcolor=self.background.rich_color)
+        return row.apply_style(under).apply_filter(self.line_filter, self.background)
 
 
 class Panel(Widget):
@@ -137,12 +150,8 @@ class Panel(Widget):
 
     def redraw(self) -> None:
         """Draw all lines and repaint the rows that changed; of them, changed cells are sent."""
-        if (
-            not self.is_attached
-            or not self.display
-            or not self.size
-            or self._drawn_for != self.size
-        ):
+        size = self.size
+        if not self.is_attached or not self.display or not size or self._drawn_for != size:
             # nothing of this size is on screen yet
             self.draw_later()
             return
@@ -150,7 +159,7 @@ class Panel(Widget):
         self._draw()
         for y, (before, after) in enumerate(zip(old, self._drawn_strips, strict=True)):
             if before != after:
-                self.refresh(Region(0, y, self.size.width, 1))
+                self.refresh(Region(0, y, size.width, 1))
 
     def draw_later(self) -> None:
         """Draw at Textual's next paint only: the panel gets another size."""
@@ -163,17 +172,11 @@ class Panel(Widget):
         """
         if self._drawn_for != self.size:
             self._draw()
-        background, first, last = self.background_colors[1], *crop.column_span
-        under = RichStyle(color=TEXT, bgcolor=background.rich_color)
-        rows = [row.apply_style(under) for row in self._drawn_strips[crop.y : crop.bottom]]
-        rows += [Strip.blank(self.size.width, under)] * (crop.height - len(rows))
-        for line_filter in self.get_line_filters():
-            rows = [row.apply_filter(line_filter, background) for row in rows]
-        return [row.crop(first, last) for row in rows]
+        return [row.crop(*crop.column_span) for row in self._drawn_strips[crop.y : crop.bottom]]
 
     def _draw(self) -> None:
-        width, height = self.size
-        inner = self.inner_size
+        size, inner = self.size, self.inner_size
+        width, look = size.width, Look(self.background_colors[1], *self.get_line_filters())
         self.prepare(*inner)
         colour = FOCUS if self.shows_focus else BORDER
         title = title_content(self.panel_title, self.shows_focus)
@@ -184,21 +187,24 @@ class Panel(Widget):
         for y in range(inner.height):
             line = self.lines[y] if y < len(self.lines) else ()
             parts = segments_of(line, TEXT) if isinstance(line, Content) else line
-            made_of = (parts, inner.width, width, colour)
+            made_of = (parts, inner.width, width, colour, look)
             same = y < len(before) and before[y][0] == made_of
             self._framed_rows.append(before[y] if same else (made_of, self._framed(*made_of)))
         heads = [(3, segments_of(title)), (width - 3 - width_of(legend), legend)]
-        top = edge(width, heads, colour, top=True)
-        bottom = edge(width, self.bottom_labels(width), colour)
-        self._drawn_strips = [top, *(row for _, row in self._framed_rows), bottom][:height]
-        self._drawn_for = self.size
+        top = look.of(edge(width, heads, colour, top=True))
+        bottom = look.of(edge(width, self.bottom_labels(width), colour))
+        self._drawn_strips = [top, *(row for _, row in self._framed_rows), bottom][: size.height]
+        self._drawn_for = size
 
-    def _framed(self, parts: Sequence[Segment], inner: int, width: int, colour: str) -> Strip:
+    def _framed(
+        self, parts: Sequence[Segment], inner: int, width: int, colour: str, look: Look
+    ) -> Strip:
         style = ink(colour)
         if width < 4:
-            return padded([Segment("│" * min(width, 2), style)], width)
+            return look.of(padded([Segment("│" * min(width, 2), style)], width))
         left = Segment(f"│{' ' * self.LEFT_PADDING}", style)
-        return Strip(joined([left, *padded(parts, inner), Segment(" │", style)]), width)
+        row = joined([left, *padded(parts, inner), Segment(" │", style)])
+        return look.of(Strip(row, width))
 
     def on_mount(self) -> None:
         """Take the app's choice of ASCII."""

@@ -164,11 +164,14 @@ def legends(plot: Plot) -> Iterator[Content]:
             words = " ".join(filter(None, ("··", guide.name, value)))
             entries.append([(GUIDE, words, DIM), (PLACE, place, DIM)])
     for most in sorted({rank for entry in entries for rank, _, _ in entry}, reverse=True):
-        shown = [
-            [Content.styled(text, style) for rank, text, style in entry if text and rank <= most]
-            for entry in entries
-        ]
-        yield Content("  ").join([Content(" ").join(parts) for parts in shown if parts])
+        shown: list[str | tuple[str, str]] = []
+        for entry in entries:
+            gap = "  "
+            for rank, text, style in entry:
+                if text and rank <= most:
+                    shown += [gap, (text, style)]
+                    gap = " "
+        yield Content.assemble(*shown[1:])
 
 
 def nearest(series: ChartSeries, x: float) -> int | None:
