@@ -81,7 +81,7 @@ def test_the_two_commands_start_from_a_bare_python() -> None:
     assert len(commands) == 2
     assert commands[0].endswith("rnnlm-tui train --name plain-otter")
     assert "pip install -q . &&" in commands[0]
-    assert commands[1].endswith("-m pytest -n 3 --dist loadfile")
+    assert commands[1].endswith("-m pytest -n 4 --dist loadfile")
     assert "pip install -q -e '.[dev]' &&" in commands[1]
 
 
