@@ -208,7 +208,6 @@ class RnnlmApp(App[int]):
         self._watch_compared()
         self.run_worker(to_thread(self.watcher.loop), group="watch", exit_on_error=True)
         self.run_worker(self._save_changes(), group="settings", exit_on_error=True)
-        self._held.callback(self._repaint_screens)
         self._held.enter_context(self.batch_update())
         self.set_timer(HELD_SECONDS, self._held.close)
         run = self.run_directory
