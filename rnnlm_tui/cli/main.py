@@ -27,7 +27,7 @@ def run(arguments: Sequence[str]) -> int:
         from rnnlm_tui.cli.start import COMPLETING, open_app, opens_without_options
 
         if opens_without_options(arguments):
-            gc.disable()  # as `open_app` does; it enables it again
+            gc.disable()  # `open_app` enables it again
             from rnnlm_tui.store.runs import find_run
 
             open_app(find_run(arguments[1]) if arguments else None)

@@ -287,7 +287,7 @@ class TitledContainer(Container):
         &.-highlighted {{ border: round {FOCUS}; }}
     }}
     """
-    # `:focus-within` would work out all styles inside anew whenever the focus moves
+    # `:focus-within` would work out all styles inside again whenever the focus moves
 
     panel_title: reactive[Label] = reactive("", init=False, repaint=False)
     """At the left of the top edge."""
