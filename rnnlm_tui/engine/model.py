@@ -20,7 +20,7 @@ from rnnlm_tui.engine.cells import CELLS, LayerState, RecurrentLayer
 from rnnlm_tui.engine.cells.base import drop, drop_units, drop_words
 from rnnlm_tui.engine.loss import mean_loss
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.cells import RECURRENT_WEIGHT_CELLS
+from rnnlm_tui.schema.cells import ATTENDING_CELLS, RECURRENT_WEIGHT_CELLS
 from rnnlm_tui.schema.config import ModelConfig
 from rnnlm_tui.schema.record import Bounds
 
@@ -71,7 +71,7 @@ class RecurrentLanguageModel(nn.Module):
 
     The state is explicit: the caller keeps it and may carry it from one window to the next.
     Parameters are `embedding.weight`, `layers.N.*`, `output.weight` (the embedding itself when
-    tied) and `output.bias`.
+    tied) and, except for a transformer, `output.bias`.
     """
 
     def __init__(self, shape: ModelShape, seed: int | None = 0) -> None:
@@ -81,8 +81,8 @@ class RecurrentLanguageModel(nn.Module):
             seed: of the initial weights; None: they are left empty, to be loaded.
 
         Raises:
-            InputError: tied weights of different widths, or weight dropout with a cell without
-                state-to-state weights.
+            InputError: tied weights or a transformer of different widths, or weight dropout with a
+                cell without state-to-state weights.
         """
         super().__init__()
         self.shape = shape
@@ -101,6 +101,12 @@ class RecurrentLanguageModel(nn.Module):
                 f"{self.cell_type} has no state-to-state weights, so weight dropout must be 0, not"
                 f" {shape.weight_dropout:g}"
             )
+        attends = self.cell_type in ATTENDING_CELLS
+        if attends and self.embedding_dim != self.hidden_size:
+            raise InputError(
+                f"a {self.cell_type} needs embedding_dim = hidden_size, not"
+                f" {self.embedding_dim:,} and {self.hidden_size:,}"
+            )
         self.embedding = EmptyEmbedding(self.vocab_size, self.embedding_dim, self.pad_id)
         widths = [self.embedding_dim] + [self.hidden_size] * self.num_layers
         self.layers = nn.ModuleList(
@@ -109,7 +115,11 @@ class RecurrentLanguageModel(nn.Module):
         )
         for layer in self.cells:
             layer.weight_dropout = shape.weight_dropout
+            layer.attention_window = shape.attention_window
         self.output: nn.Linear = EmptyLinear(self.hidden_size, self.vocab_size)
+        if attends:  # no bias, but the head's products get zeros that no file or optimizer sees
+            del self.output.bias
+            self.output.register_buffer("bias", torch.zeros(self.vocab_size), persistent=False)
         if self.tie_weights:
             self.output.weight = self.embedding.weight
         if seed is None:
@@ -192,8 +202,11 @@ class RecurrentLanguageModel(nn.Module):
         features_TBE = self._drop(self._embedded(tokens_BT.t()))
         after: list[LayerState] = []
         for layer, before in zip(self.cells, state, strict=True):
-            features_TBE, reached = layer(features_TBE, before)
-            features_TBE = self._drop(features_TBE)
+            if layer.drops_branches:
+                features_TBE, reached = layer(features_TBE, before, self._drop)
+            else:
+                features_TBE, reached = layer(features_TBE, before)
+                features_TBE = self._drop(features_TBE)
             after.append(reached)
         return features_TBE, tuple(after)
 

@@ -27,7 +27,8 @@ from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
 LayerState = tuple[Tensor, ...]
-"""What one layer remembers: tensors whose first dimension is B. Zeros before the first token."""
+"""What one layer remembers: tensors whose first dimension is B. Zeros before the first token. A
+transformer's cache of keys and values is one too."""
 
 
 class RnnlmConfig(PretrainedConfig):
@@ -44,6 +45,7 @@ class RnnlmConfig(PretrainedConfig):
         num_layers: int = 2,
         cell_type: str = "elman",
         num_heads: int = 4,
+        attention_window: int = 256,
         dropout: float = 0.0,
         tie_word_embeddings: bool = False,
         **others: Any,
@@ -54,6 +56,7 @@ class RnnlmConfig(PretrainedConfig):
         self.num_layers = num_layers
         self.cell_type = cell_type
         self.num_heads = num_heads
+        self.attention_window = attention_window
         self.dropout = dropout
         super().__init__(tie_word_embeddings=tie_word_embeddings, **others)
 
@@ -233,7 +236,63 @@ class Mlstm(nn.Module):
         return h, (C, n, m_new)
 
 
-CELLS: dict[str, Callable[[int, int, int], Any]] = {
+class Transformer(nn.Module):
+    """A decoder block: x = x + Wo attention(RMSNorm(x)), x = x + W2 relu(W1 RMSNorm(x) + b1) + b2.
+
+    A token attends to itself and the window - 1 tokens before it. The state is (k, v, filled): keys
+    and values of these tokens, the latest last, and 1 where there is one; so its size is fixed.
+    Keys are kept as they are and rotated (arXiv 2104.09864) by their distance to the token.
+    """
+
+    names = ("k", "v", "filled")
+
+    def __init__(
+        self, inputs: int, hidden: int, heads: int, window: int = 256, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.heads, self.dropout = heads, dropout
+        self.norm_attention = nn.Parameter(torch.empty(hidden))
+        self.weight_qkv = nn.Parameter(torch.empty(3 * hidden, hidden))
+        self.weight_out = nn.Parameter(torch.empty(hidden, hidden))
+        self.norm_mlp = nn.Parameter(torch.empty(hidden))
+        self.weight_up = nn.Parameter(torch.empty(4 * hidden, hidden))
+        self.bias_up = nn.Parameter(torch.empty(4 * hidden))
+        self.weight_down = nn.Parameter(torch.empty(hidden, 4 * hidden))
+        self.bias_down = nn.Parameter(torch.empty(hidden))
+        self.shapes = ((window - 1, hidden), (window - 1, hidden), (window - 1,))
+
+    def forward(self, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
+        q, k, v = F.linear(self._norm(x, self.norm_attention), self.weight_qkv).chunk(3, dim=-1)
+        new = k, v, torch.ones_like(k[:, 0])
+        k, v, filled = (torch.cat([a, b.unsqueeze(1)], 1) for a, b in zip(state, new, strict=True))
+        after = k[:, 1:], v[:, 1:], filled[:, 1:]
+        q, k, v = (part.unflatten(-1, (self.heads, -1)) for part in (q, k, v))
+        scores = torch.einsum("bnd,bsnd->bns", q, self._rotated(k)) / math.sqrt(q.shape[-1])
+        scores = scores.masked_fill(filled.unsqueeze(1) == 0, -math.inf)
+        read = torch.einsum("bns,bsnd->bnd", torch.softmax(scores, dim=-1), v).flatten(1)
+        x = x + self._drop(F.linear(read, self.weight_out))
+        raised = F.linear(self._norm(x, self.norm_mlp), self.weight_up, self.bias_up)
+        x = x + self._drop(F.linear(torch.relu(raised), self.weight_down, self.bias_down))
+        return x, after
+
+    def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5) * weight
+
+    def _rotated(self, k: Tensor) -> Tensor:
+        """(B, S, N, D): each pair of units (p, D / 2 + p) turned back by the distance."""
+        slots, pairs = k.shape[1], k.shape[-1] // 2
+        distances = torch.arange(slots - 1, -1, -1, device=k.device, dtype=k.dtype)
+        units = torch.arange(pairs, device=k.device, dtype=k.dtype)
+        angles = -distances[:, None, None] * 10_000.0 ** (-units / max(1, pairs))
+        cos, sin = torch.cos(angles), torch.sin(angles)
+        a, b, rest = k[..., :pairs], k[..., pairs : 2 * pairs], k[..., 2 * pairs :]
+        return torch.cat([a * cos - b * sin, a * sin + b * cos, rest], dim=-1)
+
+    def _drop(self, branch: Tensor) -> Tensor:
+        return F.dropout(branch, self.dropout, self.training)
+
+
+CELLS: dict[str, Callable[..., Any]] = {
     "elman": Elman,
     "lstm": Lstm,
     "gru": Gru,
@@ -241,6 +300,7 @@ CELLS: dict[str, Callable[[int, int, int], Any]] = {
     "minlstm": MinLstm,
     "slstm": Slstm,
     "mlstm": Mlstm,
+    "transformer": Transformer,
 }
 
 
@@ -282,10 +342,12 @@ class RnnlmForCausalLM(PreTrainedModel, GenerationMixin):
         self.embedding = nn.Embedding(config.vocab_size, config.embedding_dim)
         build = CELLS[config.cell_type]
         widths = [config.embedding_dim] + [config.hidden_size] * config.num_layers
-        cells = [build(i, o, config.num_heads) for i, o in pairwise(widths)]
+        transforms = config.cell_type == "transformer"
+        more = (config.attention_window, config.dropout) if transforms else ()
+        cells = [build(i, o, config.num_heads, *more) for i, o in pairwise(widths)]
         self.layers = nn.ModuleList(cells)
         self.state_shapes = [cell.shapes for cell in cells]
-        self.output = nn.Linear(config.hidden_size, config.vocab_size)
+        self.output = nn.Linear(config.hidden_size, config.vocab_size, bias=not transforms)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -350,7 +412,8 @@ class RnnlmForCausalLM(PreTrainedModel, GenerationMixin):
                         for new, old in zip(reached, layers[index], strict=True)
                     )
                 layers[index] = reached
-                x = self._drop(x)
+                if not isinstance(layer, Transformer):  # which drops its branches
+                    x = self._drop(x)
             outputs.append(x)
         hidden = torch.stack(outputs, dim=1)
         logits = self.output(hidden[:, -logits_to_keep:] if logits_to_keep else hidden)
@@ -368,7 +431,7 @@ class RnnlmForCausalLM(PreTrainedModel, GenerationMixin):
 
     @classmethod
     def _supports_default_dynamic_cache(cls) -> bool:
-        return False  # no keys and values: the state is the cache
+        return False  # the state is the cache
 
     def prepare_inputs_for_generation(
         self,

@@ -1,4 +1,4 @@
-"""The recurrent cells: one entry each with its name, its size and what it needs.
+"""The cells: one entry each with its name, its size and what it needs.
 
 `engine.cells` has their layers, `engine.modeling_rnnlm` their formulas for exports.
 """
@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Literal, NamedTuple
 
-CellType = Literal["elman", "lstm", "gru", "mingru", "minlstm", "slstm", "mlstm"]
+CellType = Literal["elman", "lstm", "gru", "mingru", "minlstm", "slstm", "mlstm", "transformer"]
 
 
 class LayerSize(NamedTuple):
@@ -40,9 +40,14 @@ class Cell(NamedTuple):
     (measured on a CPU with 9,000 positions and 256 units, without dropout)."""
     kept_per_pair: float = 0.0
     """Further ones per head and earlier position, for matrices of T x T."""
+    kept_per_key: float = 0.0
+    """Further ones per hidden unit and token that a carried state holds."""
     has_heads: bool = False
     has_recurrent_weights: bool = True
     """It has state-to-state weights, which weight dropout can drop."""
+    attends: bool = False
+    """A transformer's block: it attends to the tokens of a window, its output is as wide as its
+    input, and the model's output layer has no bias."""
 
 
 def _mlstm_size(inputs: int, hidden: int, heads: int) -> LayerSize:
@@ -111,10 +116,23 @@ CELLS: Mapping[str, Cell] = MappingProxyType(
             has_heads=True,
             has_recurrent_weights=False,
         ),
+        "transformer": Cell(
+            "Transformer",
+            "decoder blocks: attention in a window, rotary positions (no RNN)",
+            # Query, key, value and output; an MLP of 4 H with biases; two norms. Each query is
+            # multiplied with the keys of its window, and the result with their values.
+            lambda _, h, __: LayerSize(12 * h * h, 7 * h, window_products=2 * h),
+            kept_per_unit=17,
+            kept_per_key=5,
+            has_heads=True,
+            has_recurrent_weights=False,
+            attends=True,
+        ),
     }
 )
 
 CELL_NAMES: Mapping[str, str] = {key: cell.name for key, cell in CELLS.items()}
 """Display names."""
 HEADED_CELLS = tuple(key for key, cell in CELLS.items() if cell.has_heads)
+ATTENDING_CELLS = tuple(key for key, cell in CELLS.items() if cell.attends)
 RECURRENT_WEIGHT_CELLS = tuple(key for key, cell in CELLS.items() if cell.has_recurrent_weights)

@@ -167,7 +167,8 @@ class ModelConfig(Section):
         "elman",
         "cell",
         "Recurrent cell. elman is the textbook RNN, h_t = tanh(x_t W + h_(t-1) U + b); slstm and"
-        " mlstm are xLSTM's cells alone, without convolution, norms or projections.",
+        " mlstm are xLSTM's cells alone, without convolution, norms or projections; transformer is"
+        " no RNN, but a decoder with attention, to compare with.",
     )
     embedding_dim: Size = field(192, "embedding", "Size of the token embeddings.", unit="units")
     hidden_size: Size = field(
@@ -175,7 +176,19 @@ class ModelConfig(Section):
     )
     num_layers: int = field(2, "layers", "Number of stacked recurrent layers.", ge=1, le=64)
     num_heads: int = field(
-        4, "heads", "Number of memory heads (slstm, mlstm only).", ge=1, le=1_024
+        4,
+        "heads",
+        "Number of memory or attention heads (slstm, mlstm, transformer only).",
+        ge=1,
+        le=1_024,
+    )
+    attention_window: int = field(
+        256,
+        "window",
+        "Tokens that each token attends to, itself included (transformer only).",
+        ge=2,
+        le=65_536,
+        unit="tokens",
     )
     dropout: Dropout = field(
         0.1, "dropout", "Dropout after the embedding, between layers and before the output."

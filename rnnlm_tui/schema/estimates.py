@@ -48,22 +48,27 @@ def parameter_count(model: ModelConfig, vocab_size: int) -> ParameterCount:
     layers = tuple(size.parameters for size in layer_sizes(model))
     matrix = 0 if model.tie_weights else model.hidden_size * vocab_size
     return ParameterCount(
-        embedding=vocab_size * model.embedding_dim, layers=layers, output=matrix + vocab_size
+        embedding=vocab_size * model.embedding_dim,
+        layers=layers,
+        output=matrix + (0 if CELLS[model.cell_type].attends else vocab_size),
     )
 
 
-def flops_per_token(model: ModelConfig, vocab_size: int, length: int = 0) -> int:
+def flops_per_token(
+    model: ModelConfig, vocab_size: int, length: int = 0, *, carries: bool = False
+) -> int:
     """FLOPs per training token: 6 for each multiply-add in a matmul (2 forward, 4 backward).
 
     Counted are the matmuls of layers and output. Everything else (gates, softmax, the optimizer)
     takes time, but few FLOPs. The embedding is looked up, not multiplied.
 
     Args:
-        length: tokens of a stream or a sentence in a step. Only mLSTM depends on it: it compares
-            each token with all others of its window.
+        length: tokens of a stream or a sentence in a step. Only mLSTM and a transformer depend on
+            it: they compare each token with all others of its window.
+        carries: a step starts from the state after the one before.
     """
     sizes = layer_sizes(model)
-    window = looked_back(length)
+    window = looked_back(model, length, carries=carries)
     recurrent = sum(
         size.weights + size.other_products + window * size.window_products for size in sizes
     )
@@ -72,11 +77,15 @@ def flops_per_token(model: ModelConfig, vocab_size: int, length: int = 0) -> int
 
 def config_flops_per_token(config: RunConfig, vocab_size: int) -> int:
     """FLOPs per token of a training step of this config."""
-    return flops_per_token(config.model, vocab_size, step_length(config))
+    carries = config.training.data_mode == "stream"
+    return flops_per_token(config.model, vocab_size, step_length(config), carries=carries)
 
 
-def looked_back(length: int) -> int:
-    """Tokens of a window that mLSTM compares each of its tokens with."""
+def looked_back(model: ModelConfig, length: int, *, carries: bool) -> int:
+    """Tokens that mLSTM or a transformer compares each token of a step with: those of the window,
+    and those that a transformer's state holds."""
+    if CELLS[model.cell_type].attends:
+        return min(length, model.attention_window) + carries * (model.attention_window - 1)
     return length if length < LONGEST_WHOLE_WINDOW else WINDOW_CHUNK
 
 

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from math import ceil
 
 from rnnlm_tui.schema.cells import CELLS
-from rnnlm_tui.schema.config import ModelConfig, RunConfig
+from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import (
     FLOAT_BYTES,
     layer_sizes,
@@ -163,7 +163,7 @@ def memory_parts(
     moments = 2 * weights if config.optimizer.algorithm == "adamw" else 0
     matrix = FLOAT_BYTES * vocab_size * model.hidden_size
     positions = positions_per_step(config)
-    kept = positions * _numbers_per_position(model, step_length(config))
+    kept = positions * _numbers_per_position(config)
     if model.cell_type == "lstm" and not on_gpu:
         kept += LSTM_COPIES * max(size.weights for size in layer_sizes(model))
     evaluated = (
@@ -262,16 +262,19 @@ def largest_fitting_batch(
     return bisect_right(sizes, available, key=needed) or None
 
 
-def _numbers_per_position(model: ModelConfig, length: int) -> float:
+def _numbers_per_position(config: RunConfig) -> float:
     """Numbers kept for the backward pass per position.
 
     Dropout keeps its mask, and temporarily its result.
     """
+    model, length = config.model, step_length(config)
+    carries = config.training.data_mode == "stream"
+    held = carries * (model.attention_window - 1)
     dropped = DROPPED if model.dropout else 0.0
     cell = CELLS[model.cell_type]
     numbers = (1 + dropped) * model.embedding_dim
     numbers += model.num_layers * (
-        (cell.kept_per_unit + dropped) * model.hidden_size
-        + cell.kept_per_pair * looked_back(length) * model.num_heads
+        (cell.kept_per_unit + cell.kept_per_key * held / length + dropped) * model.hidden_size
+        + cell.kept_per_pair * looked_back(model, length, carries=carries) * model.num_heads
     )
     return numbers + model.hidden_size

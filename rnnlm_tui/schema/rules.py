@@ -13,7 +13,7 @@ from contextlib import suppress
 from pydantic_core import ValidationError
 
 from rnnlm_tui.errors import Adjustment, Problem
-from rnnlm_tui.schema.cells import HEADED_CELLS, RECURRENT_WEIGHT_CELLS
+from rnnlm_tui.schema.cells import ATTENDING_CELLS, HEADED_CELLS, RECURRENT_WEIGHT_CELLS
 from rnnlm_tui.schema.config import (
     BUILT_IN_SOURCES,
     SECTIONS,
@@ -83,6 +83,33 @@ def _tied(model: ModelConfig) -> Iterator[Problem]:
         )
 
 
+def _widths(model: ModelConfig) -> Iterator[Problem]:
+    attends, equal = model.cell_type in ATTENDING_CELLS, model.embedding_dim == model.hidden_size
+    if attends and not equal and not model.tie_weights:  # of tied weights it was said
+        yield _problem(
+            "model.embedding_dim",
+            f"is {model.embedding_dim:,}, but a {model.cell_type} needs that of model.hidden_size,"
+            f" {model.hidden_size:,}",
+            "make them equal",
+            {"model.embedding_dim": model.hidden_size},
+            {"model.hidden_size": model.embedding_dim},
+        )
+
+
+def _window(model: ModelConfig, training: TrainingConfig) -> Iterator[Problem]:
+    streams, window = training.data_mode == "stream", model.attention_window
+    path = "training.bptt" if streams else "training.context_length"
+    longest, length = window + (not streams), training.bptt if streams else training.context_length
+    if model.cell_type in ATTENDING_CELLS and length > longest:
+        yield _problem(
+            path,
+            f"is {length:,}, longer than model.attention_window = {window:,} allows",
+            f"use at most {longest:,}, or a window of at least {length - (not streams):,}",
+            {path: longest},
+            {"model.attention_window": length - (not streams)},
+        )
+
+
 def _heads(model: ModelConfig) -> Iterator[Problem]:
     if model.cell_type in HEADED_CELLS and model.hidden_size % model.num_heads:
         heads, width = model.num_heads, model.hidden_size
@@ -91,7 +118,8 @@ def _heads(model: ModelConfig) -> Iterator[Problem]:
         # The multiple of the heads nearest to the width, and not below one unit per head.
         wide = max(1, round(width / heads)) * heads
         widths = {"model.hidden_size": wide}
-        if model.tie_weights and model.embedding_dim == width:
+        attends = model.cell_type in ATTENDING_CELLS
+        if (model.tie_weights or attends) and model.embedding_dim == width:
             widths["model.embedding_dim"] = wide
         yield _problem(
             "model.num_heads",
@@ -223,8 +251,16 @@ def _precision(training: TrainingConfig) -> Iterator[Problem]:
 
 RULES: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("model.tie_weights", "model.embedding_dim", "model.hidden_size"), _tied),
+    (("model.embedding_dim", "model.hidden_size", "model.cell_type"), _widths),
     (("model.num_heads", "model.hidden_size", "model.cell_type"), _heads),
     (("model.weight_dropout", "model.cell_type"), _weight_dropout),
+    (
+        (
+            *("model.attention_window", "model.cell_type", "training.bptt"),
+            *("training.context_length", "training.data_mode"),
+        ),
+        _window,
+    ),
     ((*(f"model.{name}" for name in _STREAM_DROPOUTS), "training.data_mode"), _stream_dropout),
     ((RATE, "optimizer.algorithm"), _rate),
     (("corpus.layout", "corpus.source", "corpus.test_source"), _layout),

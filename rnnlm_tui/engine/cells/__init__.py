@@ -12,6 +12,7 @@ from rnnlm_tui.engine.cells.lstm import LstmLayer
 from rnnlm_tui.engine.cells.minimal import MinGruLayer, MinLstmLayer
 from rnnlm_tui.engine.cells.mlstm import MlstmLayer
 from rnnlm_tui.engine.cells.slstm import SlstmLayer
+from rnnlm_tui.engine.cells.transformer import TransformerLayer
 
 __all__ = ["CELLS", "LayerState", "RecurrentLayer"]
 
@@ -24,6 +25,7 @@ CELLS: Mapping[str, Callable[[int, int, int], RecurrentLayer]] = MappingProxyTyp
         "minlstm": lambda inputs, hidden, _: MinLstmLayer(inputs, hidden),
         "slstm": SlstmLayer,
         "mlstm": MlstmLayer,
+        "transformer": lambda _, hidden, heads: TransformerLayer(hidden, heads),
     }
 )
 """`cell_type` to a function that builds a layer from input width, hidden size and number of

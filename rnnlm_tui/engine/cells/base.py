@@ -43,6 +43,10 @@ class RecurrentLayer(nn.Module):
     """Share of the state-to-state weights that a forward pass in training drops, the same ones at
     every time step (Merity et al. 2017, "weight-dropped LSTM"). Zero until `engine.model` sets it;
     `step` never drops."""
+    attention_window = 256
+    """Tokens that a transformer attends to, with the token itself; `engine.model` sets it."""
+    drops_branches = False
+    """Dropout applies inside, to its residual branches, instead of to its output."""
     _packed: PackedWeight | None = None
 
     def set_start(self) -> None:
@@ -260,7 +264,9 @@ def packed_for(packed: PackedWeight | None, inputs: Tensor) -> PackedWeight | No
     return packed
 
 
-def project(inputs: Tensor, weight: Tensor, bias: Tensor, packed: PackedWeight | None) -> Tensor:
+def project(
+    inputs: Tensor, weight: Tensor, bias: Tensor | None, packed: PackedWeight | None
+) -> Tensor:
     """Linear map of the inputs (..., E), by the packed weight where that is faster."""
     packed = packed_for(packed, inputs)
     return F.linear(inputs, weight, bias) if packed is None else packed(inputs, bias)

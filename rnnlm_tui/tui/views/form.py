@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from textual.content import Content
 
 from rnnlm_tui.errors import Adjustment, ConfigError, Problem
-from rnnlm_tui.schema.cells import HEADED_CELLS, RECURRENT_WEIGHT_CELLS
+from rnnlm_tui.schema.cells import ATTENDING_CELLS, HEADED_CELLS, RECURRENT_WEIGHT_CELLS
 from rnnlm_tui.schema.config import BUILT_IN_SOURCES, IDLE_WHEN_GREEDY, RunConfig, value_of
 from rnnlm_tui.schema.formatting import counted, escaped, unescaped
 from rnnlm_tui.schema.presets import PRESETS
@@ -332,6 +332,8 @@ def idle_fields(config: RunConfig) -> dict[str, str]:
         (tokenizer != "pretrained", "pretrained only", "tokenizer", "name"),
         (model.cell_type not in HEADED_CELLS, f"{' and '.join(HEADED_CELLS)} only", "model",
             "num_heads"),
+        (model.cell_type not in ATTENDING_CELLS, f"{' and '.join(ATTENDING_CELLS)} only", "model",
+            "attention_window"),
         (model.cell_type not in RECURRENT_WEIGHT_CELLS, f"not used by {model.cell_type}", "model",
             "weight_dropout"),
         (model.initialization != "uniform", "uniform only", "model", "init_scale"),

@@ -25,6 +25,11 @@ def drawn(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:
     return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(sum(shape)))
 
 
+def input_width(cell_type: str) -> int:
+    """The width of a `drawn_layer`'s inputs: a transformer adds to them."""
+    return HIDDEN if cell_type == "transformer" else INPUTS
+
+
 def drawn_layer(
     cell_type: str,
     inputs: int = INPUTS,
@@ -33,8 +38,9 @@ def drawn_layer(
     *,
     dtype: torch.dtype = torch.float64,
 ) -> RecurrentLayer:
-    """A layer with weights in ±0.7."""
+    """A layer with weights in ±0.7; a transformer's attends to five tokens."""
     layer = CELLS[cell_type](inputs, hidden, heads)
+    layer.attention_window = 5
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in cast(nn.Module, layer).to(dtype).parameters():
@@ -161,6 +167,45 @@ def mlstm(layer: Any, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState,
     return h, (c / scale[..., None], n / scale, reached, of_gate), gates
 
 
+def transformer(layer: Any, x: Tensor, state: LayerState) -> tuple[Tensor, LayerState, Named]:
+    """Pre-norm attention over the tokens seen, one head and one token at a time, with the rotation
+    of Su et al. (2021) as a complex factor exp(i m theta) of pairs of units."""
+    heads = layer.num_heads
+    size = x.shape[1] // heads
+    pairs = size // 2
+    theta = 10_000.0 ** (-torch.arange(pairs, dtype=torch.float64) / max(1, pairs))
+
+    def norm(rows: Tensor, weight: Tensor) -> Tensor:
+        return rows / torch.sqrt((rows * rows).mean(1, keepdim=True) + 1e-5) * weight
+
+    def score(query: Tensor, key: Tensor, distance: int) -> Tensor:
+        turned = [torch.complex(one[:, :pairs], one[:, pairs : 2 * pairs]) for one in (query, key)]
+        factor = torch.exp(1j * distance * theta).to(turned[0].dtype)
+        plain = (query * key)[:, 2 * pairs :].sum(1)
+        return ((turned[0] * factor * turned[1].conj()).real.sum(1) + plain) / math.sqrt(size)
+
+    normed = norm(x, layer.norm_attention)
+    query, key, value = (normed @ part.t() for part in layer.weight_qkv.chunk(3))
+    keys, values = ([*seen.unbind(1), new] for seen, new in zip(state, (key, value), strict=True))
+    read = []
+    for head in range(heads):
+        units = slice(head * size, (head + 1) * size)
+        scores = [
+            score(query[:, units], one[:, units], len(keys) - 1 - place)
+            for place, one in enumerate(keys)
+        ]
+        shares = torch.stack(scores).exp()
+        shares = shares / shares.sum(0)
+        read.append(
+            sum(share[:, None] * one[:, units] for share, one in zip(shares, values, strict=True))
+        )
+    x = x + torch.cat(read, 1) @ layer.weight_out.t()
+    raised = norm(x, layer.norm_mlp) @ layer.weight_up.t() + layer.bias_up
+    x = x + torch.clamp(raised, min=0) @ layer.weight_down.t() + layer.bias_down
+    after = (torch.stack(rows[-layer.attention_window + 1 :], 1) for rows in (keys, values))
+    return x, tuple(after), {}
+
+
 EQUATIONS: Mapping[str, Step] = {
     "elman": elman,
     "lstm": lstm,
@@ -169,4 +214,5 @@ EQUATIONS: Mapping[str, Step] = {
     "minlstm": minlstm,
     "slstm": slstm,
     "mlstm": mlstm,
+    "transformer": transformer,
 }
