@@ -221,6 +221,9 @@ def _print_comparison(comparison: Comparison) -> None:
     if not fits(("figures", *heads), figures):
         figures = [(row.label, *_cells(row, differences=False)) for row in comparison.figures]
     table(("figures", *heads), figures)
+    if len(heads) > 1:
+        line()
+        line(comparison.equal_words)
 
 
 def _cell_width(comparison: Comparison, width: int | None) -> int:
@@ -266,4 +269,5 @@ def _as_json(comparison: Comparison) -> dict[str, object]:
             for row in comparison.figures
         },
         "remark": comparison.remark or None,
+        "equal": comparison.equal,
     }

@@ -36,6 +36,8 @@ from rnnlm_tui.schema.validation import fields
 from rnnlm_tui.store.paths import RunDirectory
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+NEARLY = 0.05
+"""Tokens, times or parameters are called equal up to this share."""
 Better = Literal["lower", "higher", ""]
 
 
@@ -137,6 +139,24 @@ class Comparison:
     """The results that at least one run has."""
     remark: str = ""
     """Which results aren't comparable and why; empty if all are."""
+
+    @property
+    def equal(self) -> tuple[str, ...]:
+        """Which of tokens, time and parameters are equal for several runs, within `NEARLY`."""
+        rows = {row.name: row.values for row in self.figures} if len(self.runs) > 1 else {}
+        sizes = (("tokens", "tokens"), ("time", "active time"), ("parameters", "parameters"))
+        return tuple(word for word, name in sizes if _nearly_equal(rows.get(name, (None,))))
+
+    @property
+    def equal_words(self) -> str:
+        """What is equal, in a line: a difference of perplexities means more the more is."""
+        named = ", ".join(self.equal) or "neither tokens, time nor parameters"
+        return f"equal within {NEARLY:.0%}: {named}".replace("%", " %")
+
+
+def _nearly_equal(values: Sequence[float | None]) -> bool:
+    known = [value for value in values if value is not None]
+    return len(known) == len(values) and min(known) >= (1 - NEARLY) * max(known)
 
 
 def compare_runs(runs: Sequence[RunDirectory]) -> Comparison:

@@ -90,6 +90,25 @@ GRU = RunConfig(
 )
 """The demo with one GRU layer: takes about as long, test perplexity 41."""
 
+ATTENTION = RunConfig(
+    preset="attention",
+    model=ModelConfig(
+        cell_type="transformer", embedding_dim=112, hidden_size=112, attention_window=64
+    ),
+)
+"""The demo as a transformer of two blocks: 532,000 parameters, about as many as the demo."""
+
+TRANSFORMER = BOOK.model_copy(
+    update={
+        "preset": "transformer",
+        "model": BOOK.model.model_copy(
+            update={"cell_type": "transformer", "num_heads": 8, "initialization": "default"}
+        ),
+    }
+)
+"""A transformer of two blocks by the protocol of `book`, with the 8,589,824 parameters of chapter
+4's decoder."""
+
 CHARS = RunConfig(
     preset="chars",
     corpus=CorpusConfig(source="input.txt", layout="raw"),
@@ -177,15 +196,18 @@ TREEBANK = tuple(
 and 78.4."""
 
 PRESETS: dict[str, RunConfig] = {
-    config.preset: config for config in (DEMO, LSTM, GRU, ELMAN, BOOK, *TREEBANK, CHARS)
+    config.preset: config
+    for config in (DEMO, LSTM, GRU, ATTENTION, ELMAN, BOOK, TRANSFORMER, *TREEBANK, CHARS)
 }
 
 PRESET_SUMMARIES: dict[str, str] = {
     "demo": "two-layer Elman RNN on 57 State of the Union addresses",
     "lstm": "the demo with an LSTM: the next step",
     "gru": "the demo with a GRU",
+    "attention": "the demo as a small transformer",
     "elman": "Elman RNN on generated sentences, known best perplexity",
     "book": "the textbook's two-layer Elman RNN, 8.3 M parameters",
+    "transformer": "the book's run with a transformer, 8.6 M parameters",
     "ptb-small": "your Penn Treebank, LSTM 2x200: published perplexity 114",
     "ptb-medium": "your Penn Treebank, LSTM 2x650: published perplexity 82.7",
     "ptb-large": "your Penn Treebank, LSTM 2x1500: published perplexity 78.4",

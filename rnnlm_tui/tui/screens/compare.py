@@ -167,11 +167,12 @@ class ComparedRunsPanel(ScrolledPanel):
             figures += hanging(Content("    "), remark, width) if found.remark else []
             none = [Content.styled("    no setting differs", palette.DIM)]
             settings = [(row.key, row.values, None) for row in found.settings]
+            equal = Content.styled(f"    {found.equal_words}", palette.DIM)
             others = [(row.label or row.name, row.words, row.best) for row in more]
             self._tables[width] = [
                 figures,
                 self._by_run("differs in", settings, width) or none,
-                self._by_run("more figures", others, width),
+                [*self._by_run("more figures", others, width), equal],
             ]
         return self._tables.get(width, [])
 

@@ -36,6 +36,9 @@ def test_compare_shows_differing_settings_and_the_best_run(verb: Verbs) -> None:
     assert found["settings"] == {"training.seed": [42, 7]}
     assert found["figures"]["best val ppl"]["best"] is None
     assert found["remark"] is None
+    assert found["equal"] == ["tokens", "time"]
+    assert "equal within 5 %: tokens, time\n" in verb("compare brisk plain").out
+    assert "equal" not in verb("compare brisk").out
 
 
 def test_a_narrow_terminal_gets_the_best_run_without_differences(

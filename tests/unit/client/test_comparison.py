@@ -239,6 +239,21 @@ def test_runs_that_score_different_tokens_are_not_comparable(
     assert "different scored tokens" in comparison.remark
 
 
+def test_runs_say_which_of_tokens_time_and_parameters_are_nearly_equal() -> None:
+    losses = {10: 5.0}
+    plain, near, slow = (
+        measured(name, {}, losses, seconds=seconds)
+        for name, seconds in (("plain", 0.5), ("near", 0.52), ("slow", 0.6))
+    )
+    assert compare_runs([plain, near]).equal == ("tokens", "time")
+    assert compare_runs([plain, near, slow]).equal_words == "equal within 5 %: tokens"
+    more = create_run(RunConfig(), "more")
+    record(more, *steps_at(900, 0.9, 10))
+    words = "equal within 5 %: neither tokens, time nor parameters"
+    assert compare_runs([plain, more]).equal_words == words
+    assert compare_runs([plain]).equal == ()
+
+
 def test_no_runs_too_many_and_duplicates_are_refused() -> None:
     run = measured("a", {}, {})
     with pytest.raises(InputError, match="0 runs"):

@@ -21,6 +21,18 @@ CONTRADICTIONS: dict[str, dict[str, object]] = {
         "model.hidden_size": 7,
         "model.tie_weights": False,
     },
+    "transformer widths": {
+        "model.cell_type": "transformer",
+        "model.embedding_dim": 64,
+        "model.tie_weights": False,
+    },
+    "window of a stream": {"model.cell_type": "transformer", "training.bptt": 300},
+    "window of a sentence": {
+        "model.cell_type": "transformer",
+        "model.attention_window": 30,
+        "training.data_mode": "sentences",
+        "training.context_length": 32,
+    },
     "weight dropout": {"model.cell_type": "mingru", "model.weight_dropout": 0.5},
     "stream dropout": {"training.data_mode": "sentences", "model.embedding_dropout": 0.1},
     "variational": {"training.data_mode": "sentences", "model.variational_dropout": True},
@@ -82,6 +94,19 @@ def test_heads_and_width_are_adjusted_to_each_other_for_any_values(heads: int, w
         assert problem.path == "model.num_heads"
         for adjustment in problem.adjustments:
             assert problems_of(merge(raw, dict(adjustment.changes))) == ()
+
+
+def test_a_context_longer_than_a_transformers_window_is_refused_with_both_values() -> None:
+    for name, path, values in (
+        ("window of a stream", "training.bptt", ("300", "256")),
+        ("window of a sentence", "training.context_length", ("32", "30", "31")),
+    ):
+        (found,) = problems_of(merge(RunConfig(), CONTRADICTIONS[name]))
+        assert found.path == path
+        assert "model.attention_window" in found.message
+        assert all(value in f"{found.message} {found.hint}" for value in values)
+    fits = {**CONTRADICTIONS["window of a sentence"], "training.context_length": 31}
+    assert problems_of(merge(RunConfig(), fits)) == ()
 
 
 def test_fields_name_those_that_they_depend_on() -> None:
