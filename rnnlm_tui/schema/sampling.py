@@ -317,6 +317,8 @@ class StateMap(SamplerAnswer):
     """For each token: L2 norm of the change since the token before."""
     gates: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     """For each gate of a gated cell: its mean over the units at each token."""
+    is_state: bool = True
+    """False for a transformer: it has no recurrent state, these are its block's outputs."""
 
 
 class GradientReach(SamplerAnswer):

@@ -19,6 +19,7 @@ from rnnlm_tui.engine.inspection import (
 from rnnlm_tui.engine.reach import gradient_by_lag
 from rnnlm_tui.engine.token_sampling import Filtered, filtered
 from rnnlm_tui.engine.units import highest_first, memory_lengths, search
+from rnnlm_tui.schema.cells import ATTENDING_CELLS
 from rnnlm_tui.schema.metrics import bits_per_byte
 from rnnlm_tui.schema.sampling import (
     Alternative,
@@ -159,6 +160,7 @@ def map_states(reader: TextReader, text: RequestText, request: StatesRequest) ->
         norm=tuple(figures.norm_T.tolist()),
         change=tuple(figures.change_T.tolist()),
         gates={name: tuple(values.tolist()) for name, values in gates.items()},
+        is_state=model.cell_type not in ATTENDING_CELLS,
     )
 
 

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from rnnlm_tui import __version__
 from rnnlm_tui.errors import RnnlmError
-from rnnlm_tui.schema.cells import HEADED_CELLS
+from rnnlm_tui.schema.cells import ATTENDING_CELLS, HEADED_CELLS
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.exports import FORMAT_TITLES, ExportFormat
 from rnnlm_tui.schema.formatting import UNSAFE, counted, scored_part_text
@@ -44,13 +44,16 @@ def write_card(
     """
     model, codec, facts = source.model, source.codec, source.manifest.facts
     config = source.run.read_config()
+    kind = "transformer" if model.cell_type in ATTENDING_CELLS else "recurrent"
     title, evaluations = _text_and_evaluations(source.run, config, source.manifest)
     data = ModelCardData(
         library_name="transformers",
         pipeline_tag="text-generation",
-        tags=["recurrent", "rnnlm-tui"],
+        tags=[kind, "rnnlm-tui"],
     )
     heads = f", {counted(model.num_heads, 'head')}" if model.cell_type in HEADED_CELLS else ""
+    if model.cell_type in ATTENDING_CELLS:
+        heads += f", each token attends to {model.shape.attention_window:,}"
     starts = source.after_end and codec.eos_id is not None and codec.layout != "raw"
     training = config.training
     length = counted(training.context_length, "token")
@@ -79,7 +82,7 @@ def write_card(
     parts = [
         *([f"---\n{data.to_yaml()}\n---\n"] if format == "hf" else []),
         f"# {_plain(name)}\n",
-        f"A recurrent language model, the checkpoint of step {source.manifest.step:,} of the run"
+        f"A {kind} language model, the checkpoint of step {source.manifest.step:,} of the run"
         f" `{source.run.name}`, trained and exported by rnnlm-tui {__version__} as"
         f" {FORMAT_TITLES[format]}.\n",
         *(f"## {title}\n\n{_table(rows)}" for title, rows in tables.items() if rows),
@@ -177,7 +180,7 @@ print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0]))
 ```
 
 It needs torch and transformers 5. `trust_remote_code` runs `modeling_rnnlm.py`, which is in this
-folder: one file with the formulas of the cell. The recurrent state is carried from token to token,
+folder: one file with the formulas of the cell. The state is carried from token to token,
 so each token costs the same. Pad batches on the left, which is the tokenizer's default.
 """,
     "onnx": """```python

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rnnlm_tui.engine.generation import TextState
 from rnnlm_tui.errors import InputError, StorageError
+from rnnlm_tui.schema.cells import ATTENDING_CELLS
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.store.states import (
     KEPT_CHARACTERS,
@@ -93,11 +94,12 @@ def load_state(path: Path, loaded: LoadedModel) -> TextState:
     if tensors.keys() != wanted.keys() or ids.dim() != 1 or ids.dtype != torch.int32:
         raise damaged
     for name, part in wanted.items():
-        if tensors[name].shape != part.shape:
+        grows = model.cell_type in ATTENDING_CELLS and name != "output"  # a cache, as the text does
+        found = tensors[name].shape
+        if found != part.shape and not (grows and (found[0], found[2:]) == (1, part.shape[2:])):
             raise _refused(
                 info,
-                f"has {name} of shape {tuple(tensors[name].shape)}, this model's is"
-                f" {tuple(part.shape)}",
+                f"has {name} of shape {tuple(found)}, this model's is {tuple(part.shape)}",
             )
     if not len(ids) or not bool(((ids >= 0) & (ids < model.vocab_size)).all()):
         raise damaged

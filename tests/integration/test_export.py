@@ -82,6 +82,7 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
         "training.data_mode": "sentences",
         "training.context_length": 12,
     },
+    "transformer": {"tokenizer.kind": "word", "model.attention_window": 17},
 }
 """Each cell with another tokenizer, layout or data mode, so that all are exported once."""
 
@@ -253,6 +254,8 @@ def test_onnxruntime_computes_the_same_for_every_cell(
         facts = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         model = load_model(one.checkpoint)
         shapes = [tuple(part.shape[1:]) for layer in model.initial_state(1) for part in layer]
+        if cell == "transformer":  # of a fixed size in a graph
+            shapes = 2 * [(16, 24), (16, 24), (16,)]
         assert [tuple(state["shape"][1:]) for state in facts["states"]] == shapes
         assert len(facts["vocabulary"]) == model.vocab_size
         assert facts["vocabulary"][facts["pad_id"]] is not None
@@ -267,7 +270,7 @@ def test_onnxruntime_computes_the_same_for_every_cell(
         assert np.allclose(batch, one_by_one.numpy(), atol=1e-5), "any batch size"
 
 
-@pytest.mark.parametrize("cell", ["lstm", "mlstm"])
+@pytest.mark.parametrize("cell", ["lstm", "mlstm", "transformer"])
 def test_generation_in_transformers_goes_on_from_a_state_and_searches_with_beams(
     cell: str, trained: dict[str, Trained], tmp_path: Path
 ) -> None:

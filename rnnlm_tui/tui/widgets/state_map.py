@@ -118,6 +118,8 @@ class StateMapPanel(Panel):
             return
         cursor = units.cursor
         title = f"State, layer {states.layer + 1} of {states.num_layers}"
+        if not states.is_state:
+            title = f"Output of block {states.layer + 1} (a transformer has no state)"
         self.set_reactive(Panel.panel_title, title)
         self._each = 2 if has_shades(self.app) and not self.ascii_only else 1
         room = max(1, width - LABEL_CELLS - LEGEND_CELLS)
