@@ -41,7 +41,8 @@ class Cell(NamedTuple):
     kept_per_pair: float = 0.0
     """Further ones per head and earlier position, for matrices of T x T."""
     kept_per_key: float = 0.0
-    """Further ones per hidden unit and token that a carried state holds."""
+    """Further ones per hidden unit and token that a carried state holds (measured with 35 to 255 of
+    them beside 3,360 positions)."""
     has_heads: bool = False
     has_recurrent_weights: bool = True
     """It has state-to-state weights, which weight dropout can drop."""
@@ -122,8 +123,8 @@ CELLS: Mapping[str, Cell] = MappingProxyType(
             # Query, key, value and output; an MLP of 4 H with biases; two norms. Each query is
             # multiplied with the keys of its window, and the result with their values.
             lambda _, h, __: LayerSize(12 * h * h, 7 * h, window_products=2 * h),
-            kept_per_unit=17,
-            kept_per_key=5,
+            kept_per_unit=20,
+            kept_per_key=7,
             has_heads=True,
             has_recurrent_weights=False,
             attends=True,

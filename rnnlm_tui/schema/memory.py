@@ -274,7 +274,12 @@ def _numbers_per_position(config: RunConfig) -> float:
     cell = CELLS[model.cell_type]
     numbers = (1 + dropped) * model.embedding_dim
     numbers += model.num_layers * (
-        (cell.kept_per_unit + cell.kept_per_key * held / length + dropped) * model.hidden_size
+        (
+            cell.kept_per_unit
+            + cell.kept_per_key * held / length
+            + dropped * (1 + cell.attends)  # of both branches
+        )
+        * model.hidden_size
         + cell.kept_per_pair * looked_back(model, length, carries=carries) * model.num_heads
     )
     return numbers + model.hidden_size

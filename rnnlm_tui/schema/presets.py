@@ -95,6 +95,7 @@ ATTENTION = RunConfig(
     model=ModelConfig(
         cell_type="transformer", embedding_dim=112, hidden_size=112, attention_window=64
     ),
+    optimizer=OptimizerConfig(learning_rate=0.006),
 )
 """The demo as a transformer of two blocks: 532,000 parameters, about as many as the demo."""
 

@@ -141,7 +141,7 @@ class TransformerLayer(RecurrentLayer):
 
     def _by_head(self, rows_BTH: Tensor) -> Tensor:
         """(B, N, T, D)."""
-        return rows_BTH.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return torch.unflatten(rows_BTH, -1, (self.num_heads, -1)).transpose(1, 2)
 
     def _visible(self, steps: int, seen: int, device: torch.device) -> Tensor | None:
         """Which of the tokens seen each of the last steps attends to, (T, S); None: to all."""

@@ -53,6 +53,7 @@ def small_model(
         weight_dropout=0.3 if all_dropouts and cell_type in RECURRENT_WEIGHT_CELLS else 0.0,
         tie_weights=tie_weights,
         pad_id=pad_id,
+        attention_window=16,  # less than the texts of most tests have
         seed=seed,
     )
 
