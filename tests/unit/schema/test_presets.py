@@ -23,7 +23,19 @@ def test_every_preset_has_a_summary() -> None:
     assert (
         list(PRESETS)
         == list(PRESET_SUMMARIES)
-        == ["demo", "lstm", "gru", "elman", "book", "ptb-small", "ptb-medium", "ptb-large", "chars"]
+        == [
+            "demo",
+            "lstm",
+            "gru",
+            "attention",
+            "elman",
+            "book",
+            "transformer",
+            "ptb-small",
+            "ptb-medium",
+            "ptb-large",
+            "chars",
+        ]
     )
     assert len(set(PRESET_SUMMARIES.values())) == len(PRESETS)
 
@@ -93,7 +105,7 @@ def test_the_penn_treebank_presets_evaluate_at_the_end_of_each_epoch(name: str, 
 def test_an_unknown_preset_lists_the_known_ones() -> None:
     with pytest.raises(InputError) as caught:
         preset("deom")
-    assert "demo, lstm, gru, elman, book, ptb-small" in caught.value.message
+    assert "demo, lstm, gru, attention, elman, book, transformer, ptb-small" in caught.value.message
     assert caught.value.hint == 'did you mean "demo"?'
 
 
