@@ -102,7 +102,7 @@ CELLS: Mapping[str, Cell] = MappingProxyType(
         ),
         "slstm": Cell(
             "sLSTM",
-            "xLSTM's scalar memory, without convolution, norm or projection",
+            "xLSTM's scalar memory, no convolution, norm or projection",
             # Four gates, whose recurrent weights only connect units of the same head.
             lambda e, h, heads: LayerSize(4 * h * (e + h // heads), 4 * h),
             kept_per_unit=19.5,
@@ -110,7 +110,7 @@ CELLS: Mapping[str, Cell] = MappingProxyType(
         ),
         "mlstm": Cell(
             "mLSTM",
-            "xLSTM's matrix memory, without convolution, norm or projection",
+            "xLSTM's matrix memory, no convolution, norm or projection",
             _mlstm_size,
             kept_per_unit=21,
             kept_per_pair=2.3,
@@ -119,7 +119,7 @@ CELLS: Mapping[str, Cell] = MappingProxyType(
         ),
         "transformer": Cell(
             "Transformer",
-            "decoder blocks: attention in a window, rotary positions (no RNN)",
+            "no RNN: decoder blocks with attention in a window",
             # Query, key, value and output; an MLP of 4 H with biases; two norms. Each query is
             # multiplied with the keys of its window, and the result with their values.
             lambda _, h, __: LayerSize(12 * h * h, 7 * h, window_products=2 * h),

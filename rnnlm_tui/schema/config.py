@@ -167,8 +167,7 @@ class ModelConfig(Section):
         "elman",
         "cell",
         "Recurrent cell. elman is the textbook RNN, h_t = tanh(x_t W + h_(t-1) U + b); slstm and"
-        " mlstm are xLSTM's cells alone, without convolution, norms or projections; transformer is"
-        " no RNN, but a decoder with attention, to compare with.",
+        " mlstm are xLSTM's cells alone, without convolution, norms or projections.",
     )
     embedding_dim: Size = field(192, "embedding", "Size of the token embeddings.", unit="units")
     hidden_size: Size = field(
