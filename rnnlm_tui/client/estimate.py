@@ -241,7 +241,7 @@ def estimate(config: RunConfig) -> Estimate:
     if measured is not None and device == "cpu":
         measured += WORKER_BYTES
     needed = parts.training if measured is None else measured
-    one = checkpoint_bytes(config.model, vocab_size, config.optimizer.algorithm)
+    one = checkpoint_bytes(config, vocab_size)
     kept = kept_checkpoints(config, steps)
     return Estimate(
         text=text,

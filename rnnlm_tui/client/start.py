@@ -101,7 +101,7 @@ def check_disk(config: RunConfig) -> None:
     text = training_text(config)
     # the text may have fewer types: the worker checks again
     vocab_size = text.vocab_size if text.vocab_exact else 1
-    checkpoint = checkpoint_bytes(config.model, vocab_size, config.optimizer.algorithm)
+    checkpoint = checkpoint_bytes(config, vocab_size)
     require_space(runs_dir(), SPACE_FACTOR * checkpoint + ROOM_FOR_ROWS, "a run of this size")
 
 

@@ -133,11 +133,21 @@ def warmup_note(config: RunConfig, steps: int | None) -> str:
     )
 
 
-def checkpoint_bytes(model: ModelConfig, vocab_size: int, algorithm: str = "adamw") -> int:
-    """Size of a checkpoint: weights and, with AdamW, two moments, all float32."""
-    return (
-        (3 if algorithm == "adamw" else 1) * FLOAT_BYTES * parameter_count(model, vocab_size).total
-    )
+def checkpoint_bytes(config: RunConfig, vocab_size: int) -> int:
+    """Size of a checkpoint: weights, with AdamW two moments, and what a transformer carries from
+    step to step, all float32."""
+    copies = 3 if config.optimizer.algorithm == "adamw" else 1
+    weights = FLOAT_BYTES * parameter_count(config.model, vocab_size).total
+    return copies * weights + carried_bytes(config)
+
+
+def carried_bytes(config: RunConfig) -> int:
+    """Size of a transformer's keys and values between two steps; other states are negligible."""
+    model, training = config.model, config.training
+    if not CELLS[model.cell_type].attends or training.data_mode != "stream":
+        return 0
+    held = training.batch_size * (model.attention_window - 1)
+    return 2 * FLOAT_BYTES * model.num_layers * model.hidden_size * held
 
 
 CONSTANT = ScheduleConfig(kind="constant")

@@ -16,6 +16,7 @@ from rnnlm_tui.schema.cells import CELLS
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import (
     FLOAT_BYTES,
+    carried_bytes,
     layer_sizes,
     looked_back,
     parameter_count,
@@ -198,7 +199,7 @@ def memory_parts(
         corpus=0 if on_gpu else index,
         evaluation=evaluation,
         # The last checkpoint is written without a copy, and a GPU's copy is in main memory.
-        saving=weights + moments
+        saving=weights + moments + carried_bytes(config)
         if not on_gpu and (config.checkpoint.every or config.evaluation.every)
         else 0,
     )

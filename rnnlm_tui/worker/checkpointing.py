@@ -387,10 +387,8 @@ class Checkpointer:
         known = max((entry.bytes for entry in self._known.values()), default=0)
         files = self._session.corpus.path.glob("tokenizer*.json")
         tokenizer = sum(file.stat().st_size for file in files)
-        config = self._attempt.config
-        return known or tokenizer + checkpoint_bytes(
-            config.model, self._trainer.model.vocab_size, config.optimizer.algorithm
-        )
+        vocab_size = self._trainer.model.vocab_size
+        return known or tokenizer + checkpoint_bytes(self._attempt.config, vocab_size)
 
     def _rows(self) -> list[CheckpointRow]:
         return checkpoint_rows(self._run, self._session.evaluations, self._known)

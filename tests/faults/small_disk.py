@@ -176,7 +176,7 @@ def ended(folder: Path) -> None:
     with cleaned_up(run, other):
         wait_for_step(run, 1)
         send(run, "pause")
-        size = checkpoint_bytes(run.read_config().model, 64, "adamw")
+        size = checkpoint_bytes(run.read_config(), 64)
         other.write_bytes(b"x" * (free_bytes(run.path) - size - size * 9 // 10))
         assert free_bytes(run.path) < 2 * size
         send(run, "resume")

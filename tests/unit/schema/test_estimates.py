@@ -7,6 +7,7 @@ import pytest
 from rnnlm_tui.schema.cells import CellType
 from rnnlm_tui.schema.config import (
     ModelConfig,
+    OptimizerConfig,
     RunConfig,
     ScheduleConfig,
     TrainingConfig,
@@ -20,7 +21,7 @@ from rnnlm_tui.schema.estimates import (
     total_steps,
     warmup_note,
 )
-from rnnlm_tui.schema.presets import BOOK, DEMO
+from rnnlm_tui.schema.presets import ATTENTION, BOOK, DEMO
 
 
 def test_the_demo_model_counts_its_tied_matrix_once() -> None:
@@ -62,8 +63,11 @@ def test_max_steps_is_exact() -> None:
 
 
 def test_a_checkpoint_holds_weights_and_the_two_moments_of_adamw() -> None:
-    assert checkpoint_bytes(DEMO.model, 2_048) == 12 * 543_104
-    assert checkpoint_bytes(DEMO.model, 2_048, "sgd") == 4 * 543_104
+    assert checkpoint_bytes(DEMO, 2_048) == 12 * 543_104
+    sgd = DEMO.model_copy(update={"optimizer": OptimizerConfig(algorithm="sgd")})
+    assert checkpoint_bytes(sgd, 2_048) == 4 * 543_104
+    caches = 2 * 4 * 2 * 20 * 63 * 112  # both kinds, layers, streams, tokens and units
+    assert checkpoint_bytes(ATTENTION, 2_048) == 12 * 532_000 + caches
 
 
 @pytest.mark.parametrize(
