@@ -48,7 +48,7 @@ def test_every_preset_is_valid_and_can_be_counted(name: str) -> None:
     assert parameter_count(config.model, config.tokenizer.vocab_size).total > 10_000
     assert (
         memory_parts(config, config.tokenizer.vocab_size).total
-        > checkpoint_bytes(config.model, config.tokenizer.vocab_size)
+        > checkpoint_bytes(config, config.tokenizer.vocab_size)
         > 0
     )
 
