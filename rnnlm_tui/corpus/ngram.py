@@ -30,7 +30,8 @@ COUNTED_TOKENS = 1 << 22
 _CHUNK = 1 << 20
 _MOST_BYTES = 1 << 28
 """Larger arrays are files on disk."""
-_SAMPLED = 1 << 12
+_SAMPLES = 256
+"""Keys of each chunk by which tables are cut into ranges of about a chunk."""
 _FALLBACK = np.array([0, 0.5, 1, 1.5])
 """The discounts where the counts of counts give none: KenLM's."""
 
@@ -286,8 +287,8 @@ def _merged(
     """Merge sorted tables of counts, one range of keys after another."""
     size = sum(len(keys) for keys, _ in runs)
     table, sums, filled = make(size, np.int64), make(size, np.int32), 0
-    sample = np.sort(np.concatenate([keys[::_SAMPLED] for keys, _ in runs]))
-    ends = sample[_CHUNK // _SAMPLED :: _CHUNK // _SAMPLED]
+    step = max(1, _CHUNK // _SAMPLES)
+    ends = np.sort(np.concatenate([keys[::step] for keys, _ in runs]))[_SAMPLES::_SAMPLES]
     bounds = [[0, *np.searchsorted(keys, ends), len(keys)] for keys, _ in runs]
     for number in range(len(ends) + 1):
         parts = [slice(*bound[number : number + 2]) for bound in bounds]
