@@ -8,7 +8,15 @@ from rnnlm_tui import client, store
 from rnnlm_tui.cli.options import YesOption, arg, check_exclusive, flag
 from rnnlm_tui.cli.output import Answer, ProgressLine, check_agreed, line, table
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.formatting import count, disk, duration, figure, first_of, perplexity_text
+from rnnlm_tui.schema.formatting import (
+    count,
+    counted,
+    disk,
+    duration,
+    figure,
+    first_of,
+    perplexity_text,
+)
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.corpora import StoredCorpus
@@ -119,14 +127,14 @@ def baseline(
     with ProgressLine() as progress:
         done = count_baselines(chosen, lambda at: progress(progress_text(at)))
 
-    def text() -> None:
+    def tables() -> None:
         for mode in done.modes:
             kept = mode.kept_tokens
-            of_mode = "stream" if kept is None else f"{kept:,} tokens of each sentence"
-            line(f"{chosen.source}, {of_mode}: {mode.counted:,} training tokens counted")
+            text = "stream" if kept is None else f"{counted(kept, 'token')} of each sentence"
+            line(f"{chosen.source}, {text}: {counted(mode.counted, 'training token')} counted")
             table(_MODEL_COLUMNS, map(_model_row, mode.models), spare=(4, 5))
 
-    return Answer({**_facts(chosen), **done.model_dump()}, text)
+    return Answer({**_facts(chosen), **done.model_dump()}, tables)
 
 
 _MODEL_COLUMNS = (

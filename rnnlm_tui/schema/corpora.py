@@ -186,8 +186,8 @@ class CorpusManifest(Record):
         part = min((one.counted for one in self.baselines), default=train)
         if part < train:
             notes.append(
-                f"the baseline counts the first {part:,} of {train:,} training tokens: `rnnlm-tui"
-                f" baseline {self.folder}` counts all"
+                f"the baseline counts the first {part:,} of {counted(train, 'training token')}:"
+                f" `rnnlm-tui baseline {self.folder}` counts all"
             )
         return tuple(notes)
 

@@ -37,7 +37,7 @@ from rnnlm_tui.schema.config import (
     TokenizerConfig,
     TrainingConfig,
 )
-from rnnlm_tui.schema.corpora import SPLITS
+from rnnlm_tui.schema.corpora import EVALUATED, SPLITS
 from rnnlm_tui.schema.metrics import Progress
 from rnnlm_tui.schema.presets import ELMAN
 
@@ -401,7 +401,7 @@ def test_the_baseline_is_of_the_training_split_in_each_data_mode(tmp_path: Path)
         ]
         orders = list(score_orders(texts, begin, np.zeros))
         assert (baseline.kept_tokens, baseline.counted) == (kept, counted)
-        for place, split in enumerate(("validation", "test")):
+        for place, split in enumerate(EVALUATED):
             found = tuple(order.scores[place].loss for order in orders)
             assert baseline.losses[split] == found
     for order in (1, 5):

@@ -25,7 +25,7 @@ def text(seed: int, count: int) -> list[int]:
     """Tokens of very different frequency; the last two of the vocabulary never occur."""
     weights = 1 / np.arange(1, VOCABULARY - 1) ** 2
     choice = np.random.default_rng(seed).choice
-    return choice(VOCABULARY - 2, size=count, p=weights / weights.sum()).tolist()
+    return list(map(int, choice(VOCABULARY - 2, size=count, p=weights / weights.sum())))
 
 
 def laid_out(*sentences: Sequence[int], kept: int | None = None) -> NDArray[np.int32]:
@@ -121,7 +121,7 @@ def test_counting_in_chunks_and_in_files_changes_nothing(
 ) -> None:
     texts = [laid_out(text(3, 3_000)), laid_out(text(4, 500))]
 
-    def figures(found: list[OrderScores]) -> list[tuple[int, int, float]]:
+    def figures(found: list[OrderScores]) -> list[object]:
         scores = [order.scores[0] for order in found]
         return [
             (order.ngrams, score.targets, pytest.approx(score.nats, rel=1e-12))
@@ -135,6 +135,13 @@ def test_counting_in_chunks_and_in_files_changes_nothing(
     assert isinstance(make(1_000, np.int32), np.memmap)
     assert figures(list(score_orders(texts, BEGIN, make))) == whole
     assert not list(tmp_path.iterdir())
+
+
+def test_keys_too_large_to_be_packed_are_grouped_as_well() -> None:
+    for keys in (np.array([5, 3, 5, 1 << 62]), np.array([2, 7, 2]), np.empty(0, np.int64)):
+        expected = np.unique(keys, return_inverse=True, return_counts=True)
+        for found, wanted in zip(ngram._groups(keys), expected, strict=True):
+            np.testing.assert_array_equal(found, wanted)
 
 
 def test_progress_counts_each_token_once_for_each_order() -> None:
