@@ -110,6 +110,7 @@ VERBS: tuple[Verb, ...] = tuple(
             ("estimate", "estimate", "Estimate a run's parameters, steps, memory, disk and time."),
             ("corpus", "corpora", "List corpora with their sizes and runs."),
             ("corpus remove", "corpora", "Remove unused prepared corpora; asks for confirmation."),
+            ("baseline", "corpora", "Count a corpus's n-grams: the perplexities to beat."),
             ("config", "config", "Show the demo's config, as `config show` does."),
             ("config show", "config", "Show the config of a run or a preset as TOML."),
             ("config diff", "config", "Show the keys whose values differ between two configs."),

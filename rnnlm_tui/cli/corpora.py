@@ -1,4 +1,4 @@
-"""The verbs `corpus` and `corpus remove`: prepared and built-in corpora."""
+"""The verbs `corpus`, `corpus remove` and `baseline`: prepared and built-in corpora."""
 
 from __future__ import annotations
 
@@ -6,13 +6,22 @@ from typing import TYPE_CHECKING
 
 from rnnlm_tui import client, store
 from rnnlm_tui.cli.options import YesOption, arg, check_exclusive, flag
-from rnnlm_tui.cli.output import Answer, check_agreed, line, table
+from rnnlm_tui.cli.output import Answer, ProgressLine, check_agreed, line, table
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.formatting import disk, first_of
+from rnnlm_tui.schema.formatting import (
+    count,
+    counted,
+    disk,
+    duration,
+    figure,
+    first_of,
+    perplexity_text,
+)
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.corpora import StoredCorpus
     from rnnlm_tui.schema.corpora import CorpusManifest
+    from rnnlm_tui.schema.protocol import CountModel
 
 
 _SHOWN_RUNS = 3
@@ -96,6 +105,52 @@ def corpus_remove(
     value = {done.replace(" ", "_"): list(map(_facts, found)), "freed": 0 if dry_run else size}
     words = f"{done} {_named(found)}, {disk(size)}{'' if dry_run else ' freed'}" if found else ""
     return Answer(value, words or "no unused prepared corpora")
+
+
+def baseline(
+    corpus: str = arg(
+        "CORPUS",
+        "A prepared corpus's folder (its first characters are enough), or its source.",
+        complete=complete_corpus,
+    ),
+) -> Answer:
+    """Count a corpus's n-grams: the perplexities to beat.
+
+    All training tokens are counted, and the losses are kept with the corpus, for its next runs.
+    The models are interpolated modified Kneser-Ney models of order 1 to 5. If tokens may be parts
+    of words, models of words are listed too: compare bits per byte.
+    """
+    from rnnlm_tui.cli.checkpoints import progress_text
+    from rnnlm_tui.client.corpora import choose_corpora, count_baselines
+
+    (chosen,) = choose_corpora([corpus])
+    with ProgressLine() as progress:
+        done = count_baselines(chosen, lambda at: progress(progress_text(at)))
+
+    def tables() -> None:
+        for mode in done.modes:
+            kept = mode.kept_tokens
+            text = "stream" if kept is None else f"{counted(kept, 'token')} of each sentence"
+            line(f"{chosen.source}, {text}: {counted(mode.counted, 'training token')} counted")
+            table(_MODEL_COLUMNS, map(_model_row, mode.models), spare=(4, 5))
+
+    return Answer({**_facts(chosen), **done.model_dump()}, tables)
+
+
+_MODEL_COLUMNS = (
+    "model", ">val ppl", ">test ppl", ">bits/byte", ">n-grams", ">time",
+)  # fmt: skip
+
+
+def _model_row(model: CountModel) -> tuple[str, ...]:
+    per, test = model.perplexity, model.bits_per_byte["test"]
+    return (
+        f"{model.order}-gram of {model.unit}s",
+        *(perplexity_text(per[split]) for split in ("validation", "test")),
+        figure(test, 3),
+        count(model.ngrams),
+        duration(model.seconds),
+    )
 
 
 def _named(corpora: list[StoredCorpus]) -> str:

@@ -154,7 +154,8 @@ def _estimate_lines(
             f" measured over {counted(measured.steps, 'step')} on {measured.device_name}"
         )
     if found.baseline_perplexity is not None:
-        baseline = f"bigram model, perplexity {figure(found.baseline_perplexity)}"
+        name = config.evaluation.baseline_name
+        baseline = f"{name} model, perplexity {figure(found.baseline_perplexity)}"
     start = f"loss {figure(found.start_loss, 2)}, perplexity {text.vocab_size:,}"
     return [
         ("preset", config.preset),

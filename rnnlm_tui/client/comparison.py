@@ -290,7 +290,7 @@ _ROWS: tuple[
     ("train loss", lambda run: run.summary.train.loss, lambda value: figure(value, 3), "lower"),
     ("train ppl", lambda run: run.summary.train.perplexity, perplexity_text, "lower"),
     (
-        "bigram ppl",
+        "n-gram ppl",
         lambda run: run.summary.baseline.validation_perplexity or run.summary.baseline.perplexity,
         perplexity_text,
         "",
@@ -369,11 +369,10 @@ def _different_bytes(runs: Sequence[ComparedRun]) -> str:
     return f"{', '.join(parts)} of the text"
 
 
-def _scored(config: RunConfig) -> tuple[str, int]:
-    """The settings that decide which tokens are scored: sentences skip the first token and those
+def _scored(config: RunConfig) -> int | None:
+    """The setting that decides which tokens are scored: sentences skip the first token and those
     cut off."""
-    training = config.training
-    return training.data_mode, training.context_length if training.data_mode == "sentences" else 0
+    return config.training.kept_tokens
 
 
 def _hidden(run: ComparedRun) -> str:

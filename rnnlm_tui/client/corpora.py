@@ -33,7 +33,7 @@ from rnnlm_tui.schema.corpora import (
     dataset_names,
 )
 from rnnlm_tui.schema.formatting import counted, first_of
-from rnnlm_tui.schema.protocol import TokensDone
+from rnnlm_tui.schema.protocol import BaselineDone, BaselineRequest, TaskProgress, TokensDone
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.corpora import find_corpus, list_corpora
@@ -177,6 +177,23 @@ def remove_corpora(corpora: Sequence[StoredCorpus]) -> list[StoredCorpus]:
             with storage_errors("remove all of", corpus.path):
                 shutil.rmtree(doomed / corpus.path.name)
     return found
+
+
+def count_baselines(corpus: StoredCorpus, report: Callable[[TaskProgress], None]) -> BaselineDone:
+    """Count all n-grams of a prepared corpus in a child process, and keep the losses with it.
+
+    Raises:
+        InputError: it isn't prepared yet.
+        StorageError: it is damaged, or the disk is full.
+        WorkerError: the child died.
+    """
+    if corpus.manifest is None:
+        raise InputError(
+            f"{corpus.name} ({corpus.source}) isn't prepared yet",
+            hint="wait for the run that prepares it, or start it again",
+        )
+    request = BaselineRequest(folder=str(corpus.path))
+    return run_child("baseline", request, BaselineDone, report, what="counting n-grams")
 
 
 def _unfinished() -> list[StoredCorpus]:

@@ -19,7 +19,7 @@ from rnnlm_tui.corpus.count import changed_after, count_text
 from rnnlm_tui.corpus.news import NEWS
 from rnnlm_tui.errors import Problem, RnnlmError
 from rnnlm_tui.schema.config import RunConfig, TokenizerKind
-from rnnlm_tui.schema.corpora import EVALUATED, CorpusManifest, baseline_key
+from rnnlm_tui.schema.corpora import EVALUATED, CorpusManifest
 from rnnlm_tui.schema.estimates import (
     ParameterCount,
     checkpoint_bytes,
@@ -111,7 +111,7 @@ class Estimate:
     calibrated_run: str | None
     """Name of the run that `seconds` is based on, if it is one."""
     baseline_perplexity: float | None
-    """The bigram model's, on the test set."""
+    """The count model's, on the test set."""
     step_flops: float
     """Floating-point operations of a step, from `flops_per_token`."""
     evaluation_seconds: float | None = None
@@ -351,10 +351,7 @@ def _evaluated_tokens(config: RunConfig, text: TrainingText, steps: int) -> floa
 
 
 def _baseline(config: RunConfig, manifest: CorpusManifest | None) -> float | None:
-    if manifest is None:
-        return None
-    training = config.training
-    loss = manifest.bigram.get(baseline_key("test", training.data_mode, training.context_length))
+    loss = None if manifest is None else manifest.baseline_loss(config, "test")
     return None if loss is None else perplexity(loss)
 
 

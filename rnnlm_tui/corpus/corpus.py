@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from operator import attrgetter
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,15 @@ from pydantic import ValidationError
 from rnnlm_tui.corpus.build import Meter, ProgressCallback, claimed, discard, empty, publish, sweep
 from rnnlm_tui.corpus.encode import LineEncoder, Repeats, encode_split
 from rnnlm_tui.corpus.news import NEWS, ensure_news, news_files
-from rnnlm_tui.corpus.ngram import COUNTED_TOKENS, Tokens, baseline_losses
-from rnnlm_tui.corpus.sources import Source, open_source
+from rnnlm_tui.corpus.ngram import (
+    COUNTED_TOKENS,
+    OrderScores,
+    Tokens,
+    array_maker,
+    score_orders,
+    sequences,
+)
+from rnnlm_tui.corpus.sources import Advance, Source, open_source
 from rnnlm_tui.corpus.splits import (
     Piece,
     check_fills_batch,
@@ -37,7 +45,12 @@ from rnnlm_tui.corpus.tokenizers import (
     load_pretrained,
 )
 from rnnlm_tui.errors import StorageError
-from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TrainingConfig
+from rnnlm_tui.schema.config import (
+    BASELINE_ORDERS,
+    CorpusConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
 from rnnlm_tui.schema.corpora import (
     CORPUS_FORMAT,
     EVALUATED,
@@ -48,12 +61,12 @@ from rnnlm_tui.schema.corpora import (
     SPLITS,
     UNFINISHED_NAME,
     UNFINISHED_PREFIX,
+    Baseline,
     CorpusManifest,
     PreparedFrom,
     Split,
     SplitFacts,
     TextLayout,
-    baseline_key,
     token_dtype,
     unused_corpus_fields,
     unused_tokenizer_fields,
@@ -295,7 +308,6 @@ def _build(order: _Order, work: Path, progress: ProgressCallback) -> Path:
         layout=source.layout,
         layout_reason=source.layout_reason,
         splits=splits,
-        bigram={},
         source_loss=None if any(unknown.values()) else _source_loss(source, config),
         notes=(
             *source.notes,
@@ -308,7 +320,7 @@ def _build(order: _Order, work: Path, progress: ProgressCallback) -> Path:
     )
     check_length(manifest, order.training)
     manifest = manifest.model_copy(
-        update={"bigram": _losses(PreparedCorpus(here, manifest), order.training, progress)}
+        update={"baselines": (_baseline(PreparedCorpus(here, manifest), order, progress),)}
     )
     (here / MANIFEST_NAME).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return here
@@ -401,41 +413,83 @@ def _completed(
 ) -> PreparedCorpus:
     """The corpus with the baseline for this data mode, computed if missing, and with these settings
     and title. The manifest records both."""
-    manifest, training = prepared.manifest, order.training
-    keys = {baseline_key(split, training.data_mode, training.context_length) for split in EVALUATED}
-    losses = {} if keys <= manifest.bigram.keys() else _losses(prepared, training, progress)
+    manifest, kept = prepared.manifest, order.training.kept_tokens
+    missing = all(one.kept_tokens != kept for one in manifest.baselines)
+    baselines = (_baseline(prepared, order, progress),) if missing else ()
     these = PreparedFrom(corpus=order.corpus, tokenizer=order.tokenizer)
     new = () if manifest.is_from(order.corpus, order.tokenizer) else (these,)
-    if losses or new:
-        with folder_lock(prepared.path.parent):
-            # another run may have changed it since it was loaded
-            manifest = load_prepared(prepared.path).manifest
-            others = (other for other in manifest.also if other not in new)
-            manifest = manifest.model_copy(
-                update={"bigram": {**manifest.bigram, **losses}, "also": (*others, *new)}
-            )
-            write_text_atomically(
-                prepared.path / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n"
-            )
+    if baselines or new:
+        manifest = add_to_manifest(prepared.path, baselines, new)
     settings = {"corpus": order.corpus, "tokenizer": order.tokenizer, "title": order.source.title}
     return PreparedCorpus(prepared.path, manifest.model_copy(update=settings))
 
 
-def _losses(
-    prepared: PreparedCorpus, training: TrainingConfig, progress: ProgressCallback
-) -> dict[str, float]:
-    manifest = prepared.manifest
-    tokens = sum(
-        min(facts.tokens, COUNTED_TOKENS) if split == "train" else facts.tokens
-        for split, facts in manifest.splits.items()
+def add_to_manifest(
+    folder: Path, baselines: Sequence[Baseline] = (), also: Sequence[PreparedFrom] = ()
+) -> CorpusManifest:
+    """Add to a corpus's manifest, which another process may have changed; returns the new one.
+
+    Of the baselines of a data mode, the one that counts most is kept.
+
+    Raises:
+        StorageError: the corpus was removed, or can't be written.
+    """
+    with folder_lock(folder.parent):
+        manifest = load_prepared(folder).manifest
+        by_counts = sorted((*manifest.baselines, *baselines), key=attrgetter("counted"))
+        of_modes = {one.kept_tokens: one for one in by_counts}
+        others = (other for other in manifest.also if other not in also)
+        manifest = manifest.model_copy(
+            update={"baselines": tuple(of_modes.values()), "also": (*others, *also)}
+        )
+        write_text_atomically(folder / MANIFEST_NAME, manifest.model_dump_json(indent=2) + "\n")
+    return manifest
+
+
+def _baseline(prepared: PreparedCorpus, order: _Order, progress: ProgressCallback) -> Baseline:
+    """Losses of the count models of the first `COUNTED_TOKENS` training tokens."""
+    splits, kept = prepared.manifest.splits, order.training.kept_tokens
+    counted = min(splits["train"].tokens, COUNTED_TOKENS)
+    tokens = counted + sum(splits[split].tokens for split in EVALUATED)
+    width = splits["train"].bytes / splits["train"].tokens / BASELINE_ORDERS
+    meter = Meter("baseline", round(width * tokens * BASELINE_ORDERS), progress)
+    orders = score_corpus(
+        prepared, kept, counted, lambda count: meter.advance(round(width * count))
     )
-    width = manifest.splits["train"].bytes / manifest.splits["train"].tokens
-    meter = Meter("baseline", round(width * tokens), progress)
-    losses = baseline_losses(
-        lambda split: (prepared.tokens(split), prepared.offsets(split)),
-        manifest.vocab_size,
-        training,
-        lambda count: meter.advance(round(width * count)),
-    )
+    found = baseline_of(list(orders), kept, counted)
     meter.done()
-    return losses
+    return found
+
+
+def score_corpus(
+    prepared: PreparedCorpus, kept: int | None, counted: int, advance: Advance
+) -> Iterator[OrderScores]:
+    """Score validation and test set with the count models of the training set's first tokens.
+
+    Args:
+        kept: as `TrainingConfig.kept_tokens`.
+        counted: how many training tokens are counted.
+        advance: as of `score_orders`.
+    """
+    make, begin = array_maker(prepared.path.parent), prepared.manifest.vocab_size
+    texts = [
+        sequences(
+            prepared.tokens(split),
+            prepared.offsets(split),
+            kept,
+            begin,
+            make,
+            counted if split == "train" else None,
+        )
+        for split in ("train", *EVALUATED)
+    ]
+    return score_orders(texts, begin, make, advance=advance)
+
+
+def baseline_of(orders: Sequence[OrderScores], kept: int | None, counted: int) -> Baseline:
+    """The losses of `score_corpus`, as a manifest has them."""
+    losses = {
+        split: tuple(order.scores[place].loss for order in orders)
+        for place, split in enumerate(EVALUATED)
+    }
+    return Baseline(kept_tokens=kept, counted=counted, losses=losses)

@@ -28,6 +28,9 @@ Precision = Literal["float32", "bf16"]
 UnknownTokens = Literal["auto", "avoid", "allow"]
 MatmulMode = Literal["auto", "float32", "medium"]
 
+BASELINE_ORDERS = 5
+"""The longest n-grams that are counted."""
+
 Seed = Annotated[int, Bounds(ge=0, lt=2**63)]
 Size = Annotated[int, Bounds(ge=1, le=65_536)]
 Steps = Annotated[int, Bounds(ge=0, le=10**9)]
@@ -355,6 +358,11 @@ class TrainingConfig(Section):
         """The smallest training split that fills a batch, in tokens or sentences."""
         return self.batch_size * (2 if self.data_mode == "stream" else 1)
 
+    @property
+    def kept_tokens(self) -> int | None:
+        """Tokens of a sentence that are kept; None: the text is one stream."""
+        return self.context_length if self.data_mode == "sentences" else None
+
 
 class EvaluationConfig(Section):
     """Evaluation during the run: perplexity on held-out text, and samples."""
@@ -375,6 +383,14 @@ class EvaluationConfig(Section):
         "split",
         "Set to evaluate during the run; use test only to reproduce the book's run.",
     )
+    baseline: int = field(
+        BASELINE_ORDERS,
+        "baseline",
+        "The count model to beat: 5 is a 5-gram model, which predicts from the last 4 tokens.",
+        ge=1,
+        le=BASELINE_ORDERS,
+        unit="tokens",
+    )
     prompts: tuple[Annotated[str, Bounds(max_length=2_000)], ...] = field(
         ("The state of the Union", "My fellow Americans,", "We must"),
         "prompts",
@@ -382,6 +398,11 @@ class EvaluationConfig(Section):
         " are its beginnings.",
         max_length=32,
     )
+
+    @property
+    def baseline_name(self) -> str:
+        """`5-gram`."""
+        return f"{self.baseline}-gram"
 
 
 class CheckpointConfig(Section):

@@ -5,7 +5,12 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from rnnlm_tui.errors import CorpusError
-from rnnlm_tui.schema.config import BUILT_IN_SOURCES, CorpusConfig, DataMode, TokenizerConfig
+from rnnlm_tui.schema.config import (
+    BUILT_IN_SOURCES,
+    CorpusConfig,
+    RunConfig,
+    TokenizerConfig,
+)
 from rnnlm_tui.schema.formatting import counted, user_path
 from rnnlm_tui.schema.record import Record
 
@@ -121,6 +126,17 @@ class PreparedFrom(Record):
     tokenizer: TokenizerConfig
 
 
+class Baseline(Record):
+    """Losses of the count models of orders 1, 2 and so on in one data mode."""
+
+    kept_tokens: int | None
+    """As `TrainingConfig.kept_tokens`."""
+    counted: int
+    """Training tokens that were counted, from the first on."""
+    losses: dict[Split, tuple[float | None, ...]]
+    """In nats per token; None if nothing of the split is predicted."""
+
+
 class CorpusManifest(Record):
     """A prepared corpus. The manifest is written last: a folder without it is unfinished."""
 
@@ -144,8 +160,8 @@ class CorpusManifest(Record):
     layout_reason: str = ""
     """Why `auto` chose this layout; empty if the user chose it."""
     splits: dict[Split, SplitFacts]
-    bigram: dict[str, float]
-    """Loss of the bigram baseline in nats per token, by `baseline_key`."""
+    baselines: tuple[Baseline, ...] = ()
+    """One for each data mode in which it was used."""
     source_loss: float | None = None
     """Entropy of a generated source in nats per token, the lower bound of any model's loss."""
     notes: tuple[str, ...] = ()
@@ -158,13 +174,28 @@ class CorpusManifest(Record):
 
     @property
     def all_notes(self) -> tuple[str, ...]:
-        """The stored notes and a warning about a small validation set."""
-        tokens = self.splits["validation"].tokens
-        noisy = (
-            f"the validation set has only {counted(tokens, 'token')}: the loss that selects the"
-            " best checkpoint is noisy"
-        )
-        return (*self.notes, noisy) if tokens < FEW_TOKENS else self.notes
+        """The stored notes, and warnings about a small validation set and a baseline that counts
+        a part of the text."""
+        tokens, train = self.splits["validation"].tokens, self.splits["train"].tokens
+        notes = list(self.notes)
+        if tokens < FEW_TOKENS:
+            notes.append(
+                f"the validation set has only {counted(tokens, 'token')}: the loss that selects the"
+                " best checkpoint is noisy"
+            )
+        part = min((one.counted for one in self.baselines), default=train)
+        if part < train:
+            notes.append(
+                f"the baseline counts the first {part:,} of {counted(train, 'training token')}:"
+                f" `rnnlm-tui baseline {self.folder}` counts all"
+            )
+        return tuple(notes)
+
+    def baseline_loss(self, config: RunConfig, split: Split) -> float | None:
+        """Loss of a config's baseline in nats per token; None if it isn't known."""
+        kept, order = config.training.kept_tokens, config.evaluation.baseline
+        found = (one.losses[split][order - 1] for one in self.baselines if one.kept_tokens == kept)
+        return next(found, None)
 
     @property
     def folder(self) -> str:
@@ -201,8 +232,3 @@ def unused_tokenizer_fields(tokenizer: TokenizerConfig) -> set[str]:
     return (set() if tokenizer.kind == "pretrained" else {"name"}) | (
         {"vocab_size"} if tokenizer.kind == "byte" else set()
     )
-
-
-def baseline_key(split: Split, data_mode: DataMode, context_length: int) -> str:
-    """The key of a loss in `CorpusManifest.bigram`, such as `validation.sentences.30`."""
-    return f"{split}.{data_mode}.{context_length if data_mode == 'sentences' else 0}"

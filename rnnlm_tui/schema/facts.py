@@ -38,7 +38,7 @@ class Facts(Record):
     corpus_layout: str = "sentences"
     eos_text: str = ""
     baseline_loss: float | None = None
-    """Loss of the bigram model on the test set, in nats per token, as the next one."""
+    """Loss of the baseline on the test set, in nats per token, as the next one."""
     baseline_validation_loss: float | None = None
     source_loss: float | None = None
     """Entropy of an invented corpus' source."""

@@ -1,6 +1,7 @@
 """Messages between processes, as one JSON object per line.
 
-Commands to a worker's control socket, and those of a probe, a token preview and an average;
+Commands to a worker's control socket, and those of a probe, a token preview, an average and
+count models;
 those of a sampler are in `schema.sampling`, those of an export in `schema.exports`.
 """
 
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from pydantic_core import from_json
 
 from rnnlm_tui.errors import InputError, Problem
-from rnnlm_tui.schema.corpora import TextLayout
+from rnnlm_tui.schema.corpora import Split, TextLayout
 from rnnlm_tui.schema.formatting import LATEST
 from rnnlm_tui.schema.record import Record
 from rnnlm_tui.schema.status import StopMark
@@ -252,6 +253,42 @@ class AverageDone(Message):
     tokens: int
     """Tokens of the validation set that count."""
     parts: tuple[EvaluatedPart, ...]
+
+
+class BaselineRequest(Message):
+    """Count all n-grams of a prepared corpus, and keep the losses with it."""
+
+    folder: str
+
+
+class CountModel(Message):
+    """The count model of one order."""
+
+    unit: Literal["token", "word"]
+    order: int
+    perplexity: dict[Split, float | None]
+    """By split, per token or word; None if nothing of the split is predicted."""
+    bits_per_byte: dict[Split, float | None]
+    ngrams: int
+    """Distinct n-grams of this order."""
+    seconds: float
+    """Time to count and score n-grams of this order and below."""
+
+
+class CountModels(Message):
+    """The count models of one data mode."""
+
+    kept_tokens: int | None
+    """As `TrainingConfig.kept_tokens`."""
+    counted: int
+    """Training tokens."""
+    models: tuple[CountModel, ...]
+
+
+class BaselineDone(Message):
+    """The last line of a successful process."""
+
+    modes: tuple[CountModels, ...]
 
 
 class TaskFailed(Message):

@@ -42,9 +42,9 @@ class EvaluationFigures(Figures):
 
 
 class BaselineFigures(Figures):
-    """A bigram model with absolute discounting on the same tokens."""
+    """A count model of the same tokens: interpolated modified Kneser-Ney."""
 
-    name: str = "bigram"
+    name: str = "5-gram"
     perplexity: float | None = None
     """On the test set."""
     validation_perplexity: float | None = None

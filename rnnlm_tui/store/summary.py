@@ -278,6 +278,7 @@ def summarize_state(state: RunState, eta_seconds: float | None = None) -> RunSum
         test=evaluations.test,
         evaluation=evaluations.judged,
         baseline=BaselineFigures(
+            name=config.evaluation.baseline_name,
             perplexity=known_perplexity(facts.baseline_loss),
             validation_perplexity=known_perplexity(facts.baseline_validation_loss),
         ),

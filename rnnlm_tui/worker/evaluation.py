@@ -201,7 +201,7 @@ class Evaluator:
         scored, total = self._codec.token_bytes.scored(
             corpus.tokens(split),
             offsets[: max_sentences + 1] if max_sentences else offsets,
-            training.context_length if training.data_mode == "sentences" else None,
+            training.kept_tokens,
         )
         row = EvaluationRow(
             attempt=self._attempt.number,

@@ -10,7 +10,6 @@ from rnnlm_tui.engine.checkpoint import load_optimizer_state, load_training_stat
 from rnnlm_tui.engine.device import describe
 from rnnlm_tui.engine.padded_loss import kernel_note
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.schema.corpora import baseline_key
 from rnnlm_tui.schema.estimates import planned_warmup, total_steps, warmup_note
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.presets import has_prompts_of_another_text
@@ -146,7 +145,6 @@ def _describe(
 ) -> None:
     """Store the facts that readers show of a run before its first step."""
     manifest, training = corpus.manifest, attempt.config.training
-    mode = (training.data_mode, training.context_length)
     facts = Facts(
         device=describe(device),
         matmul=trainer.matmul.mode,
@@ -164,8 +162,8 @@ def _describe(
         corpus_notes=manifest.all_notes,
         corpus_layout=manifest.layout,
         eos_text=manifest.eos_text,
-        baseline_loss=manifest.bigram.get(baseline_key("test", *mode)),
-        baseline_validation_loss=manifest.bigram.get(baseline_key("validation", *mode)),
+        baseline_loss=manifest.baseline_loss(attempt.config, "test"),
+        baseline_validation_loss=manifest.baseline_loss(attempt.config, "validation"),
         # Sentence mode doesn't predict a sentence's first word, so the source's entropy is no lower
         # bound of its loss.
         source_loss=manifest.source_loss if training.data_mode == "stream" else None,

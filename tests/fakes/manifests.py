@@ -28,7 +28,6 @@ def corpus_manifest(
         pad_id=0,
         eos_text="\n",
         splits=dict.fromkeys(SPLITS, facts),
-        bigram={},
         created=1.0,
     )
     return manifest.model_copy(update=changes)

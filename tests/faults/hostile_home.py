@@ -157,7 +157,6 @@ def _prepare_corpus(config: RunConfig, text: str) -> None:
         pad_id=1,
         eos_text="\n",
         splits={"train": facts, "validation": facts, "test": facts},
-        bigram={text: 4.0},
         notes=(text,),
         created=0.0,
     )

@@ -19,7 +19,6 @@ from rnnlm_tui.schema.metrics import EventRow, GpuRow
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.schema.summary import (
-    BaselineFigures,
     EvaluationFigures,
     ModelFigures,
     RunSummary,
@@ -327,14 +326,20 @@ def measured(
 
 def test_only_runs_with_the_same_text_and_tokenizer_are_compared() -> None:
     runs = [
-        measured(name, best, corpus=corpus, baseline=BaselineFigures(validation_perplexity=bigram))
-        for name, best, corpus, bigram in (
-            ("a", 55.0, "speeches", 73.0),
-            ("b", 60.0, "speeches", 73.0),
-            ("elman-1", 4.4, "elman", 73.0),
-            ("elman-2", 4.2, "elman", 73.0),
-            ("letters", 3.1, "speeches", 9.0),
-            ("draft", None, "speeches", 73.0),
+        measured(
+            name,
+            best,
+            corpus_hash=corpus,
+            evaluation=EvaluationFigures(scored_bytes=size),
+        )
+        for name, best, corpus, size in (
+            ("a", 55.0, "speeches", 500),
+            ("b", 60.0, "speeches", 500),
+            ("elman-1", 4.4, "elman", 500),
+            ("elman-2", 4.2, "elman", 500),
+            ("letters", 3.1, "letters", 500),
+            ("sentences", 3.1, "speeches", 400),
+            ("draft", None, "speeches", 500),
         )
     ]
     assert best_of_comparable(runs) == {"a": 55.0, "b": 55.0, "elman-1": 4.2, "elman-2": 4.2}

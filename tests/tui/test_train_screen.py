@@ -248,7 +248,7 @@ async def test_every_status_has_its_first_line_figures_footer_and_what_to_do_in_
         await show(app, pilot, requested)
         await until(pilot, lambda: "learning_rate 0.001␛[31m requested" in lines_of(app)[0])
         await show(app, pilot, make_snapshot(config=ELMAN, source=SourceFigures(perplexity=48.0)))
-        await until(pilot, lambda: shows(app, "source 48.0") and shows(app, "bigram 73.0"))
+        await until(pilot, lambda: shows(app, "source 48.0") and shows(app, "5-gram 73.0"))
         assert "J K" not in lines_of(app)[-1], "there is no other run"
 
 

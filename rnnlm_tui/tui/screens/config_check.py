@@ -110,7 +110,7 @@ class ShownEstimate:
         elif estimate.too_large:
             beat = Content.styled(estimate.what_fits, BAD)
         elif estimate.baseline_perplexity:
-            beat = line("test bigram to beat {}", figure(estimate.baseline_perplexity))
+            beat = line("test n-gram to beat {}", figure(estimate.baseline_perplexity))
         loss = estimate.start_loss
         start = line("start  {} = ln V, ppl {}", f"{loss:.2f}", f"{math.exp(loss):,.0f}")
         yield _columns(start, beat)
@@ -170,7 +170,7 @@ class ShownEstimate:
         yield GAP
         yield loss("loss at start, ln V", estimate.start_loss)
         if estimate.baseline_perplexity:
-            yield loss("test bigram", math.log(estimate.baseline_perplexity))
+            yield loss("test n-gram", math.log(estimate.baseline_perplexity))
         yield GAP
 
     def _changes(self, width: int) -> Iterator[Content]:

@@ -49,15 +49,15 @@ def exponentials(losses: Numbers) -> Numbers:
 
 
 def levels_to_beat(snapshot: RunSnapshot) -> list[tuple[str, float]]:
-    """Return name and perplexity of a generated source's entropy and of the bigram model.
+    """Return name and perplexity of a generated source's entropy and of the count model.
 
-    The bigram model's perplexity is that on the evaluation set, which its name includes.
+    The count model's perplexity is that on the evaluation set, which its name includes.
     """
     source, baseline = snapshot.summary.source, snapshot.summary.baseline
     split = split_name(snapshot)
-    bigram = baseline.validation_perplexity if split == "val" else baseline.perplexity
+    counts = baseline.validation_perplexity if split == "val" else baseline.perplexity
     name = f"{split} {safe_text(baseline.name, limit=16, newlines='show')}"
-    levels = (("source", source.perplexity), (name, bigram))
+    levels = (("source", source.perplexity), (name, counts))
     return [(name, value) for name, value in levels if value is not None and value > 0]
 
 

@@ -24,10 +24,11 @@ def best_of_comparable(runs: Sequence[RunSummary]) -> dict[str, float]:
 
     Runs that are comparable with no other are left out.
     """
-    groups: dict[tuple[str, float | None], dict[str, float]] = {}
+    groups: dict[tuple[object, ...], dict[str, float]] = {}
     for run in runs:
         if run.validation.best_perplexity is not None:
-            group = groups.setdefault((run.corpus, run.baseline.validation_perplexity), {})
+            same = run.corpus, run.corpus_hash, run.evaluation.scored_bytes
+            group = groups.setdefault(same, {})
             group[run.run] = run.validation.best_perplexity
     known = [group for group in groups.values() if len(group) > 1]
     return {name: min(group.values()) for group in known for name in group}

@@ -68,7 +68,7 @@ def figures_of(snapshot: RunSnapshot, *, wide: bool) -> Iterator[Content]:
         arrow = (f" {sign}", colour)
     newest = (value + " ★" * best, f"bold {palette.VALIDATION}")
     yield _fact(f"{held_out_name(snapshot)} ppl", newest, arrow)
-    name, level = level_to_beat(snapshot) or ("bigram", None)
+    name, level = level_to_beat(snapshot) or (summary.baseline.name, None)
     yield _fact(f"vs {name}", versus(level))
     if summary.reference is not None and summary.reference.perplexity is not None and rows:
         yield _fact("vs reference", versus(summary.reference.perplexity))
@@ -84,7 +84,7 @@ def figures_of(snapshot: RunSnapshot, *, wide: bool) -> Iterator[Content]:
         yield _fact("full test ppl" if sliced else "test ppl", figure(test.perplexity))
         if summary.baseline.perplexity is not None and wide:
             distance = change(test.perplexity - summary.baseline.perplexity)
-            yield _fact("vs test bigram", distance)
+            yield _fact(f"vs test {summary.baseline.name}", distance)
     if snapshot.hardware:
         hardware = snapshot.hardware[-1]
         own = memory(hardware.gpu.memory_own or hardware.process_memory)

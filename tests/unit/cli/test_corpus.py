@@ -1,4 +1,5 @@
-"""The verbs `corpus` and `corpus remove`: listing, and removal of unused corpora only."""
+"""The verbs `corpus`, `corpus remove` and `baseline`: listing, removal of unused corpora only,
+count models."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ import pytest
 
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.corpus.build import claimed
-from rnnlm_tui.schema.config import CorpusConfig, RunConfig
+from rnnlm_tui.corpus.corpus import prepare_corpus
+from rnnlm_tui.schema.config import CorpusConfig, RunConfig, TokenizerConfig, TrainingConfig
 from rnnlm_tui.schema.corpora import CorpusManifest
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.metrics import EventKind, EventRow
@@ -194,3 +196,27 @@ def test_show_includes_the_notes_of_the_corpus(
         "3 lines cut",
         "2 other files in the folder ignored",
     ]
+
+
+def test_baseline_lists_the_count_models_of_a_corpus(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = CorpusConfig(source="elman", sentences=300)
+    tokenizer = TokenizerConfig(kind="word")
+    prepare_corpus(corpus, tokenizer, TrainingConfig(), home / "corpora", lambda _: None)
+    assert run(["baseline", "elman"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.startswith("elman, stream: ")
+    assert [row.split("  ")[0] for row in rows[1:]] == [f"{n}-gram of tokens" for n in range(1, 6)]
+    assert run(["baseline", "elman", "--json"]) == 0
+    (mode,) = json.loads(capsys.readouterr().out)["modes"]
+    assert [model["order"] for model in mode["models"]] == [1, 2, 3, 4, 5]
+    assert all(model["perplexity"]["test"] > 3 for model in mode["models"])
+
+
+def test_baseline_needs_a_prepared_corpus(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["baseline", "elman"]) == 2
+    assert 'no prepared corpus "elman"' in capsys.readouterr().err
+    store_manifest(home, corpus_manifest())
+    assert run(["baseline", "presidents"]) == 5
+    assert "is missing in the corpus" in capsys.readouterr().err

@@ -151,7 +151,7 @@ def test_plain_lines_show_progress_evaluations_results_and_a_sample(followed: Fo
         "1 min 01 s left",
         "We must go on.",
         "perplexity 56.4, 1.67 bits a byte",
-        "perplexity 73.0 on the same test tokens: a bigram model",
+        "perplexity 73.0 on the same test tokens: a 5-gram model",
     ):
         assert words in out
     assert out.count("step 50  validation perplexity") == 1

@@ -107,13 +107,13 @@ ASKED = (RequestFigures(words="learning_rate 0.001"), RequestFigures(words="eval
         (
             {"baseline": BASELINE, "validation": EVALUATED},
             "to beat",
-            "perplexity 69.6 on the same validation tokens, 72.8 on the same test tokens: a bigram"
+            "perplexity 69.6 on the same validation tokens, 72.8 on the same test tokens: a 5-gram"
             " model",
         ),
         (
             {"baseline": BASELINE},
             "to beat",
-            "perplexity 72.8 on the same test tokens: a bigram model",
+            "perplexity 72.8 on the same test tokens: a 5-gram model",
         ),
         ({"requests": ASKED}, "requested", "learning_rate 0.001; evaluate"),
         ({"stop_after": "epoch"}, "stops", "after this epoch"),

@@ -24,6 +24,7 @@ from rnnlm_tui.schema.config import (
     TokenizerConfig,
     TrainingConfig,
 )
+from rnnlm_tui.schema.corpora import Baseline
 from rnnlm_tui.schema.estimates import flops_per_token
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.memory import WORKER_BYTES, memory_parts, memory_shape
@@ -45,7 +46,13 @@ def prepare(home: Path, config: RunConfig, *, tokens: int, vocab_size: int) -> N
         tokens,
         tokens // 20,
         vocab_size=vocab_size,
-        bigram={"test.stream.0": math.log(73.0)},
+        baselines=(
+            Baseline(
+                kept_tokens=None,
+                counted=tokens,
+                losses={"test": (5.0, 4.5, 4.4, 4.3, math.log(73.0))},
+            ),
+        ),
         created=time.time(),
     )
     store_manifest(home, manifest)

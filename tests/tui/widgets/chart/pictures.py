@@ -34,7 +34,7 @@ def training(steps: int) -> ChartData:
             ChartSeries("train", TRAIN, x, mean, current="50.9", average="geometric"),
             ChartSeries("val", VALIDATION, evaluated, validation, current="58.1 ★", smooth=False),
         ),
-        (Baseline(73.0, "bigram 73.0"),),
+        (Baseline(73.0, "5-gram 73.0"),),
         (Mark(250, "c", "#d0d0d0"), Mark(500, "★", VALIDATION)),
         x_end=PLANNED,
         log_y=True,
