@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,9 @@ from rnnlm_tui.cli.options import (
     SampledArgument,
     SamplerDeviceOption,
     arg,
+    check_exclusive,
     flag,
+    opt,
     sampler_for,
     split_address,
     weights_facts,
@@ -33,7 +35,7 @@ from rnnlm_tui.cli.output import (
     table,
 )
 from rnnlm_tui.cli.prompts import STANDARD_INPUT, standard_input
-from rnnlm_tui.errors import InputError, RnnlmError, WorkerError
+from rnnlm_tui.errors import InputError, RnnlmError, UnknownRunError, WorkerError
 from rnnlm_tui.schema.formatting import (
     TEXT_NOT_KEPT,
     bits_per_byte_text,
@@ -43,13 +45,14 @@ from rnnlm_tui.schema.formatting import (
     scored_share_text,
     share,
     unknown_share_text,
+    user_path,
 )
-from rnnlm_tui.schema.metrics import scored_share
+from rnnlm_tui.schema.metrics import perplexity, scored_share
 from rnnlm_tui.system.files import storage_errors
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.sampler import SamplerClient
-    from rnnlm_tui.schema.sampling import InspectedToken, ScoreDone
+    from rnnlm_tui.schema.sampling import InspectedToken, ScoreDone, ScoreRequest
 
     WriteTokens = Callable[[str, Sequence[InspectedToken]], None]
 
@@ -68,7 +71,24 @@ _ESCAPES = {
 
 def score(
     run: SampledArgument,
-    files: list[str] = arg("FILE...", "UTF-8 texts of any length; - reads standard input."),
+    files: list[str] | None = arg(
+        "FILE...", "UTF-8 texts of any length; - reads standard input.", default=None
+    ),
+    model: str | None = opt(
+        "--model DIR", "Score with the causal model in this folder instead of a run's.", None
+    ),
+    window: int | None = opt(
+        "--window N", "With --model: tokens read at once (default: its context, up to 1,024).", None
+    ),
+    stride: int | None = opt(
+        "--stride N", "With --model: tokens from window to window (default: half of one).", None
+    ),
+    allow_code: bool = flag("--allow-code", "With --model: run the code in its folder."),
+    cache: int = opt("--cache N", "Add a continuous cache of the last N tokens; 0: none.", 0),
+    cache_theta: float = opt(
+        "--cache-theta X", "How much more similar states count in the cache.", 0.3
+    ),
+    cache_lambda: float = opt("--cache-lambda X", "Share of the cache in the probability.", 0.1),
     tokens: bool = flag(
         "--tokens", "Print a line for each token: its bits, a tab, and its text with escapes."
     ),
@@ -82,14 +102,30 @@ def score(
     """
     import asyncio
 
+    files, reading = files or [], {"window": window, "stride": stride, "allow_code": allow_code}
+    if model is None:
+        if any(reading.values()):
+            raise InputError("--window, --stride and --allow-code need --model")
+        directory, which = split_address(run)
+        path = str(client.control.weights_path(directory, which))
+        name, facts = weights_label(directory.name, path), weights_facts(directory.name, path)
+    else:
+        if run != DASH and not Path(run).exists():
+            with suppress(UnknownRunError):
+                check_exclusive(RUN=split_address(run), model=model)
+        files = [run, *files]
+        path, name = str(user_path(model).absolute()), user_path(model).resolve().name
+        facts = dict.fromkeys(("run", "checkpoint", "now", "path", "model", "window", "stride"))
+        facts |= {"now": False, "path": path, "model": name}
+    if not files:
+        raise InputError("missing argument 'FILE...'.", hint="see `rnnlm-tui score --help`")
     if files.count(DASH) > 1:
         raise InputError("standard input can be read once", hint="name - once")
-    directory, which = split_address(run)
-    checkpoint = str(client.control.weights_path(directory, which))
-    write = None
-    if tokens:
-        write = partial(_write_tokens, json=json, named=len(files) > 1)
-    scores, failures = asyncio.run(_score_all(checkpoint, files, write, device))
+    cached = {"cache": cache, "cache_theta": cache_theta, "cache_lambda": cache_lambda}
+    folder = None if model is None else reading
+    request = _request(checkpoint=path, tokens=tokens, folder=folder, **cached)
+    write = partial(_write_tokens, json=json, named=len(files) > 1) if tokens else None
+    scores, failures = asyncio.run(_score_all(request, files, write, device))
     if len(files) == 1 and failures:
         raise failures[0]
     total = FileScore.total(scores)
@@ -97,22 +133,41 @@ def score(
         for one in scores:
             note(f"{one.name}: {one.text}")
     elif json:
-        facts = weights_facts(directory.name, checkpoint)
         rows = [facts | one.json() for one in scores]
         print_json(rows[0] if len(files) == 1 else {"files": rows, "total": facts | total.json()})
     elif scores:
+        with_cache = (">with cache",) if cache else ()
         table(
-            ("file", ">perplexity", ">bits/byte", ">scored", ">tokens", ">unknown"),
+            ("file", ">perplexity", *with_cache, ">bits/byte", ">scored", ">tokens", ">unknown"),
             [one.cells() for one in (*scores, *([total] if len(scores) > 1 else []))],
         )
         for one in scores:
             if one.without_bits:
                 note(f"{one.name}: no bits per byte, because {one.without_bits}")
     if scores and not json:
-        words = weights_label(directory.name, checkpoint)
-        note(f"{counted(total.done.tokens, 'token')}, {total.speed}from {words}")
+        how = "" if model is None else f", {scores[0].windows}"
+        note(f"{counted(total.done.tokens, 'token')}, {total.speed}from {name}{how}")
     if failures:
         raise SystemExit(failures[0].exit_code)
+
+
+def _request(**values: object) -> ScoreRequest:
+    """The request to score a text, whose path isn't known yet.
+
+    Raises:
+        InputError: an option is out of range.
+    """
+    from pydantic import ValidationError
+
+    from rnnlm_tui.schema.sampling import ScoreRequest
+
+    try:
+        return ScoreRequest.model_validate({"id": "score", "path": "", **values})
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        option = str(problem["loc"][-1]).replace("_", "-")
+        allowed = problem["msg"].replace("Input should", "must")
+        raise InputError(f"--{option} is {problem['input']}, {allowed}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +187,7 @@ class FileScore:
         nats = math.fsum(part.loss * part.tokens for part in parts if part.tokens)
         size = sum(part.scored_bytes for part in parts)
         known = size and all(part.bits_per_byte is not None for part in parts)
+        cached = [part.cache_loss * part.tokens for part in parts if part.cache_loss is not None]
         done = ScoreDone(
             id="total",
             loss=nats / tokens if tokens else math.nan,
@@ -141,6 +197,9 @@ class FileScore:
             bits_per_byte=nats / math.log(2) / size if known else None,
             unknown=sum(part.unknown for part in parts),
             seconds=sum(part.seconds for part in parts),
+            window=parts[0].window if parts else None,
+            stride=parts[0].stride if parts else None,
+            cache_loss=math.fsum(cached) / tokens if cached else None,
         )
         return cls("total", done)
 
@@ -172,6 +231,14 @@ class FileScore:
         )
 
     @property
+    def windows(self) -> str:
+        """How the model in a folder read the text."""
+        if self.done.window is None:
+            return "read as its run reads"
+        start = self.done.start or "none, so the first token isn't scored"
+        return f"window {self.done.window:,}, stride {self.done.stride:,}, BOS {start}"
+
+    @property
     def text(self) -> str:
         """`perplexity 41.2, 3,000 tokens, 1.543 bits per byte`."""
         bits = bits_per_byte_text(
@@ -181,15 +248,19 @@ class FileScore:
             digits=3,
             unit="bits per byte",
         )
-        perplexity = f"perplexity {figure(self.done.perplexity)}"
-        return ", ".join(filter(None, (perplexity, counted(self.done.tokens, "token"), bits)))
+        words = f"perplexity {figure(self.done.perplexity)}"
+        if self.done.cache_loss is not None:
+            words += f" ({figure(perplexity(self.done.cache_loss))} with the cache)"
+        return ", ".join(filter(None, (words, counted(self.done.tokens, "token"), bits)))
 
     def cells(self) -> tuple[str, ...]:
         """A row of the table."""
         unknown = f" ({share(self.unknown_share)})" if self.done.unknown else ""
+        cached = () if self.done.cache_loss is None else (figure(perplexity(self.done.cache_loss)),)
         return (
             self.name,
             figure(self.done.perplexity),
+            *cached,
             figure(self.done.bits_per_byte, 3),
             scored_share_text(self.scored_share),
             count(self.done.tokens),
@@ -197,9 +268,12 @@ class FileScore:
         )
 
     def json(self) -> dict[str, object]:
-        """The figures at full precision."""
-        figures = self.done.model_dump(exclude={"id"})
-        return {"file": self.name, "perplexity": self.done.perplexity, **figures}
+        """The figures at full precision; those of windows and of a cache where there are some."""
+        figures = self.done.model_dump(exclude={"id"}, exclude_none=True)
+        if self.done.cache_loss is not None:
+            figures["cache_perplexity"] = perplexity(self.done.cache_loss)
+        always = {"file": self.name, "perplexity": self.done.perplexity, "bits_per_byte": None}
+        return always | figures
 
 
 def _write_tokens(name: str, tokens: Sequence[InspectedToken], *, json: bool, named: bool) -> None:
@@ -221,17 +295,18 @@ def _write_tokens(name: str, tokens: Sequence[InspectedToken], *, json: bool, na
 
 
 async def _score_all(
-    checkpoint: str, files: Sequence[str], write: WriteTokens | None, device: str
+    request: ScoreRequest, files: Sequence[str], write: WriteTokens | None, device: str
 ) -> tuple[list[FileScore], list[RnnlmError]]:
     """Score the files one after another. Of several, one that fails is reported at once."""
     scores, failures = list[FileScore](), list[RnnlmError]()
-    async with sampler_for(checkpoint, device) as sampler:
-        await sampler.load(checkpoint)  # an unusable checkpoint is not a problem of each file
+    async with sampler_for(request.checkpoint, device) as sampler:
+        # an unusable checkpoint is not a problem of each file
+        await sampler.load(request.checkpoint, request.folder)
         for file in files:
             name = STANDARD_INPUT if file == DASH else file
             try:
                 with readable(file) as path:
-                    scores.append(await _score(sampler, checkpoint, name, path, write))
+                    scores.append(await _score(sampler, request, name, path, write))
             except RnnlmError as error:
                 failures.append(error)
                 if len(files) > 1:
@@ -240,12 +315,11 @@ async def _score_all(
 
 
 async def _score(
-    client: SamplerClient, checkpoint: str, name: str, path: Path, write: WriteTokens | None
+    client: SamplerClient, request: ScoreRequest, name: str, path: Path, write: WriteTokens | None
 ) -> FileScore:
-    from rnnlm_tui.schema.sampling import ScoreDone, ScorePiece, ScoreRequest
+    from rnnlm_tui.schema.sampling import ScoreDone, ScorePiece
 
-    tokens = write is not None
-    request = ScoreRequest(id="score", checkpoint=checkpoint, path=str(path), tokens=tokens)
+    request = request.model_copy(update={"path": str(path)})
     try:
         with ProgressLine() as progress:
             async for part in client.score(request):

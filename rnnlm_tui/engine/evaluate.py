@@ -36,7 +36,7 @@ def evaluate(
     batches: Iterable[Batch],
     *,
     unknown_id: int | None = None,
-    each: Callable[[Batch, Tensor], None] | None = None,
+    each: Callable[[Batch, Tensor, Tensor], None] | None = None,
 ) -> Score:
     """Mean loss of all targets, without dropout; the model's mode and the random generators are
     unchanged.
@@ -45,7 +45,8 @@ def evaluate(
 
     Args:
         unknown_id: the unknown token, whose occurrences are counted; None: there is none.
-        each: called with each batch and its losses_BT in nats on the CPU, 0 where none counts.
+        each: called with each batch, its losses_BT in nats on the CPU, 0 where none counts, and the
+            inputs of the head, hidden_BTH on the model's device.
     """
     began = time.perf_counter()
     was_training = model.training
@@ -71,7 +72,7 @@ def _sums(
     model: RecurrentLanguageModel,
     batches: Iterable[Batch],
     unknown_id: int | None,
-    each: Callable[[Batch, Tensor], None] | None,
+    each: Callable[[Batch, Tensor, Tensor], None] | None,
 ) -> tuple[float, int, int]:
     """Summed loss, targets and unknown targets.
 
@@ -102,7 +103,7 @@ def _sums(
                 total += float(torch.stack(sums).cpu().double().sum())
                 sums.clear()
             if each is not None:
-                each(on_cpu, _by_position(losses_N, batch))
+                each(on_cpu, _by_position(losses_N, batch), hidden_BTH)
         tokens += batch.tokens
         if unknown_id is not None:
             unknown += int((on_cpu.targets_BT == unknown_id).sum())

@@ -34,12 +34,25 @@ class CancelRequest(Message):
     id: str
 
 
+class FolderReading(Message):
+    """How the model in a folder of the Hugging Face layout is opened, and how it reads a text."""
+
+    window: int | None = Field(default=None, ge=2)
+    """Tokens that are read at once; None: the model's context, if it isn't long."""
+    stride: int | None = Field(default=None, ge=1)
+    """Tokens from the start of one window to that of the next; None: half a window."""
+    allow_code: bool = False
+    """Run the code that the folder brings along."""
+
+
 class SamplerRequest(Message):
     """A request that the sampler answers, in order; `CancelRequest` takes effect at once."""
 
     id: str
     checkpoint: str
     """Absolute path of a checkpoint or snapshot directory."""
+    folder: FolderReading | None = None
+    """The checkpoint is any folder of the Hugging Face layout, to score texts with."""
 
 
 class LoadRequest(SamplerRequest):
@@ -139,6 +152,13 @@ class ScoreRequest(SamplerRequest):
     """Absolute path of a UTF-8 file."""
     tokens: bool = False
     """Report every token, in `ScorePiece`."""
+    cache: int = Field(default=0, ge=0)
+    """Score with a continuous cache of so many tokens, too: tokens then have their surprise with
+    it. 0: none."""
+    cache_theta: float = Field(default=0.3, ge=0)
+    """How much more a similar state counts than another."""
+    cache_lambda: float = Field(default=0.1, ge=0, le=1)
+    """The share of the cache in the probability."""
 
 
 class WeightChangeRequest(SamplerRequest):
@@ -377,6 +397,13 @@ class ScoreDone(SamplerAnswer):
     unknown: int
     """Tokens that are the unknown token."""
     seconds: float
+    window: int | None = None
+    """Tokens that were read at once; None: the state was carried, or each sentence read alone."""
+    stride: int | None = None
+    start: str | None = None
+    """The special tokens that a tokenizer of transformers puts before a text."""
+    cache_loss: float | None = None
+    """The loss with the continuous cache, if one was asked for."""
 
     @property
     def perplexity(self) -> float:

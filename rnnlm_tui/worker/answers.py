@@ -33,9 +33,10 @@ from rnnlm_tui.schema.sampling import (
     WeightChangeRequest,
 )
 from rnnlm_tui.system.machine import memory_available
+from rnnlm_tui.worker.causal_model import CausalModel, open_folder
 from rnnlm_tui.worker.generation import continue_text
 from rnnlm_tui.worker.inspection import alternatives, inspect, map_states, reach
-from rnnlm_tui.worker.models import ModelCache
+from rnnlm_tui.worker.models import LoadedModel, ModelCache
 from rnnlm_tui.worker.scoring import score_file
 from rnnlm_tui.worker.states import keep_state
 from rnnlm_tui.worker.texts import TextReader
@@ -101,7 +102,11 @@ class Answers:
             found = changed_tensors(Path(request.checkpoint), Path(request.before), check)
             yield WeightChange(id=request.id, tensors=tuple(found))
             return
-        loaded = self._models.get(request.checkpoint)
+        loaded: LoadedModel | CausalModel
+        if request.folder is None:
+            loaded = self._models.get(request.checkpoint)
+        else:
+            loaded = open_folder(Path(request.checkpoint), self._models.device, request.folder)
         if isinstance(request, LoadRequest):
             yield SamplerReady(id=request.id, device=str(self._models.device))
             return
@@ -109,6 +114,7 @@ class Answers:
             yield from score_file(loaded, request, check, report)
             return
         assert isinstance(request, TextRequest)
+        assert isinstance(loaded, LoadedModel)
         reader, text = self._reader, self._reader.text(loaded, request, check)
         match request:
             case SampleRequest():

@@ -149,6 +149,19 @@ def load_verified(
     return manifest, model, codec
 
 
+def load_export(path: Path, device: torch.device | str) -> LoadedModel:
+    """Load an exported checkpoint, or a copied one, without its manifest.
+
+    Raises:
+        CheckpointError: a file is damaged, missing or of the wrong kind.
+        TokenizerError: the tokenizer is missing, or none of ours.
+    """
+    model, codec = load_model(path, device), TextCodec(path)
+    lay_out_weights(model)
+    key = str(path), stamp(path / "config.json")
+    return LoadedModel(key, model, codec, 0, "", *read_data_mode(path))
+
+
 def read_data_mode(path: Path) -> tuple[DataMode, int | None]:
     """The data mode and, for sentences, their longest length."""
     values = read_json(path, GENERATION_NAME)

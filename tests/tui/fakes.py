@@ -201,7 +201,7 @@ class FakeSampler:
     async def close(self) -> None:
         """Nothing to end."""
 
-    async def load(self, checkpoint: str) -> None:
+    async def load(self, checkpoint: str, folder: object = None) -> None:
         """Record the request."""
         self.loaded.append(checkpoint)
 

@@ -7,12 +7,14 @@ import math
 import resource
 import tracemalloc
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -20,6 +22,7 @@ from rnnlm_tui.corpus import splits, text_files
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus, prepare_corpus
 from rnnlm_tui.engine.batches import evaluation_batches
+from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.errors import CorpusError, RunStateError, StorageError
 from rnnlm_tui.schema.config import CorpusConfig, DataMode, TokenizerConfig, TrainingConfig
@@ -34,7 +37,7 @@ from rnnlm_tui.worker import scoring
 from rnnlm_tui.worker.models import LoadedModel
 from rnnlm_tui.worker.scoring import score_file
 from tests.fakes.llama_tokenizer import write_tokenizer
-from tests.unit.engine.builders import built_model
+from tests.unit.engine.builders import built_model, small_model
 
 TRAIN = [
     f"{who} {what} the {where}, {number} times."
@@ -100,9 +103,11 @@ def loaded_for(
 
 
 def score(
-    loaded: LoadedModel, path: Path, *, tokens: bool = False
+    loaded: LoadedModel, path: Path, *, tokens: bool = False, **more: Any
 ) -> tuple[list[InspectedToken], ScoreDone]:
-    request = ScoreRequest(id="a", checkpoint=str(loaded.path), path=str(path), tokens=tokens)
+    request = ScoreRequest(
+        id="a", checkpoint=str(loaded.path), path=str(path), tokens=tokens, **more
+    )
     *pieces, done = score_file(loaded, request, lambda: None)
     assert isinstance(done, ScoreDone)
     return [
@@ -286,6 +291,38 @@ def plain_bits(weights: dict[str, NDArray[np.float64]], ids: list[int]) -> list[
         logits = weights["output.weight"] @ x + weights["output.bias"]
         bits.append((np.log(np.exp(logits).sum()) - logits[after]) / math.log(2))
     return bits
+
+
+@pytest.mark.parametrize("mode", ["stream", "sentences"])
+@pytest.mark.parametrize("cell_type", CELLS)
+def test_a_continuous_cache_is_that_of_a_plain_loop_for_every_cell(
+    tmp_path: Path, cell_type: str, mode: DataMode
+) -> None:
+    corpus = corpus_of(tmp_path, "word", mode)
+    model = small_model(vocab_size=corpus.manifest.vocab_size, cell_type=cell_type).eval()
+    loaded = replace(loaded_for(corpus, mode, context_length=9), model=model)
+    ids, offsets = corpus.tokens("test").tolist(), corpus.offsets("test").tolist()
+    texts = [ids] if mode == "stream" else [ids[a : min(a + 9, b)] for a, b in pairwise(offsets)]
+    mixed, known = [], list[tuple[NDArray[np.float64], int]]()
+    for text in texts:
+        state = model.initial_state(1)
+        for token, after in pairwise(text):
+            with torch.no_grad():
+                output, state = model.advance(torch.tensor([token]), state)
+                p = float(model.output(output).softmax(1)[0, after])
+            h = output[0].double().numpy()
+            if last := known[-30:]:
+                weights = [math.exp(0.7 * float(h @ other)) for other, _ in last]
+                equal = sum(w for w, (_, one) in zip(weights, last, strict=True) if one == after)
+                p = 0.8 * p + 0.2 * equal / sum(weights)
+            known.append((h, after))
+            mixed.append(-math.log(p))
+    cache = {"cache": 30, "cache_theta": 0.7, "cache_lambda": 0.2}
+    found, done = score(loaded, tmp_path / "test.txt", tokens=True, **cache)
+    assert done.loss == pytest.approx(score(loaded, tmp_path / "test.txt")[1].loss, abs=1e-5)
+    assert done.cache_loss == pytest.approx(sum(mixed) / len(mixed), abs=1e-5)
+    bits = [token.bits for token in found if token.bits is not None]
+    assert bits == pytest.approx([nats / math.log(2) for nats in mixed], abs=1e-4)
 
 
 def test_each_sentence_starts_from_zero_and_ends_at_the_context_length(tmp_path: Path) -> None:
