@@ -9,25 +9,29 @@ from typing import TYPE_CHECKING
 
 from rnnlm_tui import client
 from rnnlm_tui.cli.options import (
+    AddressesArgument,
     AsciiOption,
     FpsOption,
     JsonOption,
     ReverseOption,
     RunArgument,
-    RunsArgument,
+    SamplerDeviceOption,
     ScreenOptions,
     check_exclusive,
     flag,
     opt,
+    split_address,
 )
 from rnnlm_tui.cli.output import (
     Answer,
+    ProgressLine,
     clipped,
     columns,
     facts,
     fits,
     has_block_characters,
     line,
+    note,
     reading_log,
     table,
 )
@@ -39,14 +43,17 @@ from rnnlm_tui.cli.summaries import (
     status_text,
     summary_lines,
 )
+from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.filters import best_perplexity, key_names
-from rnnlm_tui.schema.formatting import NOTHING, change, counted, perplexity_text
+from rnnlm_tui.schema.formatting import NOTHING, change, counted, figure, perplexity_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rnnlm_tui.client.arrangement import ArrangedRun, RunGroup
     from rnnlm_tui.client.comparison import Comparison, FigureRow
+    from rnnlm_tui.schema.significance import SignificanceDone
+    from rnnlm_tui.store.paths import RunDirectory
 
 
 def open_run(run: RunArgument, screen: ScreenOptions = ScreenOptions()) -> None:
@@ -197,11 +204,100 @@ MOST_CELL, LEAST_CELL = 32, 10
 """Maximum and minimum width of a setting in the table, in characters."""
 
 
-def compare(runs: RunsArgument) -> Answer:
-    """Compare runs: settings that differ, final and best metrics."""
-    comparison = client.comparison.compare_runs(runs)
+def compare(
+    runs: AddressesArgument,
+    test: bool = flag(
+        "--test", "Score the test text with each, and test whether they differ from the first."
+    ),
+    device: SamplerDeviceOption = "cpu",
+) -> Answer:
+    """Compare runs: settings that differ, final and best metrics.
+
+    With --test, the best or named checkpoints score the same test text, sentence by sentence: is
+    the difference real, and where is it?
+    """
+    if test:
+        return _tested(runs, device)
+    comparison = client.comparison.compare_runs([_whole_run(address) for address in runs])
     text = partial(_print_comparison, comparison)
     return Answer(_as_json(comparison), text, comparison.remark)
+
+
+def _whole_run(address: str) -> RunDirectory:
+    run, which = split_address(address)
+    if which is not None:
+        raise InputError(
+            f"{address} names a checkpoint, but runs are compared as a whole",
+            hint="leave out the @, or add --test",
+        )
+    return run
+
+
+def _tested(addresses: Sequence[str], device: str) -> Answer:
+    """Test the differences between checkpoints."""
+    from rnnlm_tui.cli.checkpoints import progress_text
+
+    letters = client.comparison.LETTERS
+    if len(addresses) > len(letters):
+        raise InputError(
+            f"cannot compare {len(addresses)} runs", hint=f"name at most {len(letters)}"
+        )
+    with ProgressLine() as progress:
+        done = client.significance.find_differences(
+            dict(zip(letters, addresses, strict=False)),
+            lambda at: progress(progress_text(at)),
+            device=device,
+        )
+    verdicts = {one.letter: done.verdict(one) for one in done.differences}
+    value = {**done.model_dump(), "verdicts": verdicts}
+    return Answer(value, partial(_print_test, done), "; ".join(done.left_out))
+
+
+def _print_test(done: SignificanceDone) -> None:
+    from rnnlm_tui.schema.significance import decimals, signed
+
+    first, per = done.models[0].letter, done.unit
+    intervals = {
+        one.letter: [signed(value, decimals(one)) for value in (one.value, one.low, one.high)]
+        for one in done.differences
+    }
+    rows = []
+    for model in done.models:
+        value, low, high = intervals.get(model.letter, ["", "", ""])
+        cells = (f"{model.letter} {model.address}", figure(model.loss, 3), value)
+        rows.append((*cells, f"{low} to {high}" if value else ""))
+    table(("test text", f">{per}", f">to {first}", ">95 % interval"), rows)
+    line()
+    for found in done.differences:
+        line(done.verdict(found))
+    others = [one.letter for one in done.differences]
+    for family in dict.fromkeys(one.family for one in done.kinds):
+        line()
+        table(
+            (family, ">tokens", f">{first}", *(f">{letter} − {first}" for letter in others)),
+            [
+                (
+                    one.kind,
+                    f"{one.tokens:,}",
+                    figure(one.losses[0], 3),
+                    *(signed(loss - one.losses[0], 3) for loss in one.losses[1:]),
+                )
+                for one in done.kinds
+                if one.family == family
+            ],
+        )
+    for found in done.differences:
+        for words, sentences in (("better", found.better), ("worse", found.worse)):
+            if sentences:
+                line()
+                table(
+                    (f">{per.split()[0]}", f"where {found.letter} is {words} than {first}"),
+                    [
+                        (signed(one.difference, 1), f"{one.number:,}: {clipped(one.text, 90)}")
+                        for one in sentences
+                    ],
+                )
+    note(done.about)
 
 
 def _print_comparison(comparison: Comparison) -> None:

@@ -6,11 +6,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rnnlm_tui.engine.batches import Batch
-from rnnlm_tui.engine.loss import token_losses
+from rnnlm_tui.engine.loss import IGNORED, token_losses
 from rnnlm_tui.engine.matmul import set_gpu_precision
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 
@@ -117,3 +119,11 @@ def _by_position(losses_N: Tensor, batch: Batch) -> Tensor:
     if batch.rows_N is not None:
         losses_N = losses_N.new_zeros(rows * width).index_copy(0, batch.rows_N, losses_N)
     return losses_N.view(width, rows).t().cpu()
+
+
+def scored_places(batch: Batch, losses_BT: Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Where in the text the targets of an evaluation's batch are that count, and their losses."""
+    assert batch.starts_B is not None
+    counts = batch.targets_BT != IGNORED
+    places = batch.starts_B[:, None] + torch.arange(1, counts.shape[1] + 1)
+    return places[counts].numpy(), losses_BT[counts].numpy()

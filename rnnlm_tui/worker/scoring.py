@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -20,8 +19,7 @@ from rnnlm_tui.corpus.codec import IncrementalDecoder
 from rnnlm_tui.corpus.encode import EncodedLines, encode_file
 from rnnlm_tui.corpus.text_files import check_source_path
 from rnnlm_tui.engine.batches import Batch, evaluation_batches
-from rnnlm_tui.engine.evaluate import evaluate
-from rnnlm_tui.engine.loss import IGNORED
+from rnnlm_tui.engine.evaluate import evaluate, scored_places
 from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import bits_per_byte
@@ -186,11 +184,9 @@ class _Scoring:
             )
 
         def note(batch: Batch, losses: Tensor) -> None:
-            if bits is None or batch.starts_B is None:
-                return
-            counts = batch.targets_BT != IGNORED
-            places = batch.starts_B[:, None] + torch.arange(1, counts.shape[1] + 1)
-            bits[places[counts].numpy()] = (losses[counts] / math.log(2)).numpy()
+            if bits is not None:
+                places, nats = scored_places(batch, losses)
+                bits[places] = nats / math.log(2)
 
         score = evaluate(
             self._loaded.model,
