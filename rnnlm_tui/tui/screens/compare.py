@@ -20,6 +20,7 @@ from rnnlm_tui.tui.actions import bindings_for
 from rnnlm_tui.tui.screens.charts import ChartedScreen
 from rnnlm_tui.tui.screens.pane import body_size
 from rnnlm_tui.tui.text import line, safe_content
+from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.charts import COMPARED_CHARTS, Runs
 from rnnlm_tui.tui.views.compare import compared, comparison
 from rnnlm_tui.tui.views.status import status_glyph
@@ -33,6 +34,7 @@ from rnnlm_tui.tui.widgets.train_layout import CHART_LEAST, Placed, Places
 if TYPE_CHECKING:
     from rnnlm_tui.client.comparison import Comparison, FigureRow
     from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.schema.significance import SignificanceDone
 
 BEST, FINAL = "best val ppl", "final val ppl"
 HEADS = {
@@ -234,6 +236,11 @@ class CompareScreen(ChartedScreen):
     CHARTS = COMPARED_CHARTS
     table = getters.query_one(ComparedRunsPanel)
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._tests: dict[object, SignificanceDone] = {}
+        """Outcomes of tests, by the runs and their steps."""
+
     def compose_body(self) -> ComposeResult:
         yield Placed(
             *(Chart(id=name) for name in COMPARED_CHARTS),
@@ -241,6 +248,18 @@ class CompareScreen(ChartedScreen):
             places=self._places(self.app.size),
             id="placed",
         )
+
+    @act
+    async def action_test_runs(self) -> None:
+        """Test whether the marked runs differ on the same test text."""
+        from rnnlm_tui.tui.screens.significance import SignificanceScreen
+
+        marks = self.context.marks
+        steps = {run.snapshot.summary.run: run.snapshot.summary.step for run in self.runs}
+        key = marks, tuple(steps.items())
+        done = await self.context.ask(SignificanceScreen(marks, self._tests.get(key)))
+        if done is not None:
+            self._tests[key] = done
 
     def on_resize(self, event: Resize) -> None:
         self.query_one(Placed).place(self._places(event.size))
@@ -296,7 +315,7 @@ class CompareScreen(ChartedScreen):
         alone = self.chart_position()
         order = (
             "next_chart", "leave_field", "log_scale", "next_axis", "smoother", "zoom_in",
-            "cursor_right", "alone", "leave",
+            "cursor_right", "alone", "test_runs", "leave",
         )  # fmt: skip
         back = "Close cursor" if self.cursor is not None else "Back" if alone else "Runs"
         verbs = {"next_chart": f"Figure {alone}".rstrip(), "leave_field": back}
