@@ -18,6 +18,7 @@ from rnnlm_tui.schema.protocol import decode_line, encode_line
 from rnnlm_tui.schema.sampling import (
     ANSWERS,
     CancelRequest,
+    FolderReading,
     LoadRequest,
     SampleDone,
     SampleFailed,
@@ -207,13 +208,17 @@ class SamplerClient:
             with contextlib.suppress(WorkerError):  # it died: nothing to cancel
                 await self._write(CancelRequest(id=id))
 
-    async def load(self, checkpoint: str) -> None:
+    async def load(self, checkpoint: str, folder: FolderReading | None = None) -> None:
         """Load a checkpoint before its first sample.
+
+        Args:
+            folder: it is any folder of the Hugging Face layout.
 
         Raises:
             RnnlmError: the checkpoint can't be used; WorkerError if the sampler died.
         """
-        await self.ask(LoadRequest(id=uuid4().hex, checkpoint=checkpoint), SamplerReady)
+        request = LoadRequest(id=uuid4().hex, checkpoint=checkpoint, folder=folder)
+        await self.ask(request, SamplerReady)
 
     async def close(self) -> None:
         """Kill the sampler: it only reads, and would notice a request to exit late while it imports

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rnnlm_tui.corpus.codec import TextCodec
+from rnnlm_tui.corpus.codec import EXPORTED, TextCodec
 from rnnlm_tui.corpus.tokenizers import TOKENIZER_CONFIG_NAME, TOKENIZER_NAME
 from rnnlm_tui.errors import TokenizerError
 
@@ -60,12 +60,14 @@ def autotokenizer_files(
     state = json.loads((directory / TOKENIZER_NAME).read_text(encoding="utf-8"))
     known = json.loads((directory / TOKENIZER_CONFIG_NAME).read_text(encoding="utf-8"))
     names = {name: known[f"{name}_token"] for name in ("eos", "pad", "unk")}
+    own = {**known, "normalizer": state["normalizer"]}
     state["padding"] = state["truncation"] = None
     notes: list[str] = []
     if codec.layout == "lines" and names["eos"] is not None:
         end = names["eos"]
         if end != names["pad"] and _rename_end(state, end):
             # AutoTokenizer would make it a special token if it were declared
+            own |= {f"{name}_token": LINE_BREAK for name, token in names.items() if token == end}
             names = {name: None if token == end else token for name, token in names.items()}
         else:
             notes.append(
@@ -88,6 +90,7 @@ def autotokenizer_files(
             "padding_side": "left",
             "split_special_tokens": True,
             "model_input_names": ["input_ids", "attention_mask"],
+            EXPORTED: own,
             **({} if start is None else {"bos_token": start}),
             **{f"{name}_token": token for name, token in names.items() if token is not None},
         },

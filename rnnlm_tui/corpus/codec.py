@@ -21,6 +21,9 @@ from rnnlm_tui.schema.corpora import EosText, TextLayout
 _REPLACEMENT = "\ufffd"
 _KEPT_TOKENS = 8
 _HELD_TOKENS = 64
+EXPORTED = "rnnlm"
+"""Key of an exported tokenizer_config.json: the checkpoint's own, with its normalizer, since an
+export changes both for AutoTokenizer."""
 _SPACE = "Ġ"
 """The sign of a space in byte-level tokenizers."""
 _COUNTED_SENTENCES = 1_024
@@ -37,8 +40,12 @@ class TextCodec:
     def __init__(self, directory: Path) -> None:
         try:
             config = json.loads((directory / TOKENIZER_CONFIG_NAME).read_text(encoding="utf-8"))
+            text = (directory / TOKENIZER_NAME).read_text(encoding="utf-8")
+            if EXPORTED in config:
+                config = config[EXPORTED]
+                text = json.dumps({**json.loads(text), "normalizer": config["normalizer"]})
             self.built = BuiltTokenizer(
-                Tokenizer.from_str((directory / TOKENIZER_NAME).read_text(encoding="utf-8")),
+                Tokenizer.from_str(text),
                 config["rnnlm_kind"],
                 *(config[f"{name}_token"] for name in ("pad", "eos", "unk")),
             )

@@ -399,23 +399,7 @@ def load_pretrained(config: TokenizerConfig) -> BuiltTokenizer:
         TokenizerError: it can't be loaded or is unsuitable.
     """
     name = config.name or ""
-    _refuse_by_kind(user_path(name), name)
-    from transformers import AutoTokenizer
-
-    try:
-        loaded: Any = AutoTokenizer.from_pretrained(
-            str(user_path(name)) if user_path(name).is_dir() else name, trust_remote_code=False
-        )
-    except Exception as error:  # the library raises many kinds of errors
-        reason = str(error).strip().split("\n")[0]
-        raise TokenizerError(
-            f'can\'t load the tokenizer "{name}": {reason}',
-            hint="use a folder with tokenizer.json, or a Hugging Face name (needs a network)",
-        ) from error
-    if not getattr(loaded, "is_fast", False):
-        raise TokenizerError(
-            f'the tokenizer "{name}" has no fast version', hint="use one with a tokenizer.json"
-        )
+    loaded = load_fast_tokenizer(name)
     if len(loaded) != config.vocab_size:
         raise TokenizerError(
             f'the tokenizer "{name}" has {counted(len(loaded), "type")}, but tokenizer.vocab_size'
@@ -442,6 +426,35 @@ def load_pretrained(config: TokenizerConfig) -> BuiltTokenizer:
         str(eos) if config.end_of_sentence else None,
         None if loaded.unk_token is None else str(loaded.unk_token),
     )
+
+
+def load_fast_tokenizer(name: str, *, allow_code: bool = False) -> Any:
+    """A tokenizer of transformers, of a folder or the Hugging Face hub.
+
+    Args:
+        allow_code: run the code that its folder brings along.
+
+    Raises:
+        TokenizerError: it can't be loaded, or has no fast version.
+    """
+    _refuse_by_kind(user_path(name), name)
+    from transformers import AutoTokenizer
+
+    try:
+        loaded: Any = AutoTokenizer.from_pretrained(
+            str(user_path(name)) if user_path(name).is_dir() else name, trust_remote_code=allow_code
+        )
+    except Exception as error:  # the library raises many kinds of errors
+        reason = str(error).strip().split("\n")[0]
+        raise TokenizerError(
+            f'can\'t load the tokenizer "{name}": {reason}',
+            hint="use a folder with tokenizer.json, or a Hugging Face name (needs a network)",
+        ) from error
+    if not getattr(loaded, "is_fast", False):
+        raise TokenizerError(
+            f'the tokenizer "{name}" has no fast version', hint="use one with a tokenizer.json"
+        )
+    return loaded
 
 
 def _refuse_by_kind(path: Path, name: str) -> None:

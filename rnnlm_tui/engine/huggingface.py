@@ -53,6 +53,7 @@ def write_transformers_files(
     chosen = {
         **{name: index for name, index in ids.items() if index is not None},
         **_settings(generation),
+        **{name: value for name, value in generation.items() if name.startswith("rnnlm_")},
         **({"suppress_tokens": list(excluded)} if excluded else {}),
     }
     for name, values in (("config.json", config), ("generation_config.json", chosen)):

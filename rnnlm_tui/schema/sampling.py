@@ -42,8 +42,22 @@ class SamplerRequest(Message):
     """Absolute path of a checkpoint or snapshot directory."""
 
 
+class FolderReading(Message):
+    """How the model in a folder of the Hugging Face layout is opened, and how it reads a text."""
+
+    window: int | None = Field(default=None, ge=2)
+    """Tokens that are read at once; None: the model's context, if it isn't long."""
+    stride: int | None = Field(default=None, ge=1)
+    """Tokens from the start of one window to that of the next; None: half a window."""
+    allow_code: bool = False
+    """Run the code that the folder brings along."""
+
+
 class LoadRequest(SamplerRequest):
     """Load a checkpoint in advance, so that the first sample starts immediately."""
+
+    folder: FolderReading | None = None
+    """The checkpoint is any folder of the Hugging Face layout, to score texts with."""
 
 
 class TextRequest(SamplerRequest):
@@ -139,6 +153,8 @@ class ScoreRequest(SamplerRequest):
     """Absolute path of a UTF-8 file."""
     tokens: bool = False
     """Report every token, in `ScorePiece`."""
+    folder: FolderReading | None = None
+    """The checkpoint is any folder of the Hugging Face layout."""
 
 
 class WeightChangeRequest(SamplerRequest):
@@ -375,6 +391,11 @@ class ScoreDone(SamplerAnswer):
     unknown: int
     """Tokens that are the unknown token."""
     seconds: float
+    window: int | None = None
+    """Tokens that were read at once; None: the state was carried, or each sentence read alone."""
+    stride: int | None = None
+    start: str = ""
+    """The special tokens that a transformers tokenizer puts before a text."""
 
     @property
     def perplexity(self) -> float:

@@ -60,14 +60,7 @@ def score_file(
     """
     began = time.perf_counter()
     scoring = _Scoring(loaded, request, check, report)
-    path = Path(request.path)
-    if path.is_dir() or not path.exists():
-        raise CorpusError(
-            f"{path} {'is a folder' if path.is_dir() else 'not found'}",
-            hint="give the path of a UTF-8 text file",
-        )
-    check_source_path(path)
-    parts = encode_file(path, loaded.codec.built, loaded.codec.layout)
+    parts = encode_file(source_file(request), loaded.codec.built, loaded.codec.layout)
     yield from scoring.stream(parts) if loaded.data_mode == "stream" else scoring.sentences(parts)
     loss = scoring.loss / scoring.targets
     yield ScoreDone(
@@ -82,6 +75,36 @@ def score_file(
     )
 
 
+def source_file(request: ScoreRequest) -> Path:
+    """The file to score.
+
+    Raises:
+        CorpusError: it is missing, a folder or of a kind that is never opened.
+    """
+    path = Path(request.path)
+    if path.is_dir() or not path.exists():
+        raise CorpusError(
+            f"{path} {'is a folder' if path.is_dir() else 'not found'}",
+            hint="give the path of a UTF-8 text file",
+        )
+    check_source_path(path)
+    return path
+
+
+class Progress:
+    """Reports how far a file is scored, every now and then."""
+
+    def __init__(self, id: str, report: Callable[[ScoreProgress], None]) -> None:
+        self._id, self._report, self._next = id, report, 0.0
+
+    def __call__(self, phase: Literal["reading", "scoring"], done: int, total: int = 0) -> None:
+        """Report `done` of `total` tokens, unless the last report was just before."""
+        now = time.perf_counter()
+        if now >= self._next:
+            self._next = now + REPORT_SECONDS
+            self._report(ScoreProgress(id=self._id, phase=phase, done=done, total=total))
+
+
 class _Scoring:
     """The sums of a file's parts."""
 
@@ -93,7 +116,7 @@ class _Scoring:
         report: Callable[[ScoreProgress], None],
     ) -> None:
         self._loaded, self._request, self._check = loaded, request, check
-        self._report, self._next_report = report, 0.0
+        self._progress = Progress(request.id, report)
         self._decoder = loaded.codec.incremental()
         self.loss = 0.0
         """Sum over the targets, nats."""
@@ -206,12 +229,6 @@ class _Scoring:
             yield batch
             done += batch.tokens
             self._progress("scoring", done, total)
-
-    def _progress(self, phase: Literal["reading", "scoring"], done: int, total: int = 0) -> None:
-        now = time.perf_counter()
-        if now >= self._next_report:
-            self._next_report = now + REPORT_SECONDS
-            self._report(ScoreProgress(id=self._request.id, phase=phase, done=done, total=total))
 
     def _pieces(self, ids: NDArray[Any], bits: NDArray[np.float32] | None) -> Iterator[ScorePiece]:
         """The messages about scored tokens, if the request wants them."""
