@@ -209,6 +209,10 @@ def compare(
     test: bool = flag(
         "--test", "Score the test text with each, and test whether they differ from the first."
     ),
+    model: list[str] | None = opt(
+        "--model DIR", "With --test: a causal model in a local folder; can be repeated.", None
+    ),
+    allow_code: bool = flag("--allow-code", "Run the code that a model's folder brings along."),
     device: SamplerDeviceOption = "cpu",
 ) -> Answer:
     """Compare runs: settings that differ, final and best metrics.
@@ -217,7 +221,9 @@ def compare(
     the difference real, and where is it?
     """
     if test:
-        return _tested(runs, device)
+        return _tested(runs, model or [], device, allow_code=allow_code)
+    if model:
+        raise InputError("--model needs --test", hint="add --test")
     comparison = client.comparison.compare_runs([_whole_run(address) for address in runs])
     text = partial(_print_comparison, comparison)
     return Answer(_as_json(comparison), text, comparison.remark)
@@ -233,19 +239,22 @@ def _whole_run(address: str) -> RunDirectory:
     return run
 
 
-def _tested(addresses: Sequence[str], device: str) -> Answer:
-    """Test the differences between checkpoints."""
+def _tested(
+    addresses: Sequence[str], folders: Sequence[str], device: str, *, allow_code: bool
+) -> Answer:
+    """Test the differences between checkpoints and models."""
     from rnnlm_tui.cli.checkpoints import progress_text
 
     letters = client.comparison.LETTERS
-    if len(addresses) > len(letters):
-        raise InputError(
-            f"cannot compare {len(addresses)} runs", hint=f"name at most {len(letters)}"
-        )
+    number = len(addresses) + len(folders)
+    if number > len(letters):
+        raise InputError(f"cannot compare {number} models", hint=f"name at most {len(letters)}")
     with ProgressLine() as progress:
         done = client.significance.find_differences(
             dict(zip(letters, addresses, strict=False)),
             lambda at: progress(progress_text(at)),
+            folders=dict(zip(letters[len(addresses) :], folders, strict=False)),
+            allow_code=allow_code,
             device=device,
         )
     verdicts = {one.letter: done.verdict(one) for one in done.differences}
@@ -279,8 +288,8 @@ def _print_test(done: SignificanceDone) -> None:
                 (
                     one.kind,
                     f"{one.tokens:,}",
-                    figure(one.losses[0], 3),
-                    *(signed(loss - one.losses[0], 3) for loss in one.losses[1:]),
+                    figure(one.loss, 3),
+                    *(NOTHING if by is None else signed(by, 3) for by in one.differences),
                 )
                 for one in done.kinds
                 if one.family == family

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
 
 from rnnlm_tui.client.child import run_child
 from rnnlm_tui.client.control import WORKER_SETTINGS
 from rnnlm_tui.client.start import check_datasets
 from rnnlm_tui.errors import InputError
+from rnnlm_tui.schema.formatting import user_path
 from rnnlm_tui.schema.protocol import TaskProgress
+from rnnlm_tui.schema.sampling import FolderReading
 from rnnlm_tui.schema.significance import ComparedPart, SignificanceDone, SignificanceRequest
 from rnnlm_tui.store.addresses import checkpoint_path, split_address
 from rnnlm_tui.store.paths import weights_name
@@ -19,6 +23,8 @@ def find_differences(
     addresses: Mapping[str, str],
     report: Callable[[TaskProgress], None],
     *,
+    folders: Mapping[str, str] = MappingProxyType({}),
+    allow_code: bool = False,
     device: str = "cpu",
     check: Callable[[], None] | None = None,
 ) -> SignificanceDone:
@@ -28,6 +34,8 @@ def find_differences(
         addresses: `RUN` (its best checkpoint) or `RUN@CHECKPOINT` by letter; the others are
             compared with the first.
         report: called with the progress.
+        folders: local folders of further models, by letter.
+        allow_code: run the code that those bring along.
         check: as of `run_child`.
 
     Raises:
@@ -38,7 +46,7 @@ def find_differences(
         DeviceError: no such device, or out of memory.
         WorkerError: the process died.
     """
-    if len(addresses) < 2:
+    if len(addresses) + len(folders) < 2:
         raise InputError(
             "nothing to compare: name a second run", hint="or a second checkpoint, as RUN@STEP"
         )
@@ -53,10 +61,16 @@ def find_differences(
         parts[str(path)] = ComparedPart(
             letter=letter, address=name, run=str(run.path), path=str(path.absolute())
         )
-    with reading(*parts):
+    for letter, folder in folders.items():
+        path = user_path(folder).absolute()
+        parts[str(path)] = ComparedPart(letter=letter, address=folder, path=str(path))
+    request = SignificanceRequest(
+        parts=tuple(parts.values()), device=device, reading=FolderReading(allow_code=allow_code)
+    )
+    with reading(*map(Path, parts)):
         return run_child(
             "significance",
-            SignificanceRequest(parts=tuple(parts.values()), device=device),
+            request,
             SignificanceDone,
             report,
             what="the comparison",

@@ -9,21 +9,22 @@ from pydantic import Field
 
 from rnnlm_tui.schema.formatting import counted, figure
 from rnnlm_tui.schema.protocol import Message
+from rnnlm_tui.schema.sampling import FolderReading
 
 Unit = Literal["nats per token", "bits per byte"]
 """Tokens if all models have the same ones, else bytes."""
 
 
 class ComparedPart(Message):
-    """A checkpoint that is tested; the first one is what the others are compared with."""
+    """A checkpoint that is tested, or a model; the others are compared with the first one."""
 
     letter: str
     address: str
-    """`plain-otter@1500`."""
-    run: str
-    """Folder of its run."""
+    """`plain-otter@1500`, or the folder of a model."""
     path: str
-    """Folder of the checkpoint."""
+    """Folder of the checkpoint or model."""
+    run: str = ""
+    """Folder of its run; empty: a model in a local folder, which is never the first."""
 
 
 class SignificanceRequest(Message):
@@ -31,6 +32,8 @@ class SignificanceRequest(Message):
 
     parts: tuple[ComparedPart, ...] = Field(min_length=2)
     device: str = "cpu"
+    reading: FolderReading = FolderReading()
+    """How models in local folders are opened."""
 
 
 class ComparedModel(Message):
@@ -87,8 +90,19 @@ class KindOfToken(Message):
     """`times in training`, `place in the sentence` or `part of a word`."""
     kind: str
     tokens: int
-    losses: tuple[float, ...]
-    """Of each tested model, in the unit of the test."""
+    losses: tuple[float | None, ...]
+    """Of each tested model, in the unit of the test; None of one from a local folder, of which only
+    the losses of whole sentences are known."""
+
+    @property
+    def loss(self) -> float:
+        """Of the first model."""
+        return self.losses[0] or 0.0
+
+    @property
+    def differences(self) -> tuple[float | None, ...]:
+        """Of the other models to the first one."""
+        return tuple(None if one is None else one - self.loss for one in self.losses[1:])
 
 
 class SignificanceDone(Message):

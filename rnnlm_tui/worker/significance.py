@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +36,13 @@ from rnnlm_tui.schema.significance import (
     SignificanceRequest,
     Unit,
 )
+from rnnlm_tui.store.manifest import verify_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.worker.task import ReportProgress
+
+if TYPE_CHECKING:
+    from rnnlm_tui.schema.sampling import FolderReading
+    from rnnlm_tui.worker.models import LoadedModel
 
 METHOD = "paired bootstrap-t over sentences"
 LEVEL = 0.95
@@ -58,27 +64,36 @@ class _Scored:
     """A model's losses on its test text, token by token."""
 
     part: ComparedPart
-    corpus: PreparedCorpus
-    codec: TextCodec
+    codec: TextCodec | None
+    """None of a model of transformers, whose sentences are one token each here."""
     ids: NDArray[Any]
+    offsets: NDArray[np.uint64]
+    """Start of each sentence, and the end of the last."""
     nats: Floats
     """0 where a token isn't scored."""
     is_scored: NDArray[np.bool_]
     sizes: NDArray[np.int64]
-    sentence_of: NDArray[np.int64]
-    """The sentence that each token is in."""
+    """Bytes of each token."""
     scored_bytes: int
     """0 if the tokenizer doesn't keep the text."""
+    tokens: int
+    """How many are scored."""
+
+    @property
+    def sentence_of(self) -> NDArray[np.int64]:
+        """The sentence that each token is in."""
+        lengths = np.diff(self.offsets).astype(np.int64)
+        return np.repeat(np.arange(len(lengths)), lengths)
 
     @property
     def unknown(self) -> float:
         """Share of unknown tokens among the scored ones."""
-        return float((self.ids[self.is_scored] == self.codec.unk_id).mean())
+        unknown = None if self.codec is None else self.codec.unk_id
+        return 0.0 if unknown is None else float((self.ids[self.is_scored] == unknown).mean())
 
     def by_sentence(self, values: NDArray[Any]) -> Floats:
         """The sum of each sentence."""
-        sentences = self.corpus.manifest.splits["test"].sentences
-        return np.bincount(self.sentence_of, values, sentences)
+        return np.bincount(self.sentence_of, values, len(self.offsets) - 1).astype(np.float64)
 
     def losses(self, unit: Unit) -> tuple[Floats, Floats]:
         """The loss of each token, and how many tokens or bytes it counts as."""
@@ -149,14 +164,18 @@ def compare(request: SignificanceRequest, report: ReportProgress) -> Significanc
 
     set_threads(0)
     device = use_device(request.device)
-    scored, left_out = [_score(request.parts[0], device, report)], []
+    first, corpus = _score_run(request.parts[0], device, report)
+    scored, left_out = [first], list[str]()
     for part in request.parts[1:]:
-        one = _score(part, device, report, scored[0].corpus)
-        if isinstance(one, str):
-            left_out.append(one)
+        if part.run:
+            one, its_corpus = _score_run(part, device, report)
+            if _text_of(its_corpus) != _text_of(corpus):
+                size = _size(its_corpus)
+                left_out.append(f"{part.letter} isn't compared: its test text is another ({size})")
+                continue
         else:
-            scored.append(one)
-    first = scored[0]
+            one = _score_folder(part, request.reading, device, first, report)
+        scored.append(one)
     same_tokens = all(_same_tokens(first, one) for one in scored[1:])
     unit: Unit = "nats per token" if same_tokens else "bits per byte"
     if not same_tokens:
@@ -176,7 +195,7 @@ def compare(request: SignificanceRequest, report: ReportProgress) -> Significanc
         )
     resamples = min(RESAMPLES, max(LEAST_RESAMPLES, MOST_DRAWS // sentences))
     found = paired_intervals(sums[:1, used], sums[1:, used], resamples=resamples, report=report)
-    totals = sums.sum(1)
+    totals = sums[:, used].sum(1)
     return SignificanceDone(
         unit=unit,
         sentences=sentences,
@@ -188,7 +207,7 @@ def compare(request: SignificanceRequest, report: ReportProgress) -> Significanc
                 letter=one.part.letter,
                 address=one.part.address,
                 loss=total / size,
-                tokens=int(one.is_scored.sum()),
+                tokens=one.tokens,
                 scored_bytes=one.scored_bytes,
             )
             for one, (total, size) in zip(scored, totals, strict=True)
@@ -203,7 +222,7 @@ def compare(request: SignificanceRequest, report: ReportProgress) -> Significanc
             )
             for one, losses, value, half in zip(scored[1:], sums[1:], *found, strict=True)
         ),
-        kinds=tuple(_kinds(scored, unit)),
+        kinds=tuple(_kinds(scored, unit, corpus)),
         left_out=tuple(left_out),
     )
 
@@ -213,29 +232,80 @@ def task(request: bytes, report: ReportProgress) -> SignificanceDone:
     return compare(decode_line(request, SignificanceRequest), report)
 
 
-def _score(
-    part: ComparedPart, device: Any, report: ReportProgress, as_in: PreparedCorpus | None = None
-) -> _Scored | str:
-    """Score a checkpoint's test text, or say how it differs from that of another corpus."""
-    from rnnlm_tui.engine.batches import Batch
-    from rnnlm_tui.engine.evaluate import evaluate, scored_places
-    from rnnlm_tui.worker.build import split_batches
-    from rnnlm_tui.worker.models import load_verified
+def _score_run(
+    part: ComparedPart, device: Any, report: ReportProgress
+) -> tuple[_Scored, PreparedCorpus]:
+    """Score the test text of a run's corpus with its checkpoint."""
+    from rnnlm_tui.worker.models import load_export
     from rnnlm_tui.worker.resuming import prepare_text
 
-    run = RunDirectory(Path(part.run))
-    manifest, model, codec = load_verified(Path(part.path), device)
-    config = run.read_config()
-    corpus = prepare_text(run, config, manifest, lambda at: report(at.phase, at.done, at.total))
-    if as_in is not None and _text_of(corpus) != _text_of(as_in):
-        return f"{part.letter} isn't compared: its test text is another ({_size(corpus)})"
-    ids, offsets = np.array(corpus.tokens("test")), corpus.offsets("test").astype(np.int64)
-    losses = np.full(len(ids), np.nan)
-    done, next_report = 0, 0.0
+    run, folder = RunDirectory(Path(part.run)), Path(part.path)
+    manifest = verify_checkpoint(folder)
+    corpus = prepare_text(
+        run, run.read_config(), manifest, lambda at: report(at.phase, at.done, at.total)
+    )
+    ids = np.array(corpus.tokens("test"))
+    return _scored(part, load_export(folder, device), ids, corpus.offsets("test"), report), corpus
+
+
+def _score_folder(
+    part: ComparedPart, reading: FolderReading, device: Any, first: _Scored, report: ReportProgress
+) -> _Scored:
+    """Score the text that the first model's tokens stand for with the model in a folder."""
+    from rnnlm_tui.worker.causal_model import CausalModel, open_folder
+
+    assert first.codec is not None
+    lines = [
+        first.codec.decode(first.ids[start:end].tolist())
+        for start, end in pairwise(first.offsets.tolist())
+    ]
+    model = open_folder(Path(part.path), device, reading)
+    if isinstance(model, CausalModel):
+        rows = list[tuple[float, int, int]]()
+        for score in model.score_lines(lines):
+            rows.append(score)
+            report(f"scoring {part.address}", len(rows), len(lines))
+        nats, tokens, sizes = map(np.array, zip(*rows, strict=True))
+        return _Scored(
+            part=part,
+            codec=None,
+            ids=np.full(len(rows), -1),
+            offsets=np.arange(len(rows) + 1, dtype=np.uint64),
+            nats=nats,
+            is_scored=tokens > 0,
+            sizes=sizes,
+            scored_bytes=int(sizes.sum()),
+            tokens=int(tokens.sum()),
+        )
+    end, eos = first.codec.eos_text, [] if model.codec.eos_id is None else [model.codec.eos_id]
+    encoded = [
+        model.codec.encode(text.removesuffix(end)) + (eos if text.endswith(end) else [])
+        for text in lines
+    ]
+    offsets = np.cumsum([0, *map(len, encoded)]).astype(np.uint64)
+    return _scored(part, model, np.concatenate(encoded), offsets, report)
+
+
+def _scored(
+    part: ComparedPart,
+    loaded: LoadedModel,
+    ids: NDArray[Any],
+    offsets: NDArray[np.uint64],
+    report: ReportProgress,
+) -> _Scored:
+    """Score tokens as an evaluation does."""
+    from rnnlm_tui.engine.batches import Batch, evaluation_batches
+    from rnnlm_tui.engine.evaluate import evaluate, scored_places
+
+    losses, done, next_report = np.full(len(ids), np.nan), 0, 0.0
+    is_stream, context = loaded.data_mode == "stream", loaded.context_length or max(2, len(ids))
+    pad = loaded.codec.pad_id
 
     def batches() -> Iterator[Batch]:
         nonlocal done, next_report
-        for batch in split_batches(config, corpus, "test"):
+        for batch in evaluation_batches(
+            ids, offsets, data_mode=loaded.data_mode, context_length=context, pad_id=pad
+        ):
             if perf_counter() >= next_report:
                 report(f"scoring {part.address}", done, len(ids))
                 next_report = perf_counter() + REPORT_SECONDS
@@ -246,21 +316,20 @@ def _score(
         places, nats = scored_places(batch, by_position)
         losses[places] = nats
 
-    evaluate(model, batches(), each=keep)
-    context = config.training.context_length
-    scored_bytes, _ = codec.token_bytes.scored(
-        ids, corpus.offsets("test"), context if config.training.data_mode == "sentences" else None
-    )
+    evaluate(loaded.model, batches(), each=keep)
+    token_bytes = loaded.codec.token_bytes
+    scored_bytes, _ = token_bytes.scored(ids, offsets, None if is_stream else context)
+    is_scored = ~np.isnan(losses)
     return _Scored(
-        part,
-        corpus,
-        codec,
-        ids,
-        np.nan_to_num(losses),
-        ~np.isnan(losses),
-        codec.token_bytes.of(ids, offsets[:-1]),
-        np.repeat(np.arange(len(offsets) - 1), np.diff(offsets)),
-        scored_bytes,
+        part=part,
+        codec=loaded.codec,
+        ids=ids,
+        offsets=offsets,
+        nats=np.nan_to_num(losses),
+        is_scored=is_scored,
+        sizes=token_bytes.of(ids, offsets[:-1].astype(np.int64)),
+        scored_bytes=scored_bytes,
+        tokens=int(is_scored.sum()),
     )
 
 
@@ -301,14 +370,16 @@ def _sentences(
     first: _Scored, firsts: Floats, others: Floats
 ) -> dict[str, tuple[ComparedSentence, ...]]:
     """The sentences on which another model is better than the first by most, and worse."""
-    differences, offsets = others - firsts, first.corpus.offsets("test")
+    assert first.codec is not None
+    decode, offsets = first.codec.decode, first.offsets
+    differences = others - firsts
     order = np.argsort(differences)
 
     def told(places: Iterable[int]) -> tuple[ComparedSentence, ...]:
         return tuple(
             ComparedSentence(
                 number=place + 1,
-                text=first.codec.decode(
+                text=decode(
                     first.ids[offsets[place] : offsets[place + 1]][:SHOWN_CHARACTERS].tolist()
                 ).strip()[:SHOWN_CHARACTERS],
                 first=firsts[place],
@@ -325,29 +396,29 @@ def _sentences(
     }
 
 
-def _kinds(scored: Sequence[_Scored], unit: Unit) -> Iterator[KindOfToken]:
+def _kinds(scored: Sequence[_Scored], unit: Unit, corpus: PreparedCorpus) -> Iterator[KindOfToken]:
     """The losses by kind of token, of the kinds that occur."""
     first = scored[0]
     _, sizes = first.losses(unit)
-    losses = [_on_tokens_of(first, one, unit) for one in scored]
-    times = np.bincount(first.corpus.tokens("train"), minlength=first.codec.vocab_size)[first.ids]
-    starts = first.corpus.offsets("test").astype(np.int64)[:-1]
-    places = np.arange(len(first.ids)) - starts[first.sentence_of] + 1
+    losses = [None if one.codec is None else _on_tokens_of(first, one, unit) for one in scored]
+    times = np.bincount(corpus.tokens("train"), minlength=corpus.manifest.vocab_size)[first.ids]
+    starts = first.offsets.astype(np.int64)[:-1]
+    place = np.arange(len(first.ids)) - starts[first.sentence_of] + 1
     families = (
         ("times in training", _digits(times, 10), _TIMES),
-        ("place in the sentence", _digits(places, 2) - 1, _PLACES),
+        ("place in the sentence", _digits(place, 2) - 1, _PLACES),
         ("part of a word", _word_parts(first, starts), _WORD_PARTS),
     )
     for family, codes, kinds in families:
         codes = np.minimum(codes, len(kinds) - 1)[first.is_scored]
         tokens, size = np.bincount(codes), np.bincount(codes, sizes[first.is_scored])
-        sums = [np.bincount(codes, one[first.is_scored]) for one in losses]
+        sums = [None if one is None else np.bincount(codes, one[first.is_scored]) for one in losses]
         for code in np.flatnonzero(size):
             yield KindOfToken(
                 family=family,
                 kind=kinds[code],
                 tokens=tokens[code],
-                losses=tuple(one[code] / size[code] for one in sums),
+                losses=tuple(None if one is None else one[code] / size[code] for one in sums),
             )
 
 
@@ -377,6 +448,7 @@ def _on_tokens_of(first: _Scored, other: _Scored, unit: Unit) -> Floats:
 def _word_parts(first: _Scored, starts: NDArray[np.int64]) -> NDArray[np.int64]:
     """The index in `_WORD_PARTS` of each token."""
     ids, codec = first.ids, first.codec
+    assert codec is not None
     known = [int(one) for one in np.unique(ids)]
     before = next((one for one in known if codec.decode([one]).strip().isalpha()), known[0])
     begins, blank = np.zeros((2, codec.vocab_size), bool)

@@ -12,7 +12,7 @@ from textual.content import Content
 
 from rnnlm_tui import client
 from rnnlm_tui.errors import RnnlmError
-from rnnlm_tui.schema.formatting import figure
+from rnnlm_tui.schema.formatting import NOTHING, figure
 from rnnlm_tui.schema.significance import Difference, SignificanceDone, decimals, signed
 from rnnlm_tui.tui.messages import words_of
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, GOOD, TEXT, WARN
@@ -140,9 +140,8 @@ class SignificancePanel(ScrolledPanel, can_focus=True):
                     end = Content.assemble(self._letter(model.letter), (f" − {first}", DIM))
                     head += end.pad_left(NUMBER - end.cell_length)
                 rows += [Content(""), head]
-            row = f"  {one.kind:<22}{one.tokens:>{NUMBER},}{figure(one.losses[0], 3):>{NUMBER}}"
-            differences = [loss - one.losses[0] for loss in one.losses[1 : len(shown)]]
-            cells = [_signed(value, 3).pad_left(NUMBER - 6) for value in differences]
+            row = f"  {one.kind:<22}{one.tokens:>{NUMBER},}{figure(one.loss, 3):>{NUMBER}}"
+            cells = [_signed(by, 3, NUMBER) for by in one.differences[: len(shown) - 1]]
             rows.append(Content.assemble((row, TEXT), *cells))
         return rows
 
@@ -162,7 +161,7 @@ class SignificancePanel(ScrolledPanel, can_focus=True):
                 )
                 rows += [Content(""), head]
                 for one in sentences:
-                    lead = _signed(one.difference, 1).pad_left(2) + Content("  ")
+                    lead = _signed(one.difference, 1, 8) + Content("  ")
                     text = Content.assemble(
                         (f"{one.number:,}: ", DIM), safe_content(one.text, newlines="show")
                     )
@@ -170,9 +169,11 @@ class SignificancePanel(ScrolledPanel, can_focus=True):
         return rows
 
 
-def _signed(value: float, digits: int) -> Content:
-    """Return a difference in at least six cells, green if it is better."""
-    return Content.styled(signed(value, digits).rjust(6), GOOD if value < 0 else WARN)
+def _signed(value: float | None, digits: int, width: int) -> Content:
+    """Return a difference, green if it is better."""
+    if value is None:
+        return Content.styled(NOTHING.rjust(width), DIM)
+    return Content.styled(signed(value, digits).rjust(width), GOOD if value < 0 else WARN)
 
 
 class SignificanceScreen(Overlay[SignificanceDone]):
