@@ -31,7 +31,6 @@ from rnnlm_tui.cli.output import (
     fits,
     has_block_characters,
     line,
-    note,
     reading_log,
     table,
 )
@@ -45,14 +44,13 @@ from rnnlm_tui.cli.summaries import (
 )
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.filters import best_perplexity, key_names
-from rnnlm_tui.schema.formatting import NOTHING, change, counted, figure, perplexity_text
+from rnnlm_tui.schema.formatting import NOTHING, change, counted, perplexity_text
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rnnlm_tui.client.arrangement import ArrangedRun, RunGroup
     from rnnlm_tui.client.comparison import Comparison, FigureRow
-    from rnnlm_tui.schema.significance import SignificanceDone
     from rnnlm_tui.store.paths import RunDirectory
 
 
@@ -200,6 +198,8 @@ def _nested(rows: Sequence[ArrangedRun]) -> list[dict[str, object]]:
     return roots
 
 
+WIDTH = 100
+"""Of the lines about a test in a pipe or file."""
 MOST_CELL, LEAST_CELL = 32, 10
 """Maximum and minimum width of a setting in the table, in characters."""
 
@@ -245,68 +245,21 @@ def _tested(
     """Test the differences between checkpoints and models."""
     from rnnlm_tui.cli.checkpoints import progress_text
 
-    letters = client.comparison.LETTERS
-    number = len(addresses) + len(folders)
-    if number > len(letters):
-        raise InputError(f"cannot compare {number} models", hint=f"name at most {len(letters)}")
     with ProgressLine() as progress:
         done = client.significance.find_differences(
-            dict(zip(letters, addresses, strict=False)),
+            addresses,
             lambda at: progress(progress_text(at)),
-            folders=dict(zip(letters[len(addresses) :], folders, strict=False)),
+            folders=folders,
             allow_code=allow_code,
             device=device,
         )
-    verdicts = {one.letter: done.verdict(one) for one in done.differences}
-    value = {**done.model_dump(), "verdicts": verdicts}
-    return Answer(value, partial(_print_test, done), "; ".join(done.left_out))
 
+    def text() -> None:
+        for one in done.lines(columns(sys.stdout) or WIDTH):
+            line(one, wrap=False)
 
-def _print_test(done: SignificanceDone) -> None:
-    from rnnlm_tui.schema.significance import decimals, signed
-
-    first, per = done.models[0].letter, done.unit
-    intervals = {
-        one.letter: [signed(value, decimals(one)) for value in (one.value, one.low, one.high)]
-        for one in done.differences
-    }
-    rows = []
-    for model in done.models:
-        value, low, high = intervals.get(model.letter, ["", "", ""])
-        cells = (f"{model.letter} {model.address}", figure(model.loss, 3), value)
-        rows.append((*cells, f"{low} to {high}" if value else ""))
-    table(("test text", f">{per}", f">to {first}", ">95 % interval"), rows)
-    line()
-    for found in done.differences:
-        line(done.verdict(found))
-    others = [one.letter for one in done.differences]
-    for family in dict.fromkeys(one.family for one in done.kinds):
-        line()
-        table(
-            (family, ">tokens", f">{first}", *(f">{letter} − {first}" for letter in others)),
-            [
-                (
-                    one.kind,
-                    f"{one.tokens:,}",
-                    figure(one.loss, 3),
-                    *(NOTHING if by is None else signed(by, 3) for by in one.differences),
-                )
-                for one in done.kinds
-                if one.family == family
-            ],
-        )
-    for found in done.differences:
-        for words, sentences in (("better", found.better), ("worse", found.worse)):
-            if sentences:
-                line()
-                table(
-                    (f">{per.split()[0]}", f"where {found.letter} is {words} than {first}"),
-                    [
-                        (signed(one.difference, 1), f"{one.number:,}: {clipped(one.text, 90)}")
-                        for one in sentences
-                    ],
-                )
-    note(done.about)
+    verdicts = {one.letter: done.verdict(one) for one in done.models[1:]}
+    return Answer({**done.model_dump(), "verdicts": verdicts}, text)
 
 
 def _print_comparison(comparison: Comparison) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 from rnnlm_tui.client.child import run_child
+from rnnlm_tui.client.comparison import LETTERS
 from rnnlm_tui.client.control import WORKER_SETTINGS
 from rnnlm_tui.client.start import check_datasets
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.formatting import user_path
+from rnnlm_tui.schema.formatting import counted, user_path
 from rnnlm_tui.schema.protocol import TaskProgress
 from rnnlm_tui.schema.sampling import FolderReading
 from rnnlm_tui.schema.significance import ComparedPart, SignificanceDone, SignificanceRequest
@@ -20,10 +20,11 @@ from rnnlm_tui.system.locks import reading
 
 
 def find_differences(
-    addresses: Mapping[str, str],
+    addresses: Sequence[str],
     report: Callable[[TaskProgress], None],
     *,
-    folders: Mapping[str, str] = MappingProxyType({}),
+    letters: str = LETTERS,
+    folders: Sequence[str] = (),
     allow_code: bool = False,
     device: str = "cpu",
     check: Callable[[], None] | None = None,
@@ -31,46 +32,47 @@ def find_differences(
     """Score the test text of runs with each one's checkpoint, and test whether they differ.
 
     Args:
-        addresses: `RUN` (its best checkpoint) or `RUN@CHECKPOINT` by letter; the others are
-            compared with the first.
+        addresses: `RUN` (its best checkpoint) or `RUN@CHECKPOINT`; the others are compared with
+            the first.
         report: called with the progress.
-        folders: local folders of further models, by letter.
+        letters: of the runs and folders.
+        folders: local folders of further models.
         allow_code: run the code that those bring along.
         check: as of `run_child`.
 
     Raises:
-        InputError: fewer than two, one twice, no comparable ones, or too few sentences.
+        InputError: there is nothing to compare, nothing is comparable, or there are too few
+            sentences.
         UnknownRunError, UnknownCheckpointError: there is no such run or checkpoint.
         UntrustedDatasetError: a text is from code that the user hasn't named here.
         CheckpointError, CorpusError: one is damaged, or its text has changed.
         DeviceError: no such device, or out of memory.
         WorkerError: the process died.
     """
-    if len(addresses) + len(folders) < 2:
+    if not 2 <= len(addresses) + len(folders) <= len(letters):
         raise InputError(
-            "nothing to compare: name a second run", hint="or a second checkpoint, as RUN@STEP"
+            f"cannot test differences of {counted(len(addresses) + len(folders), 'model')}: give 2"
+            f" to {len(letters)}",
+            hint="name runs, or checkpoints as RUN@STEP",
         )
-    parts = dict[str, ComparedPart]()
-    for letter, address in addresses.items():
-        run, which = split_address(address)
-        path = checkpoint_path(run, which)
-        name = f"{run.name}@{weights_name(str(path))}"
-        if str(path) in parts:
-            raise InputError(f"{name} is given twice", hint="name each checkpoint once")
-        check_datasets(run.read_config().corpus)
-        parts[str(path)] = ComparedPart(
-            letter=letter, address=name, run=str(run.path), path=str(path.absolute())
-        )
-    for letter, folder in folders.items():
-        path = user_path(folder).absolute()
-        parts[str(path)] = ComparedPart(letter=letter, address=folder, path=str(path))
-    request = SignificanceRequest(
-        parts=tuple(parts.values()), device=device, reading=FolderReading(allow_code=allow_code)
-    )
-    with reading(*map(Path, parts)):
+    parts = []
+    for letter, address in zip(letters, (*addresses, *folders), strict=False):
+        if len(parts) < len(addresses):
+            run, which = split_address(address)
+            check_datasets(run.read_config().corpus)
+            path = checkpoint_path(run, which).absolute()
+            name = f"{run.name}@{weights_name(str(path))}"
+            part = ComparedPart(letter=letter, address=name, path=str(path), run=str(run.path))
+        else:
+            path = user_path(address).absolute()
+            part = ComparedPart(letter=letter, address=address, path=str(path))
+        parts.append(part)
+    with reading(*(Path(part.path) for part in parts)):
         return run_child(
             "significance",
-            request,
+            SignificanceRequest(
+                parts=tuple(parts), device=device, reading=FolderReading(allow_code=allow_code)
+            ),
             SignificanceDone,
             report,
             what="the comparison",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from itertools import groupby
 from typing import Literal
 
 from pydantic import Field
@@ -13,6 +15,8 @@ from rnnlm_tui.schema.sampling import FolderReading
 
 Unit = Literal["nats per token", "bits per byte"]
 """Tokens if all models have the same ones, else bytes."""
+MOST_NAME, NUMBER, LEAST_BAR, MOST_BAR = 24, 10, 10, 30
+"""Cells of a name and a number at most, and of an interval's bar on each side of zero."""
 
 
 class ComparedPart(Message):
@@ -36,50 +40,49 @@ class SignificanceRequest(Message):
     """How models in local folders are opened."""
 
 
+class ComparedSentence(Message):
+    """A sentence that a model predicts better or worse than the first one by much."""
+
+    number: int
+    """Its place in the test text, from 1."""
+    text: str
+    difference: float
+    """Of its loss, in nats or bits."""
+
+
 class ComparedModel(Message):
-    """The loss of a model on the test text."""
+    """The loss of a model on the test text; negative differences to the first one are better."""
 
     letter: str
     address: str
     loss: float
     """In the unit of the test."""
-    tokens: int
-    """Scored tokens of its own tokenizer."""
-    scored_bytes: int
-    """Their bytes; 0 if the tokenizer doesn't keep the text."""
-
-
-class ComparedSentence(Message):
-    """A sentence that two models predict differently."""
-
-    number: int
-    """Its place in the test text, from 1."""
-    text: str
-    first: float
-    """Loss of the first model on it, summed, in nats or bits."""
-    other: float
-
-    @property
-    def difference(self) -> float:
-        return self.other - self.first
-
-
-class Difference(Message):
-    """How much a model's loss differs from the first one's: negative if it is better."""
-
-    letter: str
-    value: float
+    size: int
+    """Scored tokens or bytes."""
+    difference: float
     low: float
     high: float
-    """The ends of the 95 % interval."""
-    better: tuple[ComparedSentence, ...]
-    """The sentences on which it is better by most."""
-    worse: tuple[ComparedSentence, ...]
+    """The ends of its 95 % interval."""
+    sentences: tuple[ComparedSentence, ...]
+    """Those with the largest differences each way, in the order of these."""
 
     @property
-    def is_real(self) -> bool:
+    def is_different(self) -> bool:
         """Whether the interval excludes zero."""
         return self.low > 0 or self.high < 0
+
+    def bar(self, most: float, half: int) -> str:
+        """Draw the interval, `├──●──┤  │`: zero in the middle, `most` at the ends. Rounded away
+        from zero, so that only zero is drawn there."""
+        low, value, high = (
+            half + int(math.copysign(math.ceil(abs(place) / most * half), place))
+            for place in (self.low, self.difference, self.high)
+        )
+        cells = [" "] * (2 * half + 1)
+        cells[low : high + 1] = "─" * (high - low + 1)
+        cells[half] = "┼" if low <= half <= high else "│"
+        cells[low], cells[high], cells[value] = "├", "┤", "●"
+        return "".join(cells)
 
 
 class KindOfToken(Message):
@@ -90,19 +93,9 @@ class KindOfToken(Message):
     """`times in training`, `place in the sentence` or `part of a word`."""
     kind: str
     tokens: int
-    losses: tuple[float | None, ...]
-    """Of each tested model, in the unit of the test; None of one from a local folder, of which only
-    the losses of whole sentences are known."""
-
-    @property
-    def loss(self) -> float:
-        """Of the first model."""
-        return self.losses[0] or 0.0
-
-    @property
-    def differences(self) -> tuple[float | None, ...]:
-        """Of the other models to the first one."""
-        return tuple(None if one is None else one - self.loss for one in self.losses[1:])
+    losses: tuple[float, ...]
+    """Of each model, in the unit of the test; NaN of a model in a local folder, of which only the
+    losses of whole sentences are known."""
 
 
 class SignificanceDone(Message):
@@ -115,42 +108,61 @@ class SignificanceDone(Message):
     seed: int
     models: tuple[ComparedModel, ...]
     """Those with comparable losses."""
-    differences: tuple[Difference, ...]
-    """Of each but the first."""
     kinds: tuple[KindOfToken, ...]
     left_out: tuple[str, ...]
     """Why some aren't compared."""
 
-    @property
-    def about(self) -> str:
-        """`1,023 sentences; paired bootstrap-t, 10,000 resamples, seed 0`."""
-        return (
-            f"{counted(self.sentences, 'sentence')}; {self.method},"
-            f" {counted(self.resamples, 'resample')}, seed {self.seed}"
-        )
-
-    def verdict(self, found: Difference) -> str:
+    def verdict(self, other: ComparedModel) -> str:
         """`B is better than A by 0.031 bits per byte, 95 % interval 0.012 to 0.050`."""
-        first, other = self.models[0].letter, found.letter
-        digits = decimals(found)
-        if not found.is_real:
-            ends = f"{signed(found.low, digits)} to {signed(found.high, digits)}"
-            return (
-                f"no clear difference between {first} and {other}: {signed(found.value, digits)}"
-                f" {self.unit}, 95 % interval {ends}"
-            )
-        better, worse = (other, first) if found.value < 0 else (first, other)
-        ends = " to ".join(figure(one, digits) for one in sorted(map(abs, (found.low, found.high))))
-        size = figure(abs(found.value), digits)
-        return f"{better} is better than {worse} by {size} {self.unit}, 95 % interval {ends}"
+        first, unit = self.models[0].letter, self.unit
+        if not other.is_different:
+            ends = f"95 % interval {signed(other.low)} to {signed(other.high)}"
+            names = f"{first} and {other.letter}"
+            return f"no clear difference between {names}: {signed(other.difference)} {unit}, {ends}"
+        names = (other.letter, first) if other.difference < 0 else (first, other.letter)
+        ends = " to ".join(figure(end, 3) for end in sorted(map(abs, (other.low, other.high))))
+        size = figure(abs(other.difference), 3)
+        return f"{' is better than '.join(names)} by {size} {unit}, 95 % interval {ends}"
+
+    def lines(self, width: int) -> Iterator[str]:
+        """The outcome as text: intervals, verdicts, kinds of token, sentences."""
+        first, *others = self.models
+        name = min(MOST_NAME, max(len(one.address) for one in self.models))
+        room = (width - name - len(self.unit) - NUMBER - 8) // 2
+        half = max(LEAST_BAR, min(MOST_BAR, room))
+        head = f"{'':{name + 2}}  {self.unit}{f'− {first.letter}':>{NUMBER}}  "
+        yield f"{head}{'better ':>{half}}0 worse"
+        most = max(max(-one.low, one.high) for one in others) or 1.0
+        for one in self.models:
+            loss = figure(one.loss, 3).rjust(len(self.unit))
+            row = f"{one.letter} {one.address[:name]:{name}}  {loss}"
+            apart = f"{signed(one.difference):>{NUMBER}}  {one.bar(most, half)}"
+            yield row + (apart if one is not first else f"{'':{NUMBER + 2 + half}}│")
+        yield ""
+        yield from map(self.verdict, others)
+        yield from self.left_out
+        yield (
+            f"{counted(self.sentences, 'sentence')}; {self.method}, {self.resamples:,} resamples,"
+            f" seed {self.seed}"
+        )
+        for family, kinds in groupby(self.kinds, lambda one: one.family):
+            yield ""
+            heads = (first.letter, *(f"{one.letter} − {first.letter}" for one in others))
+            yield f"{family:24}{'tokens':>{NUMBER}}" + "".join(f"{one:>{NUMBER}}" for one in heads)
+            for kind in kinds:
+                loss, *more = kind.losses
+                cells = (f"{kind.tokens:,}", figure(loss, 3), *(signed(one - loss) for one in more))
+                yield f"  {kind.kind:22}" + "".join(f"{cell:>{NUMBER}}" for cell in cells)
+        for other in others:
+            yield ""
+            names = f"{other.letter} − {first.letter}"
+            yield f"{names:>{NUMBER}}  sentences, {self.unit.split()[0]}"
+            for one in other.sentences:
+                row = f"{signed(one.difference, 1):>{NUMBER}}  {one.number:,}: {one.text}"
+                yield row if len(row) <= width else f"{row[: width - 1]}…"
 
 
-def decimals(found: Difference) -> int:
-    """How many decimals show two digits of the interval's half width, at least three."""
-    half = (found.high - found.low) / 2
-    return 3 if half <= 0 else max(3, 1 - math.floor(math.log10(half)))
-
-
-def signed(value: float, digits: int) -> str:
-    """`−0.031`, `+0.002`."""
-    return f"{'−' if value < 0 else '+'}{abs(value):,.{digits}f}"
+def signed(value: float, digits: int = 3) -> str:
+    """`−0.031`, `+0.002`, or a dash for NaN."""
+    sign = "−" if value < 0 else "+" if value >= 0 else ""
+    return sign + figure(abs(value), digits)

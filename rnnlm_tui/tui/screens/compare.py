@@ -20,7 +20,6 @@ from rnnlm_tui.tui.actions import bindings_for
 from rnnlm_tui.tui.screens.charts import ChartedScreen
 from rnnlm_tui.tui.screens.pane import body_size
 from rnnlm_tui.tui.text import line, safe_content
-from rnnlm_tui.tui.threads import act
 from rnnlm_tui.tui.views.charts import COMPARED_CHARTS, Runs
 from rnnlm_tui.tui.views.compare import compared, comparison
 from rnnlm_tui.tui.views.status import status_glyph
@@ -249,17 +248,13 @@ class CompareScreen(ChartedScreen):
             id="placed",
         )
 
-    @act
-    async def action_test_runs(self) -> None:
+    def action_test_runs(self) -> None:
         """Test whether the marked runs differ on the same test text."""
         from rnnlm_tui.tui.screens.significance import SignificanceScreen
 
-        marks = self.context.marks
-        steps = {run.snapshot.summary.run: run.snapshot.summary.step for run in self.runs}
-        key = marks, tuple(steps.items())
-        done = await self.context.ask(SignificanceScreen(marks, self._tests.get(key)))
-        if done is not None:
-            self._tests[key] = done
+        marks, summaries = self.context.marks, (run.snapshot.summary for run in self.runs)
+        key = marks, *((summary.run, summary.step) for summary in summaries)
+        self.app.push_screen(SignificanceScreen(marks, self._tests, key))
 
     def on_resize(self, event: Resize) -> None:
         self.query_one(Placed).place(self._places(event.size))
