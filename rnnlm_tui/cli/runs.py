@@ -20,7 +20,7 @@ from rnnlm_tui.cli.options import (
     check_exclusive,
     flag,
     opt,
-    split_address,
+    run_named,
 )
 from rnnlm_tui.cli.output import (
     Answer,
@@ -42,7 +42,6 @@ from rnnlm_tui.cli.summaries import (
     status_text,
     summary_lines,
 )
-from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.filters import best_perplexity, key_names
 from rnnlm_tui.schema.formatting import NOTHING, change, counted, perplexity_text
 
@@ -51,7 +50,6 @@ if TYPE_CHECKING:
 
     from rnnlm_tui.client.arrangement import ArrangedRun, RunGroup
     from rnnlm_tui.client.comparison import Comparison, FigureRow
-    from rnnlm_tui.store.paths import RunDirectory
 
 
 def open_run(run: RunArgument, screen: ScreenOptions = ScreenOptions()) -> None:
@@ -210,7 +208,7 @@ def compare(
         "--test", "Score the test text with each, and test whether they differ from the first."
     ),
     model: list[str] | None = opt(
-        "--model DIR", "With --test: a causal model in a local folder; can be repeated.", None
+        "--model DIR", "Test a causal model in a local folder, too; can be repeated.", None
     ),
     allow_code: bool = flag("--allow-code", "Run the code that a model's folder brings along."),
     device: SamplerDeviceOption = "cpu",
@@ -220,23 +218,11 @@ def compare(
     With --test, the best or named checkpoints score the same test text, sentence by sentence: is
     the difference real, and where is it?
     """
-    if test:
+    if test or model:
         return _tested(runs, model or [], device, allow_code=allow_code)
-    if model:
-        raise InputError("--model needs --test", hint="add --test")
-    comparison = client.comparison.compare_runs([_whole_run(address) for address in runs])
+    comparison = client.comparison.compare_runs([run_named(one) for one in runs])
     text = partial(_print_comparison, comparison)
     return Answer(_as_json(comparison), text, comparison.remark)
-
-
-def _whole_run(address: str) -> RunDirectory:
-    run, which = split_address(address)
-    if which is not None:
-        raise InputError(
-            f"{address} names a checkpoint, but runs are compared as a whole",
-            hint="leave out the @, or add --test",
-        )
-    return run
 
 
 def _tested(

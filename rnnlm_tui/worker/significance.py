@@ -235,13 +235,12 @@ def _score_folder(
         nats, sizes = np.array(rows).T
         none = np.full(len(rows), -1)
         return _Scored(part, None, none, np.arange(len(rows) + 1), nats, sizes.astype(int))
-    eos_text, eos = first.codec.eos_text, [] if model.codec.eos_id is None else [model.codec.eos_id]
+    codec, ends = model.codec, first.ids[first.offsets[1:] - 1] == first.codec.eos_id
     encoded = [
-        [
-            *model.codec.encode(text.removesuffix(eos_text)),
-            *(eos if text.endswith(eos_text) else []),
-        ]
-        for text in lines
+        [*codec.encode(text.removesuffix(first.codec.eos_text)), codec.eos_id]
+        if end and codec.eos_id is not None
+        else codec.encode(text)
+        for text, end in zip(lines, ends, strict=True)
     ]
     offsets = np.cumsum([0, *map(len, encoded)]).astype(np.uint64)
     return _score(part, model, np.concatenate(encoded), offsets, report)
@@ -295,16 +294,14 @@ def _problem(first: _Scored, other: _Scored) -> str:
         part = float((one.ids[one.is_scored] == unknown).mean()) if unknown is not None else 0.0
         if part > MAX_UNKNOWN_SHARE:
             return f"{why}{share(part)} of {one.part.letter}'s tokens are unknown"
-    for scored, what in ((False, "has another test text"), (True, "scores another part of it")):
-        mine, theirs = (
-            one.by_sentence(one.sizes * (one.is_scored | (not scored))) for one in (first, other)
-        )
-        if len(mine) != len(theirs) or np.abs(mine - theirs).sum() > SAME_BYTES * mine.sum():
-            size = f"{counted(len(theirs), 'sentence')}, {counted(int(theirs.sum()), 'byte')}"
-            return (
-                f"{why}it {what} ({size}; {first.part.letter}: {len(mine):,}, {int(mine.sum()):,})"
-            )
-    return ""
+    mine, theirs = (one.by_sentence(one.sizes * one.is_scored) for one in (first, other))
+    if len(mine) == len(theirs) and np.abs(mine - theirs).sum() <= SAME_BYTES * mine.sum():
+        return ""
+    sizes = (
+        f"{counted(len(one), 'sentence')}, {counted(int(one.sum()), 'byte')}"
+        for one in (theirs, mine)
+    )
+    return f"{why}it scores another text, or part of it: {' instead of '.join(sizes)}"
 
 
 def _sentences(
@@ -364,9 +361,9 @@ def _word_parts(first: _Scored) -> NDArray[np.int64]:
     assert codec is not None
     known = np.unique(ids).tolist()
     before = next((one for one in known if codec.decode([one]).strip().isalpha()), known[0])
-    after_word = {one: codec.incremental([before]).peek(one) for one in known}
     begins, blank = np.zeros((2, max(known) + 1), bool)
-    for one, text in after_word.items():
+    for one in known:
+        text = codec.incremental([before]).peek(one)
         begins[one], blank[one] = text[:1].isspace() and text.strip() != "", text[-1:].isspace()
     is_first = begins[ids]
     is_first[1:] |= blank[ids[:-1]]

@@ -309,8 +309,8 @@ class CompareScreen(ChartedScreen):
     def footer_entries(self) -> dict[str, str]:
         alone = self.chart_position()
         order = (
-            "next_chart", "leave_field", "log_scale", "next_axis", "smoother", "zoom_in",
-            "cursor_right", "alone", "test_runs", "leave",
+            "next_chart", "leave_field", "test_runs", "log_scale", "next_axis", "smoother",
+            "zoom_in", "cursor_right", "alone", "leave",
         )  # fmt: skip
         back = "Close cursor" if self.cursor is not None else "Back" if alone else "Runs"
         verbs = {"next_chart": f"Figure {alone}".rstrip(), "leave_field": back}

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.significance import SignificanceDone
     from rnnlm_tui.tui.views.compare import Marks
 
-UPDATE_SECONDS = 0.25
-"""Seconds between two looks at the progress."""
 EDGES = 4
 """Cells that border and padding take from a line."""
 
@@ -40,8 +38,6 @@ class SignificanceScreen(LinesOverlay):
     def __init__(self, marks: Marks, outcomes: dict[object, SignificanceDone], key: object) -> None:
         super().__init__("Is the difference real?")
         self._marks, self._outcomes, self._key = marks, outcomes, key
-        self._phase = "starting …"
-        """What the test does; set by its thread. Empty: it has ended."""
         for run in marks.names:
             letter = marks.letter(run)
             pattern = rf"^{letter} (.*[├│].*)?|\b{letter}(?= −)|(?<=− ){letter}\b"
@@ -49,22 +45,15 @@ class SignificanceScreen(LinesOverlay):
 
     def fill(self) -> None:
         if self._key not in self._outcomes:
-            self.set_interval(UPDATE_SECONDS, self._show_phase)
+            self.panel.show(["starting …"])
             self.call_next(self._test)
-        self.call_next(self._show_outcome)
-
-    def on_resize(self) -> None:
-        self._show_keys()
-        self._show_outcome()
-
-    def _show_phase(self) -> None:
-        if self._phase:
-            self.panel.show([self._phase])
 
     def _show_outcome(self) -> None:
         if done := self._outcomes.get(self._key):
             self.panel.show([*done.lines(self.app.size.width - EDGES)])
             self.panel.action_scroll(-END)
+
+    on_resize = _show_outcome
 
     @act
     async def _test(self) -> None:
@@ -76,7 +65,8 @@ class SignificanceScreen(LinesOverlay):
 
         def report(at: TaskProgress) -> None:
             check()
-            self._phase = f"{at.phase}{f' {at.done / at.total:.0%}' if at.total > 1 else ''} …"
+            share = f" {at.done / at.total:.0%}" if at.total > 1 else ""
+            self.call_later(self.panel.show, [f"{at.phase}{share} …"])
 
         try:
             self._outcomes[self._key] = await self.context.wait_for(
@@ -87,9 +77,9 @@ class SignificanceScreen(LinesOverlay):
                     check=check,
                 )
             )
-            self._show_outcome()
+            self.call_later(self._show_outcome)  # after the last progress
         except _Closed:
             pass
         except (RnnlmError, OSError) as error:
-            self.panel.show([f"✗ {words_of(error)[0]}", words_of(error)[1]])
-        self._phase = ""
+            message, hint = words_of(error)
+            self.call_later(self.panel.show, [f"✗ {message}", hint])
