@@ -239,11 +239,7 @@ def _tested(
             allow_code=allow_code,
             device=device,
         )
-
-    def text() -> None:
-        for one in done.lines(columns(sys.stdout) or WIDTH):
-            line(one, wrap=False)
-
+    text = "\n".join(done.lines(columns(sys.stdout) or WIDTH))
     verdicts = {one.letter: done.verdict(one) for one in done.models[1:]}
     return Answer({**done.model_dump(), "verdicts": verdicts}, text)
 

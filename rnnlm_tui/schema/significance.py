@@ -66,11 +66,6 @@ class ComparedModel(Message):
     sentences: tuple[ComparedSentence, ...]
     """Those with the largest differences each way, in the order of these."""
 
-    @property
-    def is_different(self) -> bool:
-        """Whether the interval excludes zero."""
-        return self.low > 0 or self.high < 0
-
     def bar(self, most: float, half: int) -> str:
         """Draw the interval, `├──●──┤  │`: zero in the middle, `most` at the ends. Rounded away
         from zero, so that only zero is drawn there."""
@@ -115,7 +110,7 @@ class SignificanceDone(Message):
     def verdict(self, other: ComparedModel) -> str:
         """`B is better than A by 0.031 bits per byte, 95 % interval 0.012 to 0.050`."""
         first, unit = self.models[0].letter, self.unit
-        if not other.is_different:
+        if other.low <= 0 <= other.high:
             ends = f"95 % interval {signed(other.low)} to {signed(other.high)}"
             names = f"{first} and {other.letter}"
             return f"no clear difference between {names}: {signed(other.difference)} {unit}, {ends}"

@@ -332,7 +332,7 @@ def _kinds(
     )
     for family, kinds, codes in families:
         of = codes[chosen]
-        for code in np.unique(of):
+        for code in np.unique(of[sizes > 0]):
             yield KindOfToken(
                 family=family,
                 kind=kinds[code],
@@ -367,5 +367,5 @@ def _word_parts(first: _Scored) -> NDArray[np.int64]:
         begins[one], blank[one] = text[:1].isspace() and text.strip() != "", text[-1:].isspace()
     is_first = begins[ids]
     is_first[1:] |= blank[ids[:-1]]
-    is_first[first.offsets[:-1]] = True
+    is_first[first.offsets[:-1][np.diff(first.offsets) > 0]] = True
     return np.where(ids == codec.eos_id, 2, np.where(is_first, 0, 1))

@@ -57,8 +57,6 @@ class SignificanceScreen(LinesOverlay):
 
     @act
     async def _test(self) -> None:
-        marks = self._marks
-
         def check() -> None:
             if not self.is_open:
                 raise _Closed
@@ -71,9 +69,9 @@ class SignificanceScreen(LinesOverlay):
         try:
             self._outcomes[self._key] = await self.context.wait_for(
                 lambda: client.significance.find_differences(
-                    marks.names,
+                    self._marks.names,
                     report,
-                    letters="".join(map(marks.letter, marks.names)),
+                    letters="".join(map(self._marks.letter, self._marks.names)),
                     check=check,
                 )
             )
