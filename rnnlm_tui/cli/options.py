@@ -84,8 +84,10 @@ async def sampler_for(path: str, device: str) -> AsyncIterator[SamplerClient]:
     from rnnlm_tui.system.machine import planned_device, usable_cores
 
     weights, yields = Path(path), False
-    if weights.parent.name == SNAPSHOTS_NAME:
-        training = RunDirectory(weights.parents[1]).read_config().training
+    # a folder of that name is in the cache of Hugging Face, too
+    run = RunDirectory(weights.parents[1])
+    if weights.parent.name == SNAPSHOTS_NAME and run.config_path.is_file():
+        training = run.read_config().training
         cores = usable_cores()
         threads = 1 if planned_device(training.device) != "cpu" else training.threads or cores
         yields = threads >= cores

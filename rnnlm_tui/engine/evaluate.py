@@ -6,13 +6,11 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rnnlm_tui.engine.batches import Batch
-from rnnlm_tui.engine.loss import IGNORED, token_losses
+from rnnlm_tui.engine.loss import token_losses
 from rnnlm_tui.engine.matmul import set_gpu_precision
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 
@@ -38,7 +36,7 @@ def evaluate(
     batches: Iterable[Batch],
     *,
     unknown_id: int | None = None,
-    each: Callable[[Batch, Tensor], None] | None = None,
+    each: Callable[[Batch, Tensor, Tensor], None] | None = None,
 ) -> Score:
     """Mean loss of all targets, without dropout; the model's mode and the random generators are
     unchanged.
@@ -47,7 +45,8 @@ def evaluate(
 
     Args:
         unknown_id: the unknown token, whose occurrences are counted; None: there is none.
-        each: called with each batch and its losses_BT in nats on the CPU, 0 where none counts.
+        each: called with each batch, its losses_BT in nats on the CPU, 0 where none counts, and the
+            inputs of the head, hidden_BTH on the model's device.
     """
     began = time.perf_counter()
     was_training = model.training
@@ -73,7 +72,7 @@ def _sums(
     model: RecurrentLanguageModel,
     batches: Iterable[Batch],
     unknown_id: int | None,
-    each: Callable[[Batch, Tensor], None] | None,
+    each: Callable[[Batch, Tensor, Tensor], None] | None,
 ) -> tuple[float, int, int]:
     """Summed loss, targets and unknown targets.
 
@@ -104,7 +103,7 @@ def _sums(
                 total += float(torch.stack(sums).cpu().double().sum())
                 sums.clear()
             if each is not None:
-                each(on_cpu, _by_position(losses_N, batch))
+                each(on_cpu, _by_position(losses_N, batch), hidden_BTH)
         tokens += batch.tokens
         if unknown_id is not None:
             unknown += int((on_cpu.targets_BT == unknown_id).sum())
@@ -119,11 +118,3 @@ def _by_position(losses_N: Tensor, batch: Batch) -> Tensor:
     if batch.rows_N is not None:
         losses_N = losses_N.new_zeros(rows * width).index_copy(0, batch.rows_N, losses_N)
     return losses_N.view(width, rows).t().cpu()
-
-
-def scored_places(batch: Batch, losses_BT: Tensor) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Where in the text the targets of an evaluation's batch are that count, and their losses."""
-    assert batch.starts_B is not None
-    counts = batch.targets_BT != IGNORED
-    places = batch.starts_B[:, None] + torch.arange(1, counts.shape[1] + 1)
-    return places[counts].numpy(), losses_BT[counts].numpy()

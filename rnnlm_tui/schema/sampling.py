@@ -24,6 +24,8 @@ MAX_SAMPLES = 64
 MAX_ALTERNATIVES = 50
 MAX_CHOICES = 250_000
 """Alternatives of all tokens of one sample."""
+MAX_CACHE = 100_000
+"""Tokens that a continuous cache remembers."""
 MAX_LAGS = 200
 """Tokens that a gradient is followed back."""
 
@@ -51,6 +53,17 @@ class FolderReading(Message):
     """Tokens from the start of one window to that of the next; None: half a window."""
     allow_code: bool = False
     """Run the code that the folder brings along."""
+
+
+class CacheSettings(Message):
+    """A continuous cache; see `engine.continuous_cache`."""
+
+    size: int = Field(ge=1, le=MAX_CACHE)
+    """Tokens that are remembered."""
+    theta: float = Field(ge=0, allow_inf_nan=False)
+    """How much more a similar state counts than another."""
+    weight: float = Field(gt=0, lt=1)
+    """The share of the cache in the probability: the paper's lambda."""
 
 
 class LoadRequest(SamplerRequest):
@@ -155,6 +168,8 @@ class ScoreRequest(SamplerRequest):
     """Report every token, in `ScorePiece`."""
     folder: FolderReading | None = None
     """The checkpoint is any folder of the Hugging Face layout."""
+    cache: CacheSettings | None = None
+    """Score with a continuous cache, too: tokens then have their surprise with it."""
 
 
 class WeightChangeRequest(SamplerRequest):
@@ -396,6 +411,8 @@ class ScoreDone(SamplerAnswer):
     stride: int | None = None
     start: str = ""
     """The special tokens that a transformers tokenizer puts before a text."""
+    cache_loss: float | None = None
+    """The loss with the continuous cache, if one was asked for."""
 
     @property
     def perplexity(self) -> float:

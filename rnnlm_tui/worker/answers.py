@@ -12,7 +12,7 @@ import torch
 
 from rnnlm_tui.engine.device import is_out_of_memory, set_threads
 from rnnlm_tui.engine.weight_change import changed_tensors
-from rnnlm_tui.errors import DeviceError, RnnlmError, RunStateError
+from rnnlm_tui.errors import DeviceError, InputError, RnnlmError, RunStateError
 from rnnlm_tui.schema.formatting import counted, memory
 from rnnlm_tui.schema.sampling import (
     AlternativesRequest,
@@ -114,6 +114,11 @@ class Answers:
                 yield SamplerReady(id=request.id, device=str(self._models.device))
             elif isinstance(opened, LoadedModel):
                 yield from score_file(opened, request, check, report)
+            elif request.cache is not None:
+                raise InputError(
+                    "the continuous cache needs a run's model or an export of one",
+                    hint="leave out --cache",
+                )
             else:
                 yield from opened.score_file(request, check, report)
             return

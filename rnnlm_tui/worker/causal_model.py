@@ -36,6 +36,7 @@ from rnnlm_tui.worker.scoring import PIECE_TOKENS, Progress, source_file
 LONGEST_WINDOW = 1_024
 """Default window of a model with a longer context: its cost grows with the square."""
 LAYOUT_HINT = "a model folder has config.json, model.safetensors and tokenizer.json"
+CAUSAL_HINT = "score with one that predicts each next token, such as GPT-2 or Llama"
 _PROBES = ("a b", "ab", "A.b", "é")
 """Texts that a tokenizer which keeps texts gives back."""
 
@@ -88,6 +89,12 @@ class CausalModel:
             )
         self.window, self.stride = window_and_stride(self._model.config, reading)
         """Tokens that are read at once, and from the start of one window to that of the next."""
+        if self._sees_ahead(rows):
+            raise CheckpointError(
+                f"the model in {folder} predicts a token from those after it, too: not a causal"
+                " language model",
+                hint=CAUSAL_HINT,
+            )
         probe = self._tokenizer.encode("a")
         added = next(at for at, special in enumerate(probe.special_tokens_mask) if not special)
         self._start = probe.ids[:added]
@@ -204,6 +211,16 @@ class CausalModel:
                 tokens.append(InspectedToken(token=text.ids[at], text=piece, bits=bits[at]))
             yield ScorePiece(id=request.id, tokens=tuple(tokens))
 
+    @torch.inference_mode()
+    def _sees_ahead(self, types: int) -> bool:
+        """Whether the last token changes the predictions of those before: a BERT with the head of a
+        language model has the class of a causal one."""
+        count = min(8, self.window)
+        ids = torch.stack([torch.arange(count) % types] * 2).to(self._device)
+        ids[1, -1] = (ids[1, -1] + 1) % types
+        logits = self._model(input_ids=ids).logits[:, :-1]
+        return not torch.allclose(logits[0], logits[1], atol=1e-3)
+
     def _keeps(self, text: str) -> bool:
         """Whether the tokens of a text say what it is, unless one is unknown."""
         ids = self._tokenizer.encode(text, add_special_tokens=False).ids
@@ -287,7 +304,7 @@ def check_folder(folder: Path, *, allow_code: bool = False) -> dict[str, Any]:
             f"the model in {folder} is {what}: not a causal language model"
             if kind in KNOWN
             else f'the model in {folder} is of type "{kind}", which transformers doesn\'t know',
-            hint="score with one that predicts each next token, such as GPT-2 or Llama",
+            hint=CAUSAL_HINT,
         )
     if not is_known and not allow_code:
         raise CheckpointError(

@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from rnnlm_tui.corpus.codec import IncrementalDecoder
 from rnnlm_tui.corpus.encode import EncodedLines, encode_file
 from rnnlm_tui.corpus.text_files import check_source_path
-from rnnlm_tui.engine.batches import Batch, evaluation_batches
-from rnnlm_tui.engine.evaluate import evaluate, scored_places
+from rnnlm_tui.engine.batches import Batch, evaluation_batches, stream_evaluation
+from rnnlm_tui.engine.continuous_cache import ContinuousCache
+from rnnlm_tui.engine.evaluate import evaluate
+from rnnlm_tui.engine.loss import IGNORED
 from rnnlm_tui.errors import CorpusError
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.metrics import bits_per_byte
@@ -72,6 +75,7 @@ def score_file(
         bits_per_byte=bits_per_byte(loss, scoring.targets, scoring.unknown, scoring.scored_bytes),
         unknown=scoring.unknown,
         seconds=time.perf_counter() - began,
+        cache_loss=scoring.cache_loss / scoring.targets if request.cache is not None else None,
     )
 
 
@@ -118,8 +122,9 @@ class _Scoring:
         self._loaded, self._request, self._check = loaded, request, check
         self._progress = Progress(request.id, report)
         self._decoder = loaded.codec.incremental()
-        self.loss = 0.0
-        """Sum over the targets, nats."""
+        self._cache = None if request.cache is None else ContinuousCache(request.cache)
+        self.loss = self.cache_loss = 0.0
+        """Sums over the targets, nats."""
         self.targets = self.unknown = 0
         self.bytes = self.tokens = self.scored_bytes = 0
         """Of the text, and of its tokens that are targets."""
@@ -191,13 +196,16 @@ class _Scoring:
         Args:
             file: has NaN for each token, and gets the surprise; None: kept in memory.
         """
-        batches = evaluation_batches(
-            ids,
-            offsets,
-            data_mode=self._loaded.data_mode,
-            context_length=self._context(ids),
-            pad_id=self._loaded.codec.pad_id,
-        )
+        if self._cache is not None and self._loaded.data_mode == "stream":
+            batches = stream_evaluation(ids, streams=1)  # the cache needs the text's order
+        else:
+            batches = evaluation_batches(
+                ids,
+                offsets,
+                data_mode=self._loaded.data_mode,
+                context_length=self._context(ids),
+                pad_id=self._loaded.codec.pad_id,
+            )
         bits: NDArray[np.float32] | None = None
         if self._request.tokens:
             bits = (
@@ -206,16 +214,23 @@ class _Scoring:
                 else np.memmap(file, np.float32, "r+", shape=(len(ids),))
             )
 
-        def note(batch: Batch, losses: Tensor) -> None:
-            if bits is not None:
-                places, nats = scored_places(batch, losses)
-                bits[places] = nats / math.log(2)
+        def note(batch: Batch, losses: Tensor, hidden: Tensor) -> None:
+            counts = batch.targets_BT != IGNORED
+            found = losses[counts]
+            if self._cache is not None:
+                parts = hidden[counts.to(hidden.device)], batch.targets_BT[counts], found
+                found = self._cache.losses(*(part.to(hidden.device) for part in parts)).cpu()
+                self.cache_loss += float(found.double().sum())
+            if bits is None or batch.starts_B is None:
+                return
+            places = batch.starts_B[:, None] + torch.arange(1, counts.shape[1] + 1)
+            bits[places[counts].numpy()] = (found / math.log(2)).numpy()
 
         score = evaluate(
             self._loaded.model,
             self._stoppable(batches),
             unknown_id=self._loaded.codec.unk_id,
-            each=note if self._request.tokens else None,
+            each=None if self._cache is None and bits is None else note,
         )
         self.loss += score.loss * score.tokens
         self.targets += score.tokens

@@ -30,7 +30,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.worker.task import ReportProgress
 
 if TYPE_CHECKING:
-    import torch
+    from torch import Tensor, device
 
     from rnnlm_tui.corpus.codec import TextCodec
     from rnnlm_tui.engine.batches import Batch
@@ -197,7 +197,7 @@ def compare(request: SignificanceRequest, report: ReportProgress) -> Significanc
 
 
 def _score_run(
-    part: ComparedPart, device: torch.device, report: ReportProgress
+    part: ComparedPart, device: device, report: ReportProgress
 ) -> tuple[_Scored, NDArray[np.int64]]:
     """Score the test text of a run's corpus; also returns how often each token is in training."""
     from rnnlm_tui.worker.models import load_export
@@ -216,7 +216,7 @@ def _score_run(
 def _score_folder(
     part: ComparedPart,
     reading: FolderReading,
-    device: torch.device,
+    device: device,
     first: _Scored,
     report: ReportProgress,
 ) -> _Scored:
@@ -254,8 +254,11 @@ def _score(
     report: ReportProgress,
 ) -> _Scored:
     """Score tokens as an evaluation does."""
+    import torch
+
     from rnnlm_tui.engine.batches import evaluation_batches
-    from rnnlm_tui.engine.evaluate import evaluate, scored_places
+    from rnnlm_tui.engine.evaluate import evaluate
+    from rnnlm_tui.engine.loss import IGNORED
 
     nats, codec = np.full(len(ids), np.nan), loaded.codec
     batches = evaluation_batches(
@@ -266,9 +269,11 @@ def _score(
         pad_id=codec.pad_id,
     )
 
-    def keep(batch: Batch, by_position: torch.Tensor) -> None:
-        places, losses = scored_places(batch, by_position)
-        nats[places] = losses
+    def keep(batch: Batch, losses: Tensor, _hidden: Tensor) -> None:
+        counts, starts = batch.targets_BT != IGNORED, batch.starts_B
+        assert starts is not None
+        places = starts[:, None] + torch.arange(1, counts.shape[1] + 1)
+        nats[places[counts].numpy()] = losses[counts].numpy()
         report(f"scoring {part.address}", int((~np.isnan(nats)).sum()), len(ids))
 
     evaluate(loaded.model, batches, each=keep)

@@ -34,12 +34,14 @@ from rnnlm_tui.schema.exports import (
     ExportRequest,
 )
 from rnnlm_tui.schema.metrics import EvaluationRow
+from rnnlm_tui.schema.sampling import FolderReading, ScoreDone, ScoreRequest
 from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.labels import read_labels
 from rnnlm_tui.store.paths import HOME_VARIABLE, RunDirectory, corpora_dir
 from rnnlm_tui.store.runs import create_run, find_run
 from rnnlm_tui.worker.build import build_batches, build_model, build_trainer
+from rnnlm_tui.worker.causal_model import open_folder
 from rnnlm_tui.worker.export import _write_hf
 from rnnlm_tui.worker.export import export as write_export
 from rnnlm_tui.worker.export_comparison import (
@@ -52,7 +54,8 @@ from rnnlm_tui.worker.export_comparison import (
     load_source,
     question,
 )
-from rnnlm_tui.worker.models import ModelCache
+from rnnlm_tui.worker.models import LoadedModel, ModelCache
+from rnnlm_tui.worker.scoring import score_file
 from tests.fakes.llama_tokenizer import write_tokenizer
 from tests.integration.runs import tiny_config, write_text
 from tests.unit.client.logs import record
@@ -205,6 +208,48 @@ def test_transformers_compute_the_same_for_every_cell_without_rnnlm_tui(
         assert greedy == ours.greedy
         assert len(greedy) == GREEDY_TOKENS
         check_tokenizer_and_padding(source, Path(request["folder"]), greedy)
+
+
+def test_an_exported_run_scores_a_text_as_the_run_does(
+    trained: dict[str, Trained], tmp_path: Path
+) -> None:
+    """Every tokenizer, layout and data mode: nothing that reading a text needs is lost."""
+    text = tmp_path / "text.txt"
+    lines = ("The CAT saw <eos> 1,234 birds.", "", "  a big dog\tsat on the mat. ", *ODD_TEXTS)
+    text.write_text("\n".join(lines) + "\nthe cat chased a bird" * 60, encoding="utf-8")
+    for cell, one in trained.items():
+        folder = tmp_path / cell
+        folder.mkdir()
+        source = source_of(one, folder)
+        files = autotokenizer_files(source.path, source.codec, after_end=source.after_end)
+        _write_hf(source, files, folder)
+        request = ScoreRequest(id="a", checkpoint="", path=str(text))
+        exported = open_folder(folder, "cpu", FolderReading())
+        assert isinstance(exported, LoadedModel)
+        (found,) = score_file(exported, request, lambda: None)
+        (own,) = score_file(ModelCache().get(str(one.checkpoint)), request, lambda: None)
+        assert isinstance(found, ScoreDone)
+        assert isinstance(own, ScoreDone)
+        assert found.loss == pytest.approx(own.loss, abs=1e-5), cell
+        same = {"tokens", "bytes", "scored_bytes", "unknown"}
+        assert found.model_dump(include=same) == own.model_dump(include=same), cell
+
+
+def test_the_verb_scores_with_an_exported_run_as_with_the_run(
+    trained: dict[str, Trained], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one, folder = trained["lstm"], tmp_path / "export"
+    assert run_command(["export", one.run.name, str(folder)]) == 0
+    capsys.readouterr()
+    (tmp_path / "text.txt").write_text("The cat saw a bird.\n" * 20)
+    found = []
+    for scorer in ([one.run.name], ["--model", str(folder)]):
+        assert run_command(["score", *scorer, str(tmp_path / "text.txt"), "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out))
+    own, exported = found
+    assert exported["perplexity"] == pytest.approx(own["perplexity"], abs=1e-5)
+    assert exported.keys() - own.keys() == {"model", "window", "stride", "start"}
+    assert not own.keys() - exported.keys()
 
 
 def check_tokenizer_and_padding(

@@ -244,7 +244,7 @@ def test_an_error_names_the_text_and_not_its_copy(
 def test_an_unusable_checkpoint_is_one_error(
     sampler: FakeSampler, monkeypatch: pytest.MonkeyPatch, verb: Verbs
 ) -> None:
-    async def refuse(checkpoint: str) -> None:
+    async def refuse(*_: object) -> None:
         raise CheckpointError("model.safetensors is damaged")
 
     monkeypatch.setattr(sampler, "load", refuse)

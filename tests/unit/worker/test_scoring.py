@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -20,10 +21,12 @@ from rnnlm_tui.corpus import splits, text_files
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus, prepare_corpus
 from rnnlm_tui.engine.batches import evaluation_batches
+from rnnlm_tui.engine.cells import CELLS
 from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.errors import CorpusError, RunStateError, StorageError
 from rnnlm_tui.schema.config import CorpusConfig, DataMode, TokenizerConfig, TrainingConfig
 from rnnlm_tui.schema.sampling import (
+    CacheSettings,
     InspectedToken,
     ScoreDone,
     ScorePiece,
@@ -76,7 +79,10 @@ def corpus_of(
 
 
 def loaded_for(
-    corpus: PreparedCorpus, mode: DataMode = "stream", context_length: int | None = None
+    corpus: PreparedCorpus,
+    mode: DataMode = "stream",
+    context_length: int | None = None,
+    cell_type: str = "elman",
 ) -> LoadedModel:
     """A model with weights large enough that every token changes what comes after it."""
     model = built_model(
@@ -84,6 +90,7 @@ def loaded_for(
         embedding_dim=12,
         hidden_size=12,
         num_layers=2,
+        cell_type=cell_type,
         initialization="uniform",
         init_scale=0.6,
         pad_id=corpus.manifest.pad_id,
@@ -100,9 +107,11 @@ def loaded_for(
 
 
 def score(
-    loaded: LoadedModel, path: Path, *, tokens: bool = False
+    loaded: LoadedModel, path: Path, *, tokens: bool = False, cache: CacheSettings | None = None
 ) -> tuple[list[InspectedToken], ScoreDone]:
-    request = ScoreRequest(id="a", checkpoint=str(loaded.path), path=str(path), tokens=tokens)
+    request = ScoreRequest(
+        id="a", checkpoint=str(loaded.path), path=str(path), tokens=tokens, cache=cache
+    )
     *pieces, done = score_file(loaded, request, lambda: None)
     assert isinstance(done, ScoreDone)
     return [
@@ -286,6 +295,41 @@ def plain_bits(weights: dict[str, NDArray[np.float64]], ids: list[int]) -> list[
         logits = weights["output.weight"] @ x + weights["output.bias"]
         bits.append((np.log(np.exp(logits).sum()) - logits[after]) / math.log(2))
     return bits
+
+
+@pytest.mark.parametrize("mode", ["stream", "sentences"])
+@pytest.mark.parametrize("cell_type", CELLS)
+def test_a_continuous_cache_is_that_of_a_plain_loop_for_every_cell(
+    tmp_path: Path, cell_type: str, mode: DataMode
+) -> None:
+    corpus = corpus_of(tmp_path, "word", mode)
+    loaded = loaded_for(corpus, mode, context_length=9, cell_type=cell_type)
+    ids, offsets = corpus.tokens("test").tolist(), corpus.offsets("test").tolist()
+    texts = [ids] if mode == "stream" else [ids[a : min(a + 9, b)] for a, b in pairwise(offsets)]
+    own, mixed = [], []
+    remembered: list[tuple[NDArray[np.float64], int]] = []
+    model = loaded.model
+    for text in texts:
+        state = model.initial_state(1)
+        for token, after in pairwise(text):
+            with torch.no_grad():
+                output, state = model.advance(torch.tensor([token]), state)
+                p = float(model.output(output).softmax(1)[0, after])
+            h = output[0].double().numpy()
+            own.append(-math.log(p))
+            if last := remembered[-30:]:
+                weights = [math.exp(0.7 * float(h @ other)) for other, _ in last]
+                equal = [w for w, (_, one) in zip(weights, last, strict=True) if one == after]
+                p = 0.8 * p + 0.2 * sum(equal) / sum(weights)
+            remembered.append((h, after))
+            mixed.append(-math.log(p))
+    settings = CacheSettings(size=30, theta=0.7, weight=0.2)
+    found, done = score(loaded, tmp_path / "test.txt", tokens=True, cache=settings)
+    assert done.tokens == len(own) > 300
+    assert done.loss == pytest.approx(sum(own) / len(own), abs=1e-5)
+    assert done.cache_loss == pytest.approx(sum(mixed) / len(mixed), abs=1e-5)
+    bits = [token.bits for token in found if token.bits is not None]
+    assert bits == pytest.approx([nats / math.log(2) for nats in mixed], abs=1e-4)
 
 
 def test_each_sentence_starts_from_zero_and_ends_at_the_context_length(tmp_path: Path) -> None:
