@@ -15,7 +15,6 @@ from rnnlm_tui.cli.options import (
     JsonOption,
     ReverseOption,
     RunArgument,
-    SamplerDeviceOption,
     ScreenOptions,
     check_exclusive,
     flag,
@@ -196,8 +195,6 @@ def _nested(rows: Sequence[ArrangedRun]) -> list[dict[str, object]]:
     return roots
 
 
-WIDTH = 100
-"""Of the lines about a test in a pipe or file."""
 MOST_CELL, LEAST_CELL = 32, 10
 """Maximum and minimum width of a setting in the table, in characters."""
 
@@ -210,38 +207,25 @@ def compare(
     model: list[str] | None = opt(
         "--model DIR", "Test a causal model in a local folder, too; can be repeated.", None
     ),
-    allow_code: bool = flag("--allow-code", "Run the code that a model's folder brings along."),
-    device: SamplerDeviceOption = "cpu",
 ) -> Answer:
     """Compare runs: settings that differ, final and best metrics.
 
     With --test, the best or named checkpoints score the same test text, sentence by sentence: is
     the difference real, and where is it?
     """
-    if test or model:
-        return _tested(runs, model or [], device, allow_code=allow_code)
-    comparison = client.comparison.compare_runs([run_named(one) for one in runs])
-    text = partial(_print_comparison, comparison)
-    return Answer(_as_json(comparison), text, comparison.remark)
-
-
-def _tested(
-    addresses: Sequence[str], folders: Sequence[str], device: str, *, allow_code: bool
-) -> Answer:
-    """Test the differences between checkpoints and models."""
+    if not (test or model):
+        comparison = client.comparison.compare_runs([run_named(one) for one in runs])
+        text = partial(_print_comparison, comparison)
+        return Answer(_as_json(comparison), text, comparison.remark)
     from rnnlm_tui.cli.checkpoints import progress_text
 
     with ProgressLine() as progress:
         done = client.significance.find_differences(
-            addresses,
+            dict(zip(client.comparison.LETTERS, runs, strict=False)),
             lambda at: progress(progress_text(at)),
-            folders=folders,
-            allow_code=allow_code,
-            device=device,
+            model or (),
         )
-    text = "\n".join(done.lines(columns(sys.stdout) or WIDTH))
-    verdicts = {one.letter: done.verdict(one) for one in done.models[1:]}
-    return Answer({**done.model_dump(), "verdicts": verdicts}, text)
+    return Answer(done, "\n".join(done.lines()))
 
 
 def _print_comparison(comparison: Comparison) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rnnlm_tui.client.child import run_child
@@ -10,9 +10,8 @@ from rnnlm_tui.client.comparison import LETTERS
 from rnnlm_tui.client.control import WORKER_SETTINGS
 from rnnlm_tui.client.start import check_datasets
 from rnnlm_tui.errors import InputError
-from rnnlm_tui.schema.formatting import counted, user_path
+from rnnlm_tui.schema.formatting import user_path
 from rnnlm_tui.schema.protocol import TaskProgress
-from rnnlm_tui.schema.sampling import FolderReading
 from rnnlm_tui.schema.significance import ComparedPart, SignificanceDone, SignificanceRequest
 from rnnlm_tui.store.addresses import checkpoint_path, split_address
 from rnnlm_tui.store.paths import weights_name
@@ -20,24 +19,18 @@ from rnnlm_tui.system.locks import reading
 
 
 def find_differences(
-    addresses: Sequence[str],
+    addresses: Mapping[str, str],
     report: Callable[[TaskProgress], None],
-    *,
-    letters: str = LETTERS,
     folders: Sequence[str] = (),
-    allow_code: bool = False,
-    device: str = "cpu",
     check: Callable[[], None] | None = None,
 ) -> SignificanceDone:
     """Score the test text of runs with each one's checkpoint, and test whether they differ.
 
     Args:
-        addresses: `RUN` (its best checkpoint) or `RUN@CHECKPOINT`; the others are compared with
-            the first.
+        addresses: `RUN` (its best checkpoint) or `RUN@CHECKPOINT` by letter; the others are
+            compared with the first.
         report: called with the progress.
-        letters: of the runs and folders.
-        folders: local folders of further models.
-        allow_code: run the code that those bring along.
+        folders: local folders of further models, with the letters that follow.
         check: as of `run_child`.
 
     Raises:
@@ -46,33 +39,26 @@ def find_differences(
         UnknownRunError, UnknownCheckpointError: there is no such run or checkpoint.
         UntrustedDatasetError: a text is from code that the user hasn't named here.
         CheckpointError, CorpusError: one is damaged, or its text has changed.
-        DeviceError: no such device, or out of memory.
+        DeviceError: out of memory.
         WorkerError: the process died.
     """
-    if not 2 <= len(addresses) + len(folders) <= len(letters):
-        raise InputError(
-            f"cannot test differences of {counted(len(addresses) + len(folders), 'model')}: give 2"
-            f" to {len(letters)}",
-            hint="name runs, or checkpoints as RUN@STEP",
-        )
+    if len(addresses) + len(folders) < 2:
+        raise InputError("nothing to compare: name a second run", hint="or RUN@STEP, or --model")
     parts = []
-    for letter, address in zip(letters, (*addresses, *folders), strict=False):
-        if len(parts) < len(addresses):
-            run, which = split_address(address)
-            check_datasets(run.read_config().corpus)
-            path = checkpoint_path(run, which).absolute()
-            name = f"{run.name}@{weights_name(str(path))}"
-            part = ComparedPart(letter=letter, address=name, path=str(path), run=str(run.path))
-        else:
-            path = user_path(address).absolute()
-            part = ComparedPart(letter=letter, address=address, path=str(path))
-        parts.append(part)
+    for letter, address in addresses.items():
+        run, which = split_address(address)
+        check_datasets(run.read_config().corpus)
+        path = str(checkpoint_path(run, which).absolute())
+        parts.append(
+            ComparedPart(letter=letter, address=f"{run.name}@{weights_name(path)}", path=path)
+        )
     with reading(*(Path(part.path) for part in parts)):
+        for letter, folder in zip(LETTERS[len(parts) :], folders, strict=False):
+            path = str(user_path(folder).absolute())
+            parts.append(ComparedPart(letter=letter, address=folder, path=path, is_run=False))
         return run_child(
             "significance",
-            SignificanceRequest(
-                parts=tuple(parts), device=device, reading=FolderReading(allow_code=allow_code)
-            ),
+            SignificanceRequest(parts=tuple(parts)),
             SignificanceDone,
             report,
             what="the comparison",

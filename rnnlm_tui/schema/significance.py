@@ -7,54 +7,47 @@ from collections.abc import Iterator
 from itertools import groupby
 from typing import Literal
 
-from pydantic import Field
-
 from rnnlm_tui.schema.formatting import counted, figure
 from rnnlm_tui.schema.protocol import Message
-from rnnlm_tui.schema.sampling import FolderReading
 
 Unit = Literal["nats per token", "bits per byte"]
 """Tokens if all models have the same ones, else bytes."""
-MOST_NAME, NUMBER, LEAST_BAR, MOST_BAR = 24, 10, 10, 30
-"""Cells of a name and a number at most, and of an interval's bar on each side of zero."""
+RESAMPLES, SEED = 10_000, 0
+NAME, HALF_BAR = 20, 12
+"""Cells of a name at most, and of an interval's bar on each side of zero."""
 
 
 class ComparedPart(Message):
-    """A checkpoint that is tested, or a model; the others are compared with the first one."""
+    """A checkpoint of a run, or a model in a local folder."""
 
     letter: str
     address: str
-    """`plain-otter@1500`, or the folder of a model."""
+    """`plain-otter@1500`, or the folder as it was named."""
     path: str
-    """Folder of the checkpoint or model."""
-    run: str = ""
-    """Folder of its run; empty: a model in a local folder, which is never the first."""
+    """Its folder."""
+    is_run: bool = True
 
 
 class SignificanceRequest(Message):
-    """Score the test text with each of these, and test the differences."""
+    """Score the first one's test text with each of these, and test the differences to it."""
 
-    parts: tuple[ComparedPart, ...] = Field(min_length=2)
-    device: str = "cpu"
-    reading: FolderReading = FolderReading()
-    """How models in local folders are opened."""
+    parts: tuple[ComparedPart, ...]
+    """The first is a run's."""
 
 
 class ComparedSentence(Message):
-    """A sentence that a model predicts better or worse than the first one by much."""
+    """A sentence of the test text."""
 
     number: int
-    """Its place in the test text, from 1."""
+    """From 1."""
     text: str
     difference: float
     """Of its loss, in nats or bits."""
 
 
-class ComparedModel(Message):
-    """The loss of a model on the test text; negative differences to the first one are better."""
+class ComparedModel(ComparedPart):
+    """The loss of a model; negative differences to the first one are better."""
 
-    letter: str
-    address: str
     loss: float
     """In the unit of the test."""
     size: int
@@ -66,31 +59,29 @@ class ComparedModel(Message):
     sentences: tuple[ComparedSentence, ...]
     """Those with the largest differences each way, in the order of these."""
 
-    def bar(self, most: float, half: int) -> str:
+    def bar(self, most: float) -> str:
         """Draw the interval, `├──●──┤  │`: zero in the middle, `most` at the ends. Rounded away
         from zero, so that only zero is drawn there."""
         low, value, high = (
-            half + int(math.copysign(math.ceil(abs(place) / most * half), place))
+            HALF_BAR + round(place / most * HALF_BAR + math.copysign(0.49, place))
             for place in (self.low, self.difference, self.high)
         )
-        cells = [" "] * (2 * half + 1)
+        cells = [" "] * (2 * HALF_BAR + 1)
         cells[low : high + 1] = "─" * (high - low + 1)
-        cells[half] = "┼" if low <= half <= high else "│"
+        cells[HALF_BAR] = "┼" if low <= HALF_BAR <= high else "│"
         cells[low], cells[high], cells[value] = "├", "┤", "●"
         return "".join(cells)
 
 
 class KindOfToken(Message):
-    """The losses on the tokens of a kind. Tokens are the first model's; where another has its own,
-    their losses are spread evenly over their bytes."""
+    """The losses on the tokens of a kind."""
 
     family: str
     """`times in training`, `place in the sentence` or `part of a word`."""
     kind: str
     tokens: int
     losses: tuple[float, ...]
-    """Of each model, in the unit of the test; NaN of a model in a local folder, of which only the
-    losses of whole sentences are known."""
+    """Of each model, in nats per token."""
 
 
 class SignificanceDone(Message):
@@ -98,12 +89,13 @@ class SignificanceDone(Message):
 
     unit: Unit
     sentences: int
-    method: str
-    resamples: int
-    seed: int
+    method: str = "paired bootstrap-t over sentences"
+    resamples: int = RESAMPLES
+    seed: int = SEED
     models: tuple[ComparedModel, ...]
     """Those with comparable losses."""
     kinds: tuple[KindOfToken, ...]
+    """None if the models have different tokens."""
     left_out: tuple[str, ...]
     """Why some aren't compared."""
 
@@ -119,45 +111,37 @@ class SignificanceDone(Message):
         size = figure(abs(other.difference), 3)
         return f"{' is better than '.join(names)} by {size} {unit}, 95 % interval {ends}"
 
-    def lines(self, width: int) -> Iterator[str]:
+    def lines(self) -> Iterator[str]:
         """The outcome as text: intervals, verdicts, kinds of token, sentences."""
         first, *others = self.models
-        name = min(MOST_NAME, max(len(one.address) for one in self.models))
-        room = (width - name - len(self.unit) - NUMBER - 8) // 2
-        half = max(LEAST_BAR, min(MOST_BAR, room))
-        head = f"{'':{name + 2}}  {self.unit}{f'− {first.letter}':>{NUMBER}}  "
-        yield f"{head}{'better ':>{half}}0 worse"
+        differences = [f"{one.letter} − {first.letter}" for one in others]
         most = max(max(-one.low, one.high) for one in others) or 1.0
+        scale = f"{'better ':>{HALF_BAR}}0 worse"
+        yield f"{'':{NAME + 2}}{self.unit:>15}{f'− {first.letter}':>9}  {scale}"
         for one in self.models:
-            loss = figure(one.loss, 3).rjust(len(self.unit))
-            row = f"{one.letter} {one.address[:name]:{name}}  {loss}"
-            apart = f"{signed(one.difference):>{NUMBER}}  {one.bar(most, half)}"
-            yield row + (apart if one is not first else f"{'':{NUMBER + 2 + half}}│")
-        yield ""
-        yield from map(self.verdict, others)
-        yield from self.left_out
-        yield (
-            f"{counted(self.sentences, 'sentence')}; {self.method}, {self.resamples:,} resamples,"
-            f" seed {self.seed}"
-        )
+            apart = "" if one is first else signed(one.difference)
+            bar = "│".center(2 * HALF_BAR + 1) if one is first else one.bar(most)
+            name = f"{one.letter} {one.address[:NAME]:{NAME}}"
+            yield f"{name}{figure(one.loss, 3):>15}{apart:>9}  {bar}".rstrip()
+        about = counted(self.sentences, "sentence"), self.method, f"{self.resamples:,} resamples"
+        yield from ("", *map(self.verdict, others), *self.left_out)
+        yield f"{', '.join(about)}, seed {self.seed}"
         for family, kinds in groupby(self.kinds, lambda one: one.family):
-            yield ""
-            heads = (first.letter, *(f"{one.letter} − {first.letter}" for one in others))
-            yield f"{family:24}{'tokens':>{NUMBER}}" + "".join(f"{one:>{NUMBER}}" for one in heads)
+            yield from ("", f"{family:24}" + _cells("tokens", first.letter, *differences))
             for kind in kinds:
                 loss, *more = kind.losses
                 cells = (f"{kind.tokens:,}", figure(loss, 3), *(signed(one - loss) for one in more))
-                yield f"  {kind.kind:22}" + "".join(f"{cell:>{NUMBER}}" for cell in cells)
-        for other in others:
-            yield ""
-            names = f"{other.letter} − {first.letter}"
-            yield f"{names:>{NUMBER}}  sentences, {self.unit.split()[0]}"
+                yield f"  {kind.kind:22}{_cells(*cells)}"
+        for other, name in zip(others, differences, strict=True):
+            yield from ("", f"{name:>10}  sentences, {self.unit.split()[0]}")
             for one in other.sentences:
-                row = f"{signed(one.difference, 1):>{NUMBER}}  {one.number:,}: {one.text}"
-                yield row if len(row) <= width else f"{row[: width - 1]}…"
+                yield f"{signed(one.difference, 1):>10}  {one.number:,}: {one.text}"
 
 
 def signed(value: float, digits: int = 3) -> str:
-    """`−0.031`, `+0.002`, or a dash for NaN."""
-    sign = "−" if value < 0 else "+" if value >= 0 else ""
-    return sign + figure(abs(value), digits)
+    """`−0.031`, `+0.002`."""
+    return f"{'−' if value < 0 else '+'}{figure(abs(value), digits)}"
+
+
+def _cells(*values: str) -> str:
+    return "".join(f"{value:>10}" for value in values)

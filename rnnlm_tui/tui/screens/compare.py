@@ -33,7 +33,6 @@ from rnnlm_tui.tui.widgets.train_layout import CHART_LEAST, Placed, Places
 if TYPE_CHECKING:
     from rnnlm_tui.client.comparison import Comparison, FigureRow
     from rnnlm_tui.client.monitor import RunSnapshot
-    from rnnlm_tui.schema.significance import SignificanceDone
 
 BEST, FINAL = "best val ppl", "final val ppl"
 HEADS = {
@@ -235,11 +234,6 @@ class CompareScreen(ChartedScreen):
     CHARTS = COMPARED_CHARTS
     table = getters.query_one(ComparedRunsPanel)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._tests: dict[object, SignificanceDone] = {}
-        """Outcomes of tests, by the runs and their steps."""
-
     def compose_body(self) -> ComposeResult:
         yield Placed(
             *(Chart(id=name) for name in COMPARED_CHARTS),
@@ -252,9 +246,7 @@ class CompareScreen(ChartedScreen):
         """Test whether the marked runs differ on the same test text."""
         from rnnlm_tui.tui.screens.significance import SignificanceScreen
 
-        marks, summaries = self.context.marks, (run.snapshot.summary for run in self.runs)
-        key = marks, *((summary.run, summary.step) for summary in summaries)
-        self.app.push_screen(SignificanceScreen(marks, self._tests, key))
+        self.app.push_screen(SignificanceScreen(self.context.marks))
 
     def on_resize(self, event: Resize) -> None:
         self.query_one(Placed).place(self._places(event.size))

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.binding import Binding, BindingType
 
 from rnnlm_tui import client
-from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.tui.messages import words_of
 from rnnlm_tui.tui.screens.log import END, LinesOverlay
-from rnnlm_tui.tui.threads import act
 
 if TYPE_CHECKING:
-    from rnnlm_tui.schema.protocol import TaskProgress
-    from rnnlm_tui.schema.significance import SignificanceDone
-    from rnnlm_tui.tui.views.compare import Marks
+    from collections.abc import Iterable
 
-EDGES = 4
-"""Cells that border and padding take from a line."""
+    from rnnlm_tui.errors import RnnlmError
+    from rnnlm_tui.schema.protocol import TaskProgress
+    from rnnlm_tui.tui.views.compare import Marks
 
 
 class _Closed(Exception):  # noqa: N818
@@ -26,37 +25,24 @@ class _Closed(Exception):  # noqa: N818
 
 
 class SignificanceScreen(LinesOverlay):
-    """Tests the differences of the marked runs in a child process, which ends when it is closed.
-
-    Args:
-        outcomes: known ones by what was tested, to which the new one is added.
-        key: what is tested.
-    """
+    """Tests the differences of the marked runs in a child process, which ends when it is closed."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("t", "dismiss", id="test_runs")]
 
-    def __init__(self, marks: Marks, outcomes: dict[object, SignificanceDone], key: object) -> None:
-        super().__init__("Is the difference real?")
-        self._marks, self._outcomes, self._key = marks, outcomes, key
-        for run in marks.names:
-            letter = marks.letter(run)
+    def __init__(self, marks: Marks) -> None:
+        super().__init__("Is the difference real?", ["starting …"])
+        self._runs = {marks.letter(run): run for run in marks.names}
+        for letter, run in self._runs.items():
             pattern = rf"^{letter} (.*[├│].*)?|\b{letter}(?= −)|(?<=− ){letter}\b"
             self.panel.colours[pattern] = f"bold {marks.colour(run)}"
 
     def fill(self) -> None:
-        if self._key not in self._outcomes:
-            self.panel.show(["starting …"])
-            self.call_next(self._test)
+        super().fill()
+        self.context.in_thread(self._test, partial(self.call_later, self._show), self._failed)
 
-    def _show_outcome(self) -> None:
-        if done := self._outcomes.get(self._key):
-            self.panel.show([*done.lines(self.app.size.width - EDGES)])
-            self.panel.action_scroll(-END)
+    def _test(self) -> Iterable[str]:
+        """Return the outcome, nothing if the screen was closed; called in a thread."""
 
-    on_resize = _show_outcome
-
-    @act
-    async def _test(self) -> None:
         def check() -> None:
             if not self.is_open:
                 raise _Closed
@@ -64,20 +50,16 @@ class SignificanceScreen(LinesOverlay):
         def report(at: TaskProgress) -> None:
             check()
             share = f" {at.done / at.total:.0%}" if at.total > 1 else ""
-            self.call_later(self.panel.show, [f"{at.phase}{share} …"])
+            self.call_later(self._show, [f"{at.phase}{share} …"])
 
-        try:
-            self._outcomes[self._key] = await self.context.wait_for(
-                lambda: client.significance.find_differences(
-                    self._marks.names,
-                    report,
-                    letters="".join(map(self._marks.letter, self._marks.names)),
-                    check=check,
-                )
-            )
-            self.call_later(self._show_outcome)  # after the last progress
-        except _Closed:
-            pass
-        except (RnnlmError, OSError) as error:
-            message, hint = words_of(error)
-            self.call_later(self.panel.show, [f"✗ {message}", hint])
+        with suppress(_Closed):
+            return client.significance.find_differences(self._runs, report, check=check).lines()
+        return ()
+
+    def _failed(self, error: RnnlmError | OSError) -> None:
+        message, hint = words_of(error)
+        self.call_later(self._show, [f"✗ {message}", hint])
+
+    def _show(self, lines: Iterable[str]) -> None:
+        self.panel.show([*lines])
+        self.panel.action_scroll(-END)

@@ -35,6 +35,6 @@ def test_the_interval_covers_the_true_difference_in_94_to_96_percent(
 ) -> None:
     draw, covered = np.random.default_rng(4), 0
     for _ in range(SIMULATED // AT_ONCE):
-        found, half = paired_intervals(*simulated(draw, sentences, noise), resamples=1_000)
+        found, half = paired_intervals(*simulated(draw, sentences, noise), 1_000)
         covered += int((np.abs(found - TRUE) <= half).sum())
     assert 0.94 <= covered / SIMULATED <= 0.96
