@@ -63,7 +63,7 @@ class ComparedModel(ComparedPart):
         """Draw the interval, `├──●──┤  │`: zero in the middle, `most` at the ends. Rounded away
         from zero, so that only zero is drawn there."""
         low, value, high = (
-            HALF_BAR + round(place / most * HALF_BAR + math.copysign(0.49, place))
+            HALF_BAR + int(math.copysign(math.ceil(abs(place) / most * HALF_BAR), place))
             for place in (self.low, self.difference, self.high)
         )
         cells = [" "] * (2 * HALF_BAR + 1)
@@ -104,8 +104,8 @@ class SignificanceDone(Message):
         first, unit = self.models[0].letter, self.unit
         if other.low <= 0 <= other.high:
             ends = f"95 % interval {signed(other.low)} to {signed(other.high)}"
-            names = f"{first} and {other.letter}"
-            return f"no clear difference between {names}: {signed(other.difference)} {unit}, {ends}"
+            size = signed(other.difference)
+            return f"no clear difference between {first} and {other.letter}: {size} {unit}, {ends}"
         names = (other.letter, first) if other.difference < 0 else (first, other.letter)
         ends = " to ".join(figure(end, 3) for end in sorted(map(abs, (other.low, other.high))))
         size = figure(abs(other.difference), 3)
@@ -134,8 +134,9 @@ class SignificanceDone(Message):
                 yield f"  {kind.kind:22}{_cells(*cells)}"
         for other, name in zip(others, differences, strict=True):
             yield from ("", f"{name:>10}  sentences, {self.unit.split()[0]}")
-            for one in other.sentences:
-                yield f"{signed(one.difference, 1):>10}  {one.number:,}: {one.text}"
+            for sentence in other.sentences:
+                size = signed(sentence.difference, 1)
+                yield f"{size:>10}  {sentence.number:,}: {sentence.text}"
 
 
 def signed(value: float, digits: int = 3) -> str:

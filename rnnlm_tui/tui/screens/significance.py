@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import Binding, BindingType
 
 from rnnlm_tui import client
+from rnnlm_tui.schema.formatting import percent
 from rnnlm_tui.tui.messages import words_of
 from rnnlm_tui.tui.screens.log import END, LinesOverlay
 
@@ -49,7 +50,7 @@ class SignificanceScreen(LinesOverlay):
 
         def report(at: TaskProgress) -> None:
             check()
-            share = f" {at.done / at.total:.0%}" if at.total > 1 else ""
+            share = f" {percent(at.done / at.total)}" if at.total > 1 else ""
             self.call_later(self._show, [f"{at.phase}{share} …"])
 
         with suppress(_Closed):
