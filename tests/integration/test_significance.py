@@ -104,7 +104,7 @@ def test_other_tokens_pair_by_bytes_and_other_texts_are_said(
     from transformers import LlamaConfig, LlamaForCausalLM
 
     trained("plain-otter", text, {})
-    trained("brisk-heron", text, {"tokenizer.kind": "bpe", "tokenizer.vocab_size": 90})
+    trained("brisk-heron", text, {"tokenizer.kind": "bpe", "tokenizer.vocab_size": 280})
     trained("odd-vole", write_text(text.parent / "other.txt", 700), {})
     folder = text.parent / "llama"
     types = write_tokenizer(folder, text.read_text(encoding="utf-8").splitlines()[:50], 300)
@@ -131,13 +131,14 @@ def test_what_cannot_be_tested_is_said(text: Path, capfd: pytest.CaptureFixture[
     run = trained("plain-otter", write_text(text.parent / "short.txt", 200), {})
     create_run(run.read_config(), "new-run")
 
-    def refusal(*words: str) -> str:
-        assert command(["compare", *words, "--test"]) == 2
+    def refusal(*words: str, code: int = 2) -> str:
+        assert command(["compare", *words, "--test"]) == code
         return capfd.readouterr().err
 
     assert "name a second run" in refusal("plain")
     assert "new-run has no checkpoint yet" in refusal("plain", "new-run")
-    assert "no checkpoint 7" in refusal("plain", "plain@7")
+    assert 'has no checkpoint "7"' in refusal("plain", "plain@7")
     assert "an interval needs at least 50" in refusal("plain@20", "plain@40")
-    assert "model folder not found" in refusal("plain", "--model", str(text.parent / "none"))
+    nowhere = str(text.parent / "none")
+    assert "model folder not found" in refusal("plain", "--model", nowhere, code=5)
     assert command(["compare", "plain@20", "plain@40"]) == 2  # whole runs, without --test

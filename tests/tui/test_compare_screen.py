@@ -263,18 +263,18 @@ async def test_a_test_of_the_difference_is_drawn_and_ends_when_its_screen_is_clo
 
     monkeypatch.setattr("rnnlm_tui.client.significance.find_differences", find_differences)
     async with comparing(*two_runs(), make_snapshot(name="dusty-lynx")) as (app, pilot):
-        assert "t Test" in lines_of(app)[-1]
-        await pilot.press("t")
+        assert "D Difference" in lines_of(app)[-1]
+        await pilot.press("D")
         await until(pilot, lambda: shows(app, "scoring plain-otter@4000 30 % …"))
         await pilot.press("escape")
         await until(pilot, ended.is_set)
         assert asked == [{"A": "plain-otter", "B": "brisk-heron", "C": "dusty-lynx"}]
         go_on.set()
-        await pilot.press("t")
+        await pilot.press("D")
         await until(pilot, lambda: shows(app, "B is better than A by 0.035 nats per token"))
         await assert_pictures(pilot, PICTURES, "compare-test")
         await pilot.press("end")
         await until(pilot, lambda: shows(app, "1,204: We shall see."))
-        await pilot.press("t", "t")
+        await pilot.press("D", "D")
         await until(pilot, lambda: shows(app, "✗ B isn't compared: another text"))
         assert shows(app, "compare others")

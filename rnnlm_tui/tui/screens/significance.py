@@ -28,7 +28,7 @@ class _Closed(Exception):  # noqa: N818
 class SignificanceScreen(LinesOverlay):
     """Tests the differences of the marked runs in a child process, which ends when it is closed."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("t", "dismiss", id="test_runs")]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("D", "dismiss", id="test_runs")]
 
     def __init__(self, marks: Marks) -> None:
         super().__init__("Is the difference real?", ["starting …"])
