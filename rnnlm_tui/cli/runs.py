@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING
 
 from rnnlm_tui import client
 from rnnlm_tui.cli.options import (
+    AddressesArgument,
     AsciiOption,
     FpsOption,
     JsonOption,
     ReverseOption,
     RunArgument,
-    RunsArgument,
     ScreenOptions,
     check_exclusive,
     flag,
     opt,
+    run_named,
 )
 from rnnlm_tui.cli.output import (
     Answer,
+    ProgressLine,
     clipped,
     columns,
     facts,
@@ -197,11 +199,33 @@ MOST_CELL, LEAST_CELL = 32, 10
 """Maximum and minimum width of a setting in the table, in characters."""
 
 
-def compare(runs: RunsArgument) -> Answer:
-    """Compare runs: settings that differ, final and best metrics."""
-    comparison = client.comparison.compare_runs(runs)
-    text = partial(_print_comparison, comparison)
-    return Answer(_as_json(comparison), text, comparison.remark)
+def compare(
+    runs: AddressesArgument,
+    test: bool = flag(
+        "--test", "Score the test text with each, and test whether they differ from the first."
+    ),
+    model: list[str] | None = opt(
+        "--model DIR", "Test a causal model in a local folder, too; can be repeated.", None
+    ),
+) -> Answer:
+    """Compare runs: settings that differ, final and best metrics.
+
+    With --test, the best or named checkpoints score the same test text, sentence by sentence: is
+    the difference real, and where is it?
+    """
+    if not (test or model):
+        comparison = client.comparison.compare_runs([run_named(one) for one in runs])
+        text = partial(_print_comparison, comparison)
+        return Answer(_as_json(comparison), text, comparison.remark)
+    from rnnlm_tui.cli.checkpoints import progress_text
+
+    with ProgressLine() as progress:
+        done = client.significance.find_differences(
+            dict(zip(client.comparison.LETTERS, runs, strict=False)),
+            lambda at: progress(progress_text(at)),
+            model or (),
+        )
+    return Answer(done, "\n".join(done.lines()))
 
 
 def _print_comparison(comparison: Comparison) -> None:

@@ -29,7 +29,7 @@ from rnnlm_tui.schema.formatting import (
     share,
     short,
 )
-from rnnlm_tui.schema.metrics import MAX_UNKNOWN_SHARE
+from rnnlm_tui.schema.metrics import MAX_UNKNOWN_SHARE, SAME_BYTES
 from rnnlm_tui.schema.steering import JournalledChange, config_in_effect, kept_changes
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.schema.validation import fields
@@ -263,9 +263,6 @@ _ONLY_IF: dict[str, Callable[[float | None], object]] = {
     "scored": scored_part_text,
 }
 """Rows that are shown only if any run has such a value: unknown tokens, or a part left out."""
-SAME_BYTES = 0.001
-"""Bits per byte are of the same text if the scored bytes differ by at most this share: those of the
-first token of a stream, or of rare unknown words."""
 _ROWS: tuple[
     tuple[str, Callable[[ComparedRun], float | None], Callable[[float | None], str], Better], ...
 ] = (

@@ -231,7 +231,7 @@ class TokenBytes:
             return None if codec.unk_id in found else found
 
         one = next((text for text in words if known(text) is not None), "a")
-        self._are_exact = all(
+        self.are_exact = all(
             (found := known(text)) is None
             or self.of(found, np.arange(len(found[:1]))).sum() == len(text.encode())
             for text in (f"{one} {one}", f"{one}{one}", f"{one}.{one}", "é")
@@ -277,7 +277,7 @@ class TokenBytes:
             else:
                 places = np.arange(len(sizes)) - np.repeat(starts, lengths)
                 scored += int(sizes[(places > 0) & (places < context_length)].sum())
-        return scored if self._are_exact else 0, total
+        return scored if self.are_exact else 0, total
 
 
 class IncrementalDecoder:

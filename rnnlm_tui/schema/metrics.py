@@ -47,6 +47,10 @@ machine_values = attrgetter(*(name.replace("gpu_", "gpu.") for name in MACHINE_C
 MAX_UNKNOWN_SHARE = 1e-3
 """Bits per byte aren't computed if a larger fraction of the tokens is unknown."""
 
+SAME_BYTES = 0.001
+"""Bits per byte are of the same text if the scored bytes differ by at most this share: those of the
+first token of a stream, or of rare unknown words."""
+
 SUMMARY_VERSION = 1
 """Of the summaries in logs. Raise it when a summary says something else of the same run."""
 

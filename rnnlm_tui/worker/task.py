@@ -1,8 +1,7 @@
 """Answer the one request of a child process: `python -m rnnlm_tui.worker.task NAME` reads JSON from
 stdin and writes progress and a result on stdout.
 
-NAME is `average`, `baseline`, `export`, `probe` or `token_preview`: the module of this package
-whose function `task` answers. The other side is `client.child`.
+NAME is the module of this package whose function `task` answers. The other side is `client.child`.
 """
 
 from __future__ import annotations

@@ -5,15 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from threading import Event
 
 import pytest
 
+from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.schema.protocol import TaskProgress
+from rnnlm_tui.schema.significance import SignificanceDone
 from rnnlm_tui.schema.summary import EvaluationFigures
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.compare import CompareScreen
 from rnnlm_tui.tui.views.charts import COMPARED_CHARTS
+from tests.fakes.outcome import compared, outcome
 from tests.homes import trained, training
 from tests.tui.comparing import GRU, TWO, comparing, eight_runs, show_compared, two_runs
 from tests.tui.fakes import make_snapshot
@@ -233,3 +238,43 @@ async def test_marks_and_dots_come_back_at_the_next_start_and_letters_tell_curve
         inside = "\n".join(line[8:] for line in lines_of(app)[3:30])
         assert min(inside.count("A"), inside.count("B")) >= 2
         assert not line_of(app, "C"), "it can't be read"
+
+
+async def test_a_test_of_the_difference_is_drawn_and_ends_when_its_screen_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, ended, go_on = list[dict[str, str]](), Event(), Event()
+    done = outcome(compared("B", -0.052, -0.018), compared("C", -0.021, 0.035, "dusty-lynx@300"))
+
+    def find_differences(
+        addresses: dict[str, str], report: Callable[[TaskProgress], None], check: Callable[[], None]
+    ) -> SignificanceDone:
+        asked.append(addresses)
+        report(TaskProgress(phase="scoring plain-otter@4000", done=3, total=10))
+        try:
+            while not go_on.wait(0.01):
+                check()
+        except Exception:
+            ended.set()
+            raise
+        if len(asked) == 3:
+            raise InputError("B isn't compared: another text", hint="compare others")
+        return done
+
+    monkeypatch.setattr("rnnlm_tui.client.significance.find_differences", find_differences)
+    async with comparing(*two_runs(), make_snapshot(name="dusty-lynx")) as (app, pilot):
+        assert "D Difference" in lines_of(app)[-1]
+        await pilot.press("D")
+        await until(pilot, lambda: shows(app, "scoring plain-otter@4000 30 % …"))
+        await pilot.press("escape")
+        await until(pilot, ended.is_set)
+        assert asked == [{"A": "plain-otter", "B": "brisk-heron", "C": "dusty-lynx"}]
+        go_on.set()
+        await pilot.press("D")
+        await until(pilot, lambda: shows(app, "B is better than A by 0.035 nats per token"))
+        await assert_pictures(pilot, PICTURES, "compare-test")
+        await pilot.press("end")
+        await until(pilot, lambda: shows(app, "1,204: We shall see."))
+        await pilot.press("D", "D")
+        await until(pilot, lambda: shows(app, "✗ B isn't compared: another text"))
+        assert shows(app, "compare others")

@@ -243,6 +243,12 @@ class CompareScreen(ChartedScreen):
             id="placed",
         )
 
+    def action_test_runs(self) -> None:
+        """Test whether the marked runs differ on the same test text."""
+        from rnnlm_tui.tui.screens.significance import SignificanceScreen
+
+        self.app.push_screen(SignificanceScreen(self.context.marks))
+
     def on_resize(self, event: Resize) -> None:
         self.query_one(Placed).place(self._places(event.size))
         self.refresh_all()
@@ -296,8 +302,8 @@ class CompareScreen(ChartedScreen):
     def footer_entries(self) -> dict[str, str]:
         alone = self.chart_position()
         order = (
-            "next_chart", "leave_field", "log_scale", "next_axis", "smoother", "zoom_in",
-            "cursor_right", "alone", "leave",
+            "next_chart", "leave_field", "test_runs", "log_scale", "next_axis", "smoother",
+            "zoom_in", "cursor_right", "alone", "leave",
         )  # fmt: skip
         back = "Close cursor" if self.cursor is not None else "Back" if alone else "Runs"
         verbs = {"next_chart": f"Figure {alone}".rstrip(), "leave_field": back}

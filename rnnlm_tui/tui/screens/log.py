@@ -77,6 +77,8 @@ class LogPanel(ScrolledPanel, can_focus=True):
         """The text searched for; empty: none."""
         self.found: int | None = None
         """The line with it that was gone to."""
+        self.colours: dict[str, str] = {}
+        """Styles of texts, by their regular expressions."""
         self._texts: list[str] = []
         self._rows: list[tuple[int, str]] = []
         """The number of a line and a part of it."""
@@ -141,9 +143,15 @@ class LogPanel(ScrolledPanel, can_focus=True):
         self.lines = [
             selected(Content.styled(row, f"bold {BRIGHT}"), width)
             if line == self.found
-            else Content.styled(row, TEXT)
+            else self._styled(row)
             for line, row in self._rows[self.top : self.top + height]
         ] or [Content.styled("no output", DIM)]
+
+    def _styled(self, row: str) -> Content:
+        content = Content.styled(row, TEXT)
+        for pattern, style in self.colours.items():
+            content = content.highlight_regex(pattern, style=style)
+        return content
 
 
 MOST_SEARCH = 200
