@@ -28,6 +28,7 @@ from rnnlm_tui.cli.options import (
 )
 from rnnlm_tui.cli.output import Answer, Answers, line, note, table, warn, warn_of_logout
 from rnnlm_tui.cli.summaries import STOPS
+from rnnlm_tui.cli.sweep import SweepOptions, check_options, queue_sweep
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import counted, scientific
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
@@ -54,6 +55,7 @@ def train(
     follow: FollowOption = False,
     detach: DetachOption = False,
     draft: bool = flag("--draft", "Create the run without starting it; `resume` starts it."),
+    sweep: SweepOptions = SweepOptions(),
     trust_dataset: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -61,8 +63,15 @@ def train(
 
     The run trains in the background and continues when you close the terminal. Without --follow or
     --detach the app opens on the run or, without a terminal, its progress is printed until it ends.
+    With --sweep, several runs are put into the queue instead.
     """
-    check_exclusive(follow=follow, detach=detach, draft=draft)
+    check_exclusive(follow=follow, detach=detach, draft=draft, sweep=sweep.sweep)
+    check_options(sweep)
+    if sweep.sweep:
+        check_exclusive("--sweep-name names the sweep and its runs", sweep=True, name=new.name)
+        base, parent = wanted_run(with_text(new, text), trust_dataset=trust_dataset)
+        queue_sweep(sweep, base, parent).print(json=json)
+        return
     showing = start.should_open_app(follow, detach, draft, json)
     wanted, fork = wanted_run(with_text(new, text), trust_dataset=trust_dataset)
     if draft:

@@ -151,6 +151,17 @@ def parse_config(raw: Mapping[str, object]) -> RunConfig:
     return config
 
 
+def value_problems(path: str, value: object) -> list[Problem]:
+    """The problems of a field's value that it has whatever the other fields are."""
+    section, _, name = path.partition(".")
+    raw = {section: {name: value}}
+    try:
+        RunConfig.model_validate(raw)
+    except ValidationError as error:
+        return [_problem(details, raw) for details in error.errors(include_url=False)]
+    return []
+
+
 def merge(base: RunConfig | Mapping[str, object], changes: Mapping[str, object]) -> Raw:
     """Apply changes (dotted path to value) to a config.
 

@@ -225,6 +225,8 @@ ROWS += _on(("runs",), "screen",
     _row("undo_delete", "u", "Reset", "restore what was deleted last"),
     _row("show_queue", "Q", "Queue", "the queue: reorder, remove, add and pause waiting runs",
         brief="the queue of waiting runs"),
+    _row("show_sweep", "W", "Sweep", "the run's sweep: settings, best first, effects of keys",
+        brief="the run's sweep"),
     _row("show_trash", "T", "Trash", "the trash: restore or purge runs",
         brief="the trash: restore or purge"),
 )  # fmt: skip

@@ -563,6 +563,15 @@ class RunsScreen(SteersRuns):
             self.context.open_run(listed_run(name))
 
     @act
+    async def action_show_sweep(self) -> None:
+        """Show the sweep of the run under the cursor; its screen is imported only here."""
+        from rnnlm_tui.tui.screens.sweep import SweepScreen
+
+        name = await self.context.ask(SweepScreen(self.chosen))
+        if name is not None:
+            self.context.open_run(listed_run(name))
+
+    @act
     async def action_show_trash(self) -> None:
         if (wanted := await self.context.ask(TrashScreen())) is not None:
             await self.context.deleted.restore([wanted], self._expect)
