@@ -27,7 +27,6 @@ from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.queue import QueuedRun, QueueEntry, QueueFile, QueueListing, QueueProcess
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.schema.summary import RunSummary
-from rnnlm_tui.store.log import logs_of
 from rnnlm_tui.store.paths import RunDirectory, home, queue_lock, queue_log, runs_dir
 from rnnlm_tui.store.queue import change_queue, locked_queue, queue_json, read_queue, waiting
 from rnnlm_tui.system.files import stamp
@@ -80,26 +79,6 @@ def add_run(
         queue_json().write(_in_order(queue.without(run.name), waits))
     ensure_running()
     return _queued(entry, summary, state="waiting", place=place)
-
-
-def add_drafts(runs: Iterable[RunDirectory]) -> frozenset[str]:
-    """Put those of some runs at the end of the queue that were never started and don't wait yet, in
-    one write; returns their names.
-
-    Raises:
-        StorageError: the queue can't be read or written.
-        WorkerError: the queue's process failed to start; the runs wait.
-    """
-    with locked_queue() as queue:
-        known = {entry.run for entry in queue.entries}
-        new = [
-            QueueEntry(run=run.name, added=time.time())
-            for run in runs
-            if run.name not in known and not logs_of(run)
-        ]
-        queue_json().write(queue.model_copy(update={"entries": (*queue.entries, *new)}))
-    ensure_running()
-    return frozenset(entry.run for entry in new)
 
 
 def entries() -> QueueListing:

@@ -18,7 +18,6 @@ from rnnlm_tui.schema.config import (
     BUILT_IN_SOURCES,
     SECTIONS,
     CorpusConfig,
-    EvaluationConfig,
     ModelConfig,
     OptimizerConfig,
     RunConfig,
@@ -222,16 +221,6 @@ def _precision(training: TrainingConfig) -> Iterator[Problem]:
         )
 
 
-def _prune_step(evaluation: EvaluationConfig) -> Iterator[Problem]:
-    if evaluation.prune_step and not evaluation.every:
-        yield _problem(
-            "evaluation.prune_step",
-            f"is {evaluation.prune_step:,}, but evaluation.every is 0: nothing is evaluated then",
-            "set evaluation.every, or set it to 0",
-            {"evaluation.prune_step": 0},
-        )
-
-
 RULES: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("model.tie_weights", "model.embedding_dim", "model.hidden_size"), _tied),
     (("model.num_heads", "model.hidden_size", "model.cell_type"), _heads),
@@ -243,7 +232,6 @@ RULES: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("tokenizer.name", "tokenizer.kind"), _tokenizer_name),
     (("tokenizer.vocab_size", "tokenizer.kind"), _vocabulary),
     (("training.precision", "training.device"), _precision),
-    (("evaluation.prune_step", "evaluation.every"), _prune_step),
 )
 """The fields that depend on each other, and their check, in the order in which problems are
 reported. A config alone decides them."""
