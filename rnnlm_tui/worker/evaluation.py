@@ -18,7 +18,7 @@ from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.errors import DeviceError, RnnlmError, StorageError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import Split
-from rnnlm_tui.schema.formatting import bits_per_byte_text, counted
+from rnnlm_tui.schema.formatting import bits_per_byte_text, counted, figure
 from rnnlm_tui.schema.metrics import (
     EvaluationRow,
     SampleRow,
@@ -97,8 +97,8 @@ class Evaluator:
         if len(others) < FEWEST_OTHERS or newest.loss <= median(others):
             return ""
         return (
-            f"{PRUNED} {due:,}: validation loss {newest.loss:.3f}, median of {len(others)} others"
-            f" {median(others):.3f}"
+            f"{PRUNED} {due:,}: validation loss {figure(newest.loss, 3)}, median of"
+            f" {len(others)} others {figure(median(others), 3)}"
         )
 
     def use(self, config: RunConfig) -> None:

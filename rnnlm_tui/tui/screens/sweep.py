@@ -24,6 +24,7 @@ class SweepScreen(PickScreen):
 
     DEFAULT_CSS = """
     SweepScreen TitledContainer { width: 110; }
+    SweepScreen OverlayText { text-wrap: nowrap; text-overflow: ellipsis; }
     """
     SEARCHES = False
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -35,14 +36,13 @@ class SweepScreen(PickScreen):
         items, best = list[PickItem[str]](), sweep.settings[0]
         for run, state, figure, setting in sweep.rows(waiting):
             below = ": " in setting
-            why = f" {run.message}" if run.message else ""
-            detail = f"{state:<9} {figure:>6}  {'' if below else setting}{why}"
+            words = "; ".join(filter(None, ("" if below else setting, run.message)))
+            detail = f"{state:<9} {figure:>6}  {words}"
             items.append(PickItem(run.run, run.run, detail, setting if below else ""))
         marked = best.group.best.run if best.figure is not None else ""
-        title = f"Sweep {sweep.name}: {sweep.states_words(waiting)}"
-        super().__init__(title, items, current=marked, verb="open")
-        keys = [
-            f"{key.rpartition('.')[2]:<20}  spread {spread:<6}  best {best}"
+        super().__init__(f"Sweep {sweep.name}", items, current=marked, verb="open")
+        effects = [
+            f"{key.rpartition('.')[2]:<20} spread {spread:<6} best {best}"
             for key, spread, best in sweep.effect_cells()[:SHOWN_EFFECTS]
         ]
-        self.note = "\n".join(keys) or "nothing was evaluated yet"
+        self.note = "\n".join([sweep.states_words(waiting), *effects])
