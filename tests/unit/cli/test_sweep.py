@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -126,7 +127,7 @@ def test_random_draws_stay_in_their_ranges_and_repeat_with_their_seed(
     assert all(0 <= dropout <= 0.5 for dropout in dropouts if isinstance(dropout, float))
 
 
-def swept(name: str, changes: dict[str, object], loss: float, text: str = "text") -> None:
+def swept(name: str, changes: Mapping[str, object], loss: float, text: str = "text") -> None:
     """A finished run of the sweep `rates`."""
     config = parse_config(merge(RunConfig(), changes))
     trained(name, tags=("sweep:rates",), config=config, loss=loss, corpus_hash=text)
