@@ -214,9 +214,8 @@ def sweep(name: str = arg("[NAME]", "A sweep's name.", "", complete_sweep)) -> A
         hint = did_you_mean(name[:64], known) or "`rnnlm-tui sweep` lists them"
         raise InputError(f'no sweep "{name[:64]}"', hint=hint)
     wanted = {name: known[name]} if name else known
-    found = [
-        client.sweeps.read_sweep(one, members, listing.config_of) for one, members in wanted.items()
-    ]
+    read = client.sweeps.read_sweep
+    found = [read(one, members, listing.config_of) for one, members in wanted.items()]
     if name:
         return Answer(found[0], lambda: _print_sweep(found[0], places))
     none = "no sweeps yet: `rnnlm-tui train --sweep KEY=A,B` starts one"
@@ -227,11 +226,9 @@ def sweep(name: str = arg("[NAME]", "A sweep's name.", "", complete_sweep)) -> A
 def _print_sweep(found: Sweep, places: Mapping[str, int]) -> None:
     line(f"{found.name}: {found.states_words(places)}")
     rows = [(run.run, *cells) for run, *cells in found.rows(places)]
-    measure = ">ppl" if found.measure == "ppl" else ">bits per byte"
-    table(("run", "state", measure, "setting"), rows)
-    if found.effects:
-        line()
-        table(("key", ">spread", "best"), found.effect_cells())
+    table(("run", "state", f">{found.measure}", "setting"), rows)
+    line()
+    table(("key", ">spread", "best"), found.effect_cells(), none="nothing was evaluated yet")
 
 
 MOST_CELL, LEAST_CELL = 32, 10

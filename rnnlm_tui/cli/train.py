@@ -72,18 +72,12 @@ class SweepOptions:
     """The options that make a sweep of a new run."""
 
     sweep: list[str] | None = grouped(
-        "--sweep KEY=A,B,…",
-        "Put a run for each value into the queue; repeated, for all combinations.",
-        complete=complete_field,
+        "--sweep KEY=A,B,…", "Queue a run for each value; can be repeated.", complete=complete_field
     )
-    sweep_random: int = grouped(
-        "--sweep-random N", "Draw N settings; --sweep then also takes KEY=A..B and KEY=log:A..B.", 0
-    )
+    sweep_random: int = grouped("--sweep-random N", "Draw N settings; KEY=A..B, KEY=log:A..B.", 0)
     sweep_seed: int | None = grouped("--sweep-seed N", "Seed of --sweep-random.")
     sweep_name: str = grouped("--sweep-name NAME", "The sweep's name, for tag and runs.", "")
-    sweep_prune: int = grouped(
-        "--sweep-prune STEP", "Stop runs that are worse than the others' median at this step.", 0
-    )
+    sweep_prune: int = grouped("--sweep-prune STEP", "Stop runs above the median at this step.", 0)
     yes: bool = grouped("--yes -y", f"Don't ask before more than {ASK_ABOVE} runs.", False)
 
     def check(self) -> None:

@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 SEED = ".seed"
 """How keys end that aren't settings: runs that differ in them alone have a mean and a spread."""
 _RANGE = re.compile(r"(?P<log>log:)?(?P<low>.+?)\.\.(?P<high>.+)")
-Settings = Mapping[str, object]
-"""Values of the swept keys by dotted path."""
 
 
 class Range(NamedTuple):
@@ -105,23 +103,23 @@ def parse_sweep(assignments: Iterable[str], *, drawn: bool) -> dict[str, Choices
 
 def settings_of(
     choices: Mapping[str, Choices], draws: int = 0, seed: int = 0
-) -> Iterator[Settings]:
-    """All settings of a grid, or random draws."""
+) -> Iterator[dict[str, object]]:
+    """All settings of a grid, or random draws: values of the swept keys by dotted path."""
     rows: Iterable[Sequence[object]] = product(*choices.values())
     if draws:
         source = Random(seed)
-        rows = (
-            [
-                values.draw(source) if isinstance(values, Range) else source.choice(values)
-                for values in choices.values()
-            ]
-            for _ in range(draws)
-        )
+        rows = ([_drawn(one, source) for one in choices.values()] for _ in range(draws))
     return (dict(zip(choices, row, strict=True)) for row in rows)
 
 
+def _drawn(choices: Choices, source: Random) -> object:
+    return choices.draw(source) if isinstance(choices, Range) else source.choice(choices)
+
+
 def configs_of(
-    base: RunConfig, settings: Iterable[Settings], parent: ParentCheckpoint | None = None
+    base: RunConfig,
+    settings: Iterable[Mapping[str, object]],
+    parent: ParentCheckpoint | None = None,
 ) -> list[RunConfig]:
     """The different configs of a sweep's runs with absolute paths, checked as a new run's is.
 
@@ -205,7 +203,7 @@ def queue_sweep(
 
 READS: Mapping[str, Callable[[RunSummary], float | None]] = {
     "ppl": best_perplexity,
-    "bits": lambda run: run.validation.bits_per_byte,
+    "bits/byte": lambda run: run.validation.bits_per_byte,
 }
 """A run's figure by the name of the measure; perplexities of different texts don't compare."""
 
@@ -245,12 +243,14 @@ class Sweep:
     """The largest spread first."""
 
     def rows(self, waiting: Collection[str]) -> Iterator[tuple[RunSummary, str, str, str]]:
-        """Each run with its state, its figure and its setting."""
+        """Each run with its state (`waiting` in the queue, `pruned`, or its status), its figure and
+        its setting."""
         for one in self.settings:
             several = "" if one.deviation is None else f": {self._text(one.figure, one.deviation)}"
             for run in one.group.runs:
-                figure = self._text(READS[self.measure](run))
-                yield run, state_of(run, waiting), figure, one.group.label + several
+                pruned = run.status == "stopped" and (run.message or "").startswith(PRUNED)
+                state = "waiting" if run.run in waiting else "pruned" if pruned else run.status
+                yield run, state, self._text(READS[self.measure](run)), one.group.label + several
 
     def effect_cells(self) -> list[tuple[str, str, str]]:
         """`optimizer.learning_rate`, `12.4`, `0.003 41.2, 0.01 43.0 and 2 more` of each key."""
@@ -271,13 +271,7 @@ class Sweep:
 
     def _text(self, *figures: float | None) -> str:
         """`41.2 ± 0.30`; three decimals of bits per byte."""
-        return " ± ".join(figure(one, 3 if self.measure == "bits" else None) for one in figures)
-
-
-def state_of(run: RunSummary, waiting: Collection[str]) -> str:
-    """`waiting` in the queue, `pruned`, or a run's status."""
-    pruned = run.status == "stopped" and (run.message or "").startswith(PRUNED)
-    return "waiting" if run.run in waiting else "pruned" if pruned else run.status
+        return " ± ".join(figure(one, None if self.measure == "ppl" else 3) for one in figures)
 
 
 def sweeps_in(runs: Iterable[RunSummary]) -> dict[str, list[RunSummary]]:
@@ -297,9 +291,12 @@ def read_sweep(name: str, runs: Sequence[RunSummary], config_of: ConfigOf) -> Sw
     configs = [config for run in runs if (config := config_of(run.run)) is not None]
     differ = [path for path in fields() if len(set(map(attrgetter(path), configs))) > 1]
     keys = [find_key(path) for path in differ if not path.endswith(SEED)]
-    measure = "ppl" if len({run.corpus_hash for run in runs if run.corpus_hash}) < 2 else "bits"
+    measure = (
+        "ppl" if len({run.corpus_hash for run in runs if run.corpus_hash}) < 2 else "bits/byte"
+    )
     groups = group_runs(reversed(runs), keys, config_of)  # oldest first
-    settings = sorted((_setting(group, READS[measure]) for group in groups), key=_rank)
+    settings = [_setting(group, READS[measure]) for group in groups]
+    settings.sort(key=lambda one: math.inf if one.figure is None else one.figure)
     effects = (_effect(key.name, place, settings) for place, key in enumerate(keys))
     ordered = sorted(filter(None, effects), key=lambda one: -one.spread)
     return Sweep(name, measure, tuple(settings), tuple(ordered))
@@ -307,13 +304,8 @@ def read_sweep(name: str, runs: Sequence[RunSummary], config_of: ConfigOf) -> Sw
 
 def _setting(group: RunGroup, read: Callable[[RunSummary], float | None]) -> Setting:
     figures = [found for run in group.runs if (found := read(run)) is not None]
-    deviation = stdev(figures) if len(figures) > 1 else None
+    deviation = stdev(figures) if len(figures) > 1 and math.isfinite(sum(figures)) else None
     return Setting(group, mean(figures) if figures else None, deviation)
-
-
-def _rank(setting: Setting) -> float:
-    figure = setting.figure
-    return math.inf if figure is None or math.isnan(figure) else figure
 
 
 def _effect(key: str, place: int, settings: Iterable[Setting]) -> Effect | None:

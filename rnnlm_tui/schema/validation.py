@@ -154,9 +154,8 @@ def parse_config(raw: Mapping[str, object]) -> RunConfig:
 def value_problems(path: str, value: object) -> list[Problem]:
     """The problems of a field's value that it has whatever the other fields are."""
     section, _, name = path.partition(".")
-    raw = {section: {name: value}}
     try:
-        RunConfig.model_validate(raw)
+        RunConfig.model_validate(raw := {section: {name: value}})
     except ValidationError as error:
         return [_problem(details, raw) for details in error.errors(include_url=False)]
     return []

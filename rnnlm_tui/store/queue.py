@@ -83,10 +83,10 @@ def attempts_since(entry: QueueEntry) -> list[AttemptRow]:
     from rnnlm_tui.store.reader import RunReader  # imported late: an empty queue needs none
 
     run = RunDirectory(runs_dir() / entry.run)
-    with suppress(RnnlmError), RunReader(run) as reader:
-        if not logs_of(run):  # many drafts wait, and a reader of each takes ten times as long
-            return []
-        return [row for row in reader.attempts() if row.attempt > entry.attempts]
+    with suppress(RnnlmError):
+        if logs_of(run):  # many drafts may wait, and a reader of each takes ten times as long
+            with RunReader(run) as reader:
+                return [row for row in reader.attempts() if row.attempt > entry.attempts]
     return []
 
 

@@ -296,8 +296,7 @@ def _losses_of_sweep(run: RunDirectory, own: EvaluationRow) -> list[float]:
             return []
         sweeps = [tag for tag in read_labels(run).tags if tag.startswith(SWEEP)]
         others = {other.name: other for tag in sweeps for other in tagged_runs(tag)}
-        others.pop(run.name, None)
-        for other in others.values():
+        for other in [others[name] for name in others if name != run.name]:
             with suppress(RnnlmError), RunReader(other) as reader:
                 same = reader.facts().corpus_hash == text
                 for row in reader.evaluations() if same else ():

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,9 +19,13 @@ from rnnlm_tui.store.queue import read_queue
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run, find_run
 from rnnlm_tui.system.locks import read_lock
+from tests.faults.test_queue import no_queue_stays
 from tests.faults.workers import Workers
 from tests.integration.runs import settings, tiny_config, wait_for
 from tests.unit.cli.calls import Verbs
+from tests.unit.cli.conftest import verb
+
+__all__ = ["no_queue_stays", "verb"]
 
 pytestmark = [
     pytest.mark.usefixtures("warm"),
@@ -33,20 +37,6 @@ TINY = settings(
     *("training.device=cpu", "training.threads=1", "training.max_steps=12", "evaluation.every=6"),
     "checkpoint.every=0",
 )
-
-
-@pytest.fixture
-def verb(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Verbs:
-    return Verbs(capsys, monkeypatch)
-
-
-@pytest.fixture(autouse=True)
-def no_queue_stays(home: Path) -> Iterator[None]:
-    """Kill a queue's process that a failed test left running."""
-    yield
-    state = read_lock(queue_lock())
-    if state.held and state.pid is not None:
-        os.kill(state.pid, signal.SIGKILL)
 
 
 def test_a_sweep_goes_on_after_failed_runs_and_a_kill_of_the_queues_process(
