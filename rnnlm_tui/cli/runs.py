@@ -1,4 +1,4 @@
-"""The verbs `open`, `runs`, `show` and `compare`."""
+"""The verbs `open`, `runs`, `show`, `sweep` and `compare`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rnnlm_tui.cli.options import (
     ReverseOption,
     RunArgument,
     ScreenOptions,
+    arg,
     check_exclusive,
     flag,
     opt,
@@ -36,19 +37,22 @@ from rnnlm_tui.cli.output import (
 from rnnlm_tui.cli.start import FPS, check_fps, open_app
 from rnnlm_tui.cli.summaries import (
     print_runs,
+    queue_places,
     status_colour,
     status_colours,
     status_text,
     summary_lines,
 )
+from rnnlm_tui.errors import InputError, did_you_mean
 from rnnlm_tui.schema.filters import best_perplexity, key_names
 from rnnlm_tui.schema.formatting import NOTHING, change, counted, perplexity_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rnnlm_tui.client.arrangement import ArrangedRun, RunGroup
     from rnnlm_tui.client.comparison import Comparison, FigureRow
+    from rnnlm_tui.client.sweeps import Sweep
 
 
 def open_run(run: RunArgument, screen: ScreenOptions = ScreenOptions()) -> None:
@@ -193,6 +197,40 @@ def _nested(rows: Sequence[ArrangedRun]) -> list[dict[str, object]]:
         above[depth].append({"run": row.run, "delta": row.delta, "children": children})
         above[depth + 1 :] = [children]
     return roots
+
+
+def complete_sweep() -> list[str]:
+    """List the names of sweeps, for the shell."""
+    return list(client.sweeps.sweeps_in(client.listing.listed_runs().runs))
+
+
+def sweep(name: str = arg("[NAME]", "A sweep's name.", "", complete_sweep)) -> Answer:
+    """Show a sweep, the best settings first, or list sweeps.
+
+    The spread of a key is the difference between the best settings with each of its values. Runs
+    that differ in their seeds alone are one setting with mean and standard deviation.
+    """
+    listing, places = client.listing.listed_runs(), queue_places()
+    known = client.sweeps.sweeps_in(listing.runs)
+    if name and name not in known:
+        hint = did_you_mean(name[:64], known) or "`rnnlm-tui sweep` lists them"
+        raise InputError(f'no sweep "{name[:64]}"', hint=hint)
+    wanted = {name: known[name]} if name else known
+    read = client.sweeps.read_sweep
+    found = [read(one, members, listing.config_of) for one, members in wanted.items()]
+    if name:
+        return Answer(found[0], lambda: _print_sweep(found[0], places))
+    none = "no sweeps yet: `rnnlm-tui train --sweep KEY=A,B` starts one"
+    rows = [(one.name, one.states_words(places)) for one in found]
+    return Answer(found, lambda: table(("sweep", "runs"), rows, none=none))
+
+
+def _print_sweep(found: Sweep, places: Mapping[str, int]) -> None:
+    line(f"{found.name}: {found.states_words(places)}")
+    rows = [(run.run, *cells) for run, *cells in found.rows(places)]
+    table(("run", "state", f">{found.measure}", "setting"), rows)
+    line()
+    table(("key", ">spread", "best"), found.effect_cells(), none="nothing was evaluated yet")
 
 
 MOST_CELL, LEAST_CELL = 32, 10

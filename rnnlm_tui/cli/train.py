@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import secrets
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Literal, cast
@@ -21,12 +24,24 @@ from rnnlm_tui.cli.options import (
     arg,
     check_exclusive,
     checkpoint_path,
+    complete_field,
     flag,
+    grouped,
     opt,
     split_address,
     with_text,
 )
-from rnnlm_tui.cli.output import Answer, Answers, line, note, table, warn, warn_of_logout
+from rnnlm_tui.cli.output import (
+    Answer,
+    Answers,
+    ProgressLine,
+    check_agreed,
+    line,
+    note,
+    table,
+    warn,
+    warn_of_logout,
+)
 from rnnlm_tui.cli.summaries import STOPS
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.formatting import counted, scientific
@@ -48,12 +63,39 @@ FIRST_STEP_SECONDS = 10.0
 """Maximum wait of `--detach` for the first step, to report errors that only the worker detects."""
 
 
+ASK_ABOVE = 100
+"""A sweep of more runs is asked about."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepOptions:
+    """The options that make a sweep of a new run."""
+
+    sweep: list[str] | None = grouped(
+        "--sweep KEY=A,B,…", "Queue a run for each value; can be repeated.", complete=complete_field
+    )
+    sweep_random: int = grouped("--sweep-random N", "Draw N settings; KEY=A..B, KEY=log:A..B.", 0)
+    sweep_seed: int | None = grouped("--sweep-seed N", "Seed of --sweep-random.")
+    sweep_name: str = grouped("--sweep-name NAME", "The sweep's name, for tag and runs.", "")
+    sweep_prune: int = grouped("--sweep-prune STEP", "Stop runs above the median at this step.", 0)
+    yes: bool = grouped("--yes -y", f"Don't ask before more than {ASK_ABOVE} runs.", False)
+
+    def check(self) -> None:
+        """Refuse options that need another one."""
+        given = [f"--{name.replace('_', '-')}" for name, value in asdict(self).items() if value]
+        if given and not self.sweep:
+            raise InputError(f"{', '.join(given)} without --sweep", hint="add --sweep KEY=A,B,…")
+        if self.sweep_random < 0 or (self.sweep_seed is not None and not self.sweep_random):
+            raise InputError("--sweep-seed needs --sweep-random N, with N above 0")
+
+
 def train(
     text: TextArgument = None,
     new: NewRunOptions = NewRunOptions(),
     follow: FollowOption = False,
     detach: DetachOption = False,
     draft: bool = flag("--draft", "Create the run without starting it; `resume` starts it."),
+    sweep: SweepOptions = SweepOptions(),
     trust_dataset: TrustOption = False,
     json: JsonOption = False,
 ) -> None:
@@ -61,8 +103,15 @@ def train(
 
     The run trains in the background and continues when you close the terminal. Without --follow or
     --detach the app opens on the run or, without a terminal, its progress is printed until it ends.
+    With --sweep, several runs are put into the queue instead.
     """
-    check_exclusive(follow=follow, detach=detach, draft=draft)
+    check_exclusive(follow=follow, detach=detach, draft=draft, sweep=sweep.sweep)
+    sweep.check()
+    if sweep.sweep:
+        check_exclusive("--sweep-name names the sweep and its runs", sweep=True, name=new.name)
+        base, parent = wanted_run(with_text(new, text), trust_dataset=trust_dataset)
+        queue_sweep(sweep, base, parent).print(json=json)
+        return
     showing = start.should_open_app(follow, detach, draft, json)
     wanted, fork = wanted_run(with_text(new, text), trust_dataset=trust_dataset)
     if draft:
@@ -87,6 +136,46 @@ def train(
         if client.start.discard_refused(directory) is not None:
             note(f"{directory.name} never started and was moved to the trash")
         raise SystemExit(code)
+
+
+def queue_sweep(options: SweepOptions, base: RunConfig, parent: ParentCheckpoint | None) -> Answer:
+    """Put the runs of a sweep into the queue.
+
+    Args:
+        base: the config of which the swept keys change.
+
+    Raises:
+        ConfigError: all problems of the swept keys, values and combinations; nothing was created.
+        InputError: too many runs, or the user can't be asked.
+    """
+    from rnnlm_tui.schema.validation import merge, parse_config
+
+    draws, seed, sweeps = options.sweep_random, options.sweep_seed, client.sweeps
+    if options.sweep_prune:
+        base = parse_config(merge(base, {"evaluation.prune_step": options.sweep_prune}))
+    choices = sweeps.parse_sweep(options.sweep or (), drawn=draws > 0)
+    number = draws or math.prod(map(len, choices.values()))
+    if number > ASK_ABOVE:
+        question = f"Put {counted(number, 'run')} into the queue?"
+        check_agreed(question, "sweep", yes=options.yes, otherwise="nothing was created")
+    seed = secrets.randbelow(10**6) if seed is None else seed
+    configs = sweeps.configs_of(base, sweeps.settings_of(choices, draws, seed), parent)
+    name, runs = options.sweep_name or sweeps.name_of(configs), dict[str, bool]()
+    with ProgressLine() as shown:
+        for run, added in sweeps.queue_sweep(name, configs, parent):
+            runs[run] = added
+            shown(f"{len(runs):,} of {counted(len(configs), 'run')} in the queue")
+    warn_of_logout()
+    new = [run for run, added in runs.items() if added]
+    words = (
+        f"sweep {name}: {counted(len(new), 'run')} put into the queue",
+        f"drawn with --sweep-seed {seed}" if draws else "",
+        f"left out {counted(number - len(runs), 'duplicate')}" if number > len(runs) else "",
+        f"{len(runs) - len(new):,} were there already" if len(runs) > len(new) else "",
+        f"`rnnlm-tui sweep {name}` shows it",
+    )
+    value = {"sweep": name, "seed": seed if draws else None, "runs": list(runs), "added": new}
+    return Answer(value, "\n".join(new), "; ".join(filter(None, words)))
 
 
 def wanted_run(

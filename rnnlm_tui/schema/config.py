@@ -378,6 +378,13 @@ class EvaluationConfig(Section):
         le=10**9,
         unit="sentences",
     )
+    prune_step: Steps = field(
+        0,
+        "prune",
+        "Stop a run of a sweep if its loss at the first evaluation from this step on is above the"
+        " median of the sweep's other runs, at least 3; 0: off.",
+        unit="steps",
+    )
     split: Literal["validation", "test"] = field(
         "validation",
         "split",

@@ -43,6 +43,10 @@ Activity = Literal["evaluating", "sampling", "saving"]
 """What a worker does besides training for a while."""
 
 
+PRUNED = "pruned at step"
+"""How the message of a stopped run begins that was worse than the others of its sweep."""
+
+
 def failure_prefix(attempt: int) -> str:
     """The prefix of the failure reason in the worker's log.
 

@@ -215,7 +215,7 @@ class RunSummary(Figures):
     created: float | None = None
     """When the run was created, in Unix seconds."""
     message: str | None = None
-    """Why the run failed, crashed or stalled, in one line."""
+    """Why the run failed, crashed, stalled or was pruned, in one line."""
     hint: str | None = None
     """What to do next if the run isn't training."""
     unreadable: Literal["can't be read"] | None = None

@@ -151,6 +151,16 @@ def parse_config(raw: Mapping[str, object]) -> RunConfig:
     return config
 
 
+def value_problems(path: str, value: object) -> list[Problem]:
+    """The problems of a field's value that it has whatever the other fields are."""
+    section, _, name = path.partition(".")
+    try:
+        RunConfig.model_validate(raw := {section: {name: value}})
+    except ValidationError as error:
+        return [_problem(details, raw) for details in error.errors(include_url=False)]
+    return []
+
+
 def merge(base: RunConfig | Mapping[str, object], changes: Mapping[str, object]) -> Raw:
     """Apply changes (dotted path to value) to a config.
 

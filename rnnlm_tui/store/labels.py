@@ -19,6 +19,8 @@ MOST_TAG_CHARACTERS = 32
 MOST_NOTE_CHARACTERS = 500
 MOST_EXPORTS = 200
 """The newest are kept."""
+SWEEP = "sweep:"
+"""How the tag of a sweep's runs begins; the sweep's name follows."""
 _NOT_IN_TAGS = frozenset(" ,\"'<>=!")
 """Characters with a meaning in filters."""
 _MOST_BYTES = 1 << 23

@@ -79,10 +79,14 @@ def has_begun(entry: QueueEntry) -> bool:
 def attempts_since(entry: QueueEntry) -> list[AttemptRow]:
     """The attempts of a run since it began to wait; none if they can't be read: its start repairs
     them, or fails in words."""
+    from rnnlm_tui.store.log import logs_of
     from rnnlm_tui.store.reader import RunReader  # imported late: an empty queue needs none
 
-    with suppress(RnnlmError), RunReader(RunDirectory(runs_dir() / entry.run)) as reader:
-        return [row for row in reader.attempts() if row.attempt > entry.attempts]
+    run = RunDirectory(runs_dir() / entry.run)
+    with suppress(RnnlmError):
+        if logs_of(run):  # many drafts may wait, and a reader of each takes ten times as long
+            with RunReader(run) as reader:
+                return [row for row in reader.attempts() if row.attempt > entry.attempts]
     return []
 
 

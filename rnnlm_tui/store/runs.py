@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +20,7 @@ from rnnlm_tui.errors import (
     did_you_mean,
 )
 from rnnlm_tui.schema.formatting import counted, first_of
+from rnnlm_tui.store.labels import RunLabels, check_tags, labels_file, read_labels
 from rnnlm_tui.store.paths import RUN_NAME, RunDirectory, check_run_name, runs_dir, trash_dir
 from rnnlm_tui.system.files import (
     folders_named,
@@ -73,7 +74,11 @@ def suggest_name() -> str:
 
 
 def create_run(
-    config: RunConfig, name: str | None = None, parent: ParentCheckpoint | None = None
+    config: RunConfig,
+    name: str | None = None,
+    parent: ParentCheckpoint | None = None,
+    *,
+    tags: Sequence[str] = (),
 ) -> RunDirectory:
     """Create a run, without a worker. Its folder with config.toml appears atomically.
 
@@ -81,6 +86,7 @@ def create_run(
         config: saved as config.toml, with absolute paths.
         name: generated if None.
         parent: the checkpoint whose weights it starts from; they are put into its folder.
+        tags: its first tags.
 
     Raises:
         RunNameError: the name is invalid or taken.
@@ -104,6 +110,8 @@ def create_run(
         if parent is not None:
             take_parent(run, parent, config)
         write_text_atomically(run.config_path, _config_text(config))
+        if tags:
+            labels_file(run).write(RunLabels(tags=check_tags(tags)))
         return put_in_place(unfinished, name)
 
 
@@ -115,6 +123,14 @@ def list_runs() -> list[RunDirectory]:
     """
     runs = map(RunDirectory, _run_paths())
     return sorted(runs, key=lambda run: (run.created(), run.name), reverse=True)
+
+
+def tagged_runs(tag: str) -> list[RunDirectory]:
+    """The runs with a tag, newest first.
+
+    Raises: as `list_runs`.
+    """
+    return [run for run in list_runs() if tag in read_labels(run).tags]
 
 
 def find_run(name_or_prefix: str) -> RunDirectory:

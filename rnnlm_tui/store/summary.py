@@ -463,6 +463,8 @@ def _diverged(state: RunState) -> bool:
 def _message(state: RunState) -> str | None:
     if state.status == "failed":
         return state.facts.message or (state.last_state.text if state.last_state else None)
+    if state.status == "stopped" and state.facts.message:
+        return state.facts.message
     if state.status == "crashed":
         if state.last_words:
             return f"its worker failed and could not store why: {state.last_words}"

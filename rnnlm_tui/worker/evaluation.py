@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import pairwise
+from statistics import median
 from typing import TypeVar
 
 from rnnlm_tui.corpus.codec import TextCodec
@@ -16,7 +18,7 @@ from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.errors import DeviceError, RnnlmError, StorageError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import Split
-from rnnlm_tui.schema.formatting import bits_per_byte_text, counted
+from rnnlm_tui.schema.formatting import bits_per_byte_text, counted, figure
 from rnnlm_tui.schema.metrics import (
     EvaluationRow,
     SampleRow,
@@ -25,7 +27,12 @@ from rnnlm_tui.schema.metrics import (
     evaluations_without_improvement,
 )
 from rnnlm_tui.schema.presets import has_prompts_of_another_text
+from rnnlm_tui.schema.status import PRUNED
 from rnnlm_tui.store.checkpoints import best_step
+from rnnlm_tui.store.labels import SWEEP, read_labels
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.runs import tagged_runs
 from rnnlm_tui.worker.build import split_batches
 from rnnlm_tui.worker.checkpointing import Checkpointer
 from rnnlm_tui.worker.commands import StopRequested
@@ -36,6 +43,8 @@ ItemT = TypeVar("ItemT")
 
 OWN_PROMPTS, PROMPT_WORDS, PROMPT_CHARACTERS = 3, 3, 40
 """How many prompts are taken from a text, and how long they are at most."""
+FEWEST_OTHERS = 3
+"""Runs of a sweep that must have an evaluation at the same step before another is pruned."""
 FIRST_UNITS, FIRST_TOKENS = 20, 500
 """How many of the text's first units are searched for prompts, and how much of each."""
 
@@ -76,6 +85,21 @@ class Evaluator:
         """The current weights have the lowest validation loss so far; among equals the earliest
         counts."""
         return self.is_current and self._best == self._trainer.step
+
+    def why_pruned(self) -> str:
+        """Why this run of a sweep should stop at this step, the first evaluation from
+        `evaluation.prune_step` on; empty if it should not, or was pruned before and resumed."""
+        evaluation, newest = self._config.evaluation, self._newest
+        due = -(-evaluation.prune_step // (evaluation.every or 1)) * evaluation.every
+        if not due or newest is None or not newest.step == self._trainer.step == due:
+            return ""
+        others = _losses_of_sweep(self._attempt.run, newest)
+        if len(others) < FEWEST_OTHERS or newest.loss <= median(others):
+            return ""
+        return (
+            f"{PRUNED} {due:,}: validation loss {figure(newest.loss, 3)}, median of"
+            f" {len(others)} others {figure(median(others), 3)}"
+        )
 
     def use(self, config: RunConfig) -> None:
         """Evaluate with these prompts and this patience from now on."""
@@ -259,6 +283,26 @@ class Evaluator:
                 traceback.print_exc()  # to the run's log
                 words = f"{type(error).__name__}: {error}; the traceback is in the run's log"
             self._session.note(f"no {what}: {words}")
+
+
+def _losses_of_sweep(run: RunDirectory, own: EvaluationRow) -> list[float]:
+    """The losses at the step of a run's evaluation of the other runs in its sweeps, on the same
+    text; none if it was pruned before."""
+    losses = list[float]()
+    with suppress(RnnlmError):  # training goes on if the runs can't be listed
+        with RunReader(run) as reader:
+            text, events = reader.facts().corpus_hash, reader.events()
+        if any(event.text.startswith(PRUNED) for event in events):
+            return []
+        sweeps = [tag for tag in read_labels(run).tags if tag.startswith(SWEEP)]
+        others = {other.name: other for tag in sweeps for other in tagged_runs(tag)}
+        for other in [others[name] for name in others if name != run.name]:
+            with suppress(RnnlmError), RunReader(other) as reader:
+                same = reader.facts().corpus_hash == text
+                for row in reader.evaluations() if same else ():
+                    if (row.step, row.split, row.name) == (own.step, own.split, own.name):
+                        losses.append(math.inf if math.isnan(row.loss) else row.loss)
+    return losses
 
 
 def in_words(row: EvaluationRow) -> str:

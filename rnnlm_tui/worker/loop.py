@@ -87,6 +87,7 @@ class TrainingRun:
         """Train up to the last step (None) or a stop."""
         while self._trainer.should_continue and not self._evaluator.is_exhausted:
             self._handle_commands()
+            self._prune()
             self._stop_if_due()
             if self._status == "stopping":
                 return "stopped"
@@ -239,6 +240,13 @@ class TrainingRun:
         if self._stop_mark == "epoch" and self._trainer.index == 0:
             self._mark_reached = True
         if self._stop_mark == "evaluation" and self._evaluator.is_current:
+            self._mark_reached = True
+
+    def _prune(self) -> None:
+        """Let a run stop that is worse than the others of its sweep; it can be resumed."""
+        if why := self._evaluator.why_pruned():
+            self._event("note", why)
+            self._recorder.add(Facts(message=why))
             self._mark_reached = True
 
     def _stop_if_due(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,9 +42,27 @@ def own_home(trained: RunDirectory, home: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def blocks() -> list[str]:
-    """The guide's Python examples, in order."""
+    """The guide's Python examples without the one for Optuna, in order."""
     text = find_guide("python").path.read_text(encoding="utf-8")
-    return re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    found = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [example for example in found if "optuna" not in example]
+
+
+def test_optuna_chooses_the_settings_of_runs_that_are_a_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: Workers
+) -> None:
+    pytest.importorskip("optuna", reason="Optuna isn't installed")
+    program = tmp_path / "rnnlm-tui"
+    program.write_text(f'#!/bin/sh\nexec "{workers.python}" -m rnnlm_tui "$@"\n', encoding="utf-8")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    text = find_guide("python").path.read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(import subprocess.*?)^```", text, re.M | re.S)
+    exec(
+        compile(example, "python.md", "exec"),
+        {"rnnlm_tui": rnnlm_tui, "otter": rnnlm_tui.run("plain-otter")},
+    )
+    assert [run.name for run in rnnlm_tui.runs("tag=sweep:optuna")] == ["optuna-1", "optuna-0"]
 
 
 def test_the_examples_of_the_guide_run(

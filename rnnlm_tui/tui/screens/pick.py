@@ -247,7 +247,7 @@ class PickScreen(FilteredList[str]):
 
     def on_resize(self, _event: Resize) -> None:
         """Keep room for the border, the search and the count, or for a note."""
-        room = self.size.height - (8 if self.SEARCHES else 6)
+        room = self.size.height - (8 if self.SEARCHES else 6) - self.note.count("\n")
         self.options.styles.max_height = max(3, min(20, room))
 
     def find(self, typed: str) -> None:

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from rnnlm_tui.client.monitor import RunSnapshot
+    from rnnlm_tui.client.sweeps import Sweep
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.summary import RunSummary
     from rnnlm_tui.store.paths import RunDirectory
@@ -559,6 +560,27 @@ class RunsScreen(SteersRuns):
         from rnnlm_tui.tui.screens.queue import QueueScreen
 
         name = await self.context.ask(QueueScreen(self.chosen))
+        if name is not None:
+            self.context.open_run(listed_run(name))
+
+    @act
+    async def action_show_sweep(self) -> None:
+        """Show the sweep of the run under the cursor, or the newest one."""
+        from rnnlm_tui.tui.screens.sweep import SweepScreen
+
+        def read() -> Sweep | None:
+            sweeps, configs = client.sweeps, self.context.watcher.runs.configs
+            known = sweeps.sweeps_in(self.context.summaries or ())
+            name = next(iter((*sweeps.sweeps_in(filter(None, [self.chosen])), *known)), None)
+            if name is None:
+                return None
+            return sweeps.read_sweep(name, known[name], configs(run.run for run in known[name]).get)
+
+        found = await self.context.wait_for(read)
+        if found is None:
+            self.context.report("no sweeps yet: `rnnlm-tui train --sweep KEY=A,B` starts one")
+            return
+        name = await self.context.ask(SweepScreen(found, waiting_runs(self.context.queue)))
         if name is not None:
             self.context.open_run(listed_run(name))
 
