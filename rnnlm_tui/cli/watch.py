@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TextIO
 from rnnlm_tui import client
 from rnnlm_tui.cli.output import (
     CURVE,
+    Answer,
     as_ascii,
     cells,
     clipped,
@@ -303,6 +304,29 @@ def print_frame(run: RunDirectory, *, ascii_only: bool) -> None:
     eta = client.remaining.SteadyEta().of(snapshot.summary, snapshot.eta_margin)
     for text in frame_lines(snapshot, eta, _size(sys.stdout)[0], ascii_only=ascii_only):
         line(text)
+
+
+def health_answer(run: RunDirectory, *, ascii_only: bool) -> Answer:
+    """The net's health at the newest evaluation; with `--json`, at all of the newest ones."""
+    from rnnlm_tui.schema.health import readings
+    from rnnlm_tui.tui.views.health import health_legend, health_lines
+
+    with reading_log(run) as report, closing(client.monitor.RunMonitor(run, report=report)) as one:
+        snapshot = one.snapshot()
+    rows, width = snapshot.health, _size(sys.stdout)[0]
+    found = readings(rows)
+    value = {
+        "run": run.name,
+        "evaluations": [row._asdict() for row in rows],
+        "advice": [reading.words for reading in found if reading.advice],
+    }
+
+    def text() -> None:
+        for row in (health_legend(rows), *(one.plain for one in health_lines(snapshot, width))):
+            if row:
+                line(as_ascii(row).rstrip() if ascii_only else row.rstrip(), wrap=False)
+
+    return Answer(value, text)
 
 
 class FramePrinter(Printer):

@@ -34,6 +34,7 @@ from rnnlm_tui.schema.metrics import (
     EventRow,
     GpuRow,
     HardwareRow,
+    HealthRow,
     SampleRow,
     StartRow,
     StepRow,
@@ -61,7 +62,7 @@ STEP_PREFIX = b'{"kind":"step",'
 
 Row = (
     AttemptRow | StartRow | StepRow | EvaluationRow | SampleRow | EventRow | HardwareRow
-    | CommandRow | SummaryRow
+    | HealthRow | CommandRow | SummaryRow
 )  # fmt: skip
 """What a log has beside facts."""
 KINDS: Mapping[str, type[Any]] = {
@@ -69,6 +70,7 @@ KINDS: Mapping[str, type[Any]] = {
     "start": StartRow,
     "step": StepRow,
     "evaluation": EvaluationRow,
+    "health": HealthRow,
     "sample": SampleRow,
     "event": EventRow,
     "machine": HardwareRow,

@@ -20,6 +20,7 @@ from rnnlm_tui.schema.metrics import (
     EvaluationRow,
     EventRow,
     HardwareRow,
+    HealthRow,
     SampleRow,
     StepRow,
 )
@@ -465,6 +466,10 @@ class RunReader:
         with self._turn:
             rows: list[EvaluationRow] = self._tail("evaluation", where=self._valid())
             return list(self._evaluations.of((self._key, len(rows)), lambda: by_step(rows)))
+
+    def health(self, limit: int | None = None) -> list[HealthRow]:
+        """Figures of the net's health, oldest first."""
+        return list(self._tail("health", limit, self._valid()))
 
     def samples(self, limit: int | None = None) -> list[SampleRow]:
         """Samples, newest first."""
