@@ -12,16 +12,20 @@ Place = tuple[str, str]
 """The part of the model, `layer 2`, and the figure's name there, `gate forget`."""
 
 
+def _number(value: float) -> str:
+    return figure(value).removesuffix(".00").removesuffix(".0")
+
+
 def _tokens(value: float) -> str:
-    return f"{figure(value)} tok" if value < 9.95 else f"{value:,.0f} tok"
+    return f"{_number(value)} tok"
 
 
 def _share(value: float) -> str:
-    return f"{100 * value:.0f} %"
+    return f"{figure(100 * value, 0)} %"
 
 
 def _times(value: float) -> str:
-    return f"×{figure(value)}"
+    return f"×{_number(value)}"
 
 
 class Figure(NamedTuple):
@@ -58,7 +62,7 @@ FIGURES: tuple[Figure, ...] = (
     Figure(
         "saturated", "saturated units",
         "share of tanh activations above 0.9 in absolute value, where the slope is below a fifth",
-        _share, high=0.5, above=CALMER,
+        _share, high=0.75, above=CALMER,
     ),
     Figure(
         "dead", "dead units",
@@ -74,28 +78,29 @@ FIGURES: tuple[Figure, ...] = (
         above="it forgets nothing: use the default initialization",
     ),
     Figure(
-        "gate", "{} gate", "mean over units and tokens", figure, low=0.02, high=0.98,
+        "gate", "{} gate", "mean over units and tokens", _number, low=0.02, high=0.98,
         below="it is stuck shut: lower the learning rate or init_scale",
         above="it is stuck open: lower the learning rate or init_scale",
     ),
     Figure(
-        "gate-spread", "{} gate, spread", "standard deviation over units and tokens", figure,
+        "gate-spread", "{} gate, spread", "standard deviation over units and tokens", _number,
         low=0.005, below="it doesn't react to the text: use the default initialization",
     ),
     Figure(
-        "exponential", "{} gate", "sLSTM and mLSTM: mean, relative to the largest so far", figure
+        "exponential", "{} gate", "sLSTM and mLSTM: mean, relative to the largest so far", _number
     ),
-    Figure("exponential-spread", "{} gate, spread", "likewise its standard deviation", figure),
+    Figure("exponential-spread", "{} gate, spread", "likewise its standard deviation", _number),
     Figure(
-        "gradient", "gradient norm", "L2 norm of the sample's mean loss, before clipping",
-        scientific, low=1e-4, high=10,
+        "gradient", "gradient norm",
+        "L2 norm of the gradient of the sample's mean loss, before clipping", _number,
+        low=1e-4, high=10,
         below="it hardly learns: use the default initialization or fewer layers",
-        above="set optimizer.max_grad_norm to 1, or lower the learning rate",
+        above="lower max_grad_norm or the learning rate",
     ),
     Figure(
         "update", "update / weight",
         "L2 norm of the newest update over that of the weights; about 1e-3 is usual",
-        scientific, high=1e-2, above="lower the learning rate",
+        scientific, high=5e-2, above="lower the learning rate",
     ),
     Figure(
         "reach", "gradient reaches",
@@ -104,7 +109,7 @@ FIGURES: tuple[Figure, ...] = (
     ),
     Figure(
         "growth", "gradient growth", "the largest gradient at any lag over that at lag 1",
-        _times, high=10, above="the recurrence explodes: lower init_scale or max_grad_norm",
+        _times, high=10, above="the recurrence explodes: lower init_scale or the learning rate",
     ),
     Figure("lag", "gradient at lag {}", "relative to lag 1", _share),
 )  # fmt: skip

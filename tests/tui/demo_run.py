@@ -26,6 +26,7 @@ from rnnlm_tui.schema.metrics import (
     EventRow,
     GpuRow,
     HardwareRow,
+    HealthRow,
     SampleRow,
     StepRow,
 )
@@ -236,6 +237,7 @@ def demo_run(
     lower: float = 0.0,
     curve: bool = True,
     saved: Mapping[int, float | None] | None = None,
+    health: Sequence[HealthRow] = (),
 ) -> Iterator[RunDirectory]:
     """A demo run whose last row is of this moment, with losses so many nats lower; without the
     curve, with its last steps alone."""
@@ -247,11 +249,13 @@ def demo_run(
         rows: list[Recorded] = []
         if step:
             rows += steps(step, began, lower)[0 if curve else -8 :]
-            rows += [*evaluations(step, began, lower), *samples(step, began), *known]
+            rows += [*evaluations(step, began, lower), *samples(step, began), *known, *health]
             save(run, dict(losses), began)
         record(run, status, step, rows, facts, began=began, pause=PAUSED)
 
-    with recorded(name, config, status, now, write, step, facts, known, losses, curve, page=page):
+    with recorded(
+        name, config, status, now, write, step, facts, known, losses, curve, str(health), page=page
+    ):
         yield RunDirectory(runs_dir() / name)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rnnlm_tui.errors import RunStateError
-from rnnlm_tui.schema.metrics import SampleRow
+from rnnlm_tui.schema.metrics import HealthRow, SampleRow
 from rnnlm_tui.schema.presets import DEMO, ELMAN
 from rnnlm_tui.schema.protocol import CommandResult
 from rnnlm_tui.schema.status import RunStatus
@@ -31,6 +31,7 @@ from rnnlm_tui.tui.widgets.samples import sample_lines, samples_by_prompt
 from tests.homes import trained, training
 from tests.tui.fakes import make_snapshot, preparing
 from tests.tui.support import at_home, lines_of, show, shows, text_of, until
+from tests.unit.client.logs import record
 
 
 @pytest.fixture
@@ -350,3 +351,29 @@ def test_samples_of_raw_text_keep_their_line_breaks_and_indentation() -> None:
 
     assert lines("raw")[:5] == ["def f():", "    if x:", "    return 1", "", "y = 2"]
     assert " ".join(lines("sentences")[0].split()) == "def f(): if x: return 1 y = 2"
+
+
+async def test_the_nets_health_takes_the_charts_place_until_a_key_leads_back() -> None:
+    run = trained("plain-otter")
+    async with at_home(pane="train") as (app, pilot):
+        await pilot.press("H")
+        await until(pilot, lambda: shows(app, "have no health figures"))
+        figures = {"saturated": 0.9, "dead": 0.0, "memory": 3.0, "gradient": 0.5, "update": 1e-3}
+        parts = {f"layer {number}": figures for number in range(1, 6)}
+        record(run, HealthRow(2, 3, {**parts}, 0.0))
+        await until(pilot, lambda: shows(app, "5 of 25 out of range at step 3"))
+        assert shows(app, "! layer 1   saturated units           90 %")
+        assert shows(app, "→ lower the learning rate or init_scale")
+        assert not shows(app, "layer 5   update / weight")
+        await pilot.press("pagedown", "pagedown")
+        assert shows(app, "layer 5   update / weight")
+        await pilot.press("up")
+        assert not shows(app, "layer 5   update / weight")
+        for key in ("escape", "H"):
+            await pilot.press(key)
+            assert "Perplexity" in lines_of(app)[5]
+            await pilot.press("H")
+        for key in ("z", "tab"):  # chart keys act on charts
+            await pilot.press(key)
+            assert not shows(app, "out of range")
+            await pilot.press("H")
