@@ -313,20 +313,14 @@ def health_answer(run: RunDirectory, *, ascii_only: bool) -> Answer:
 
     with reading_log(run) as report, closing(client.monitor.RunMonitor(run, report=report)) as one:
         snapshot = one.snapshot()
-    rows, width = snapshot.health, _size(sys.stdout)[0]
-    found = readings(rows)
     value = {
         "run": run.name,
-        "evaluations": [row._asdict() for row in rows],
-        "advice": [reading.words for reading in found if reading.advice],
+        "evaluations": [row._asdict() for row in snapshot.health],
+        "advice": [reading.words for reading in readings(snapshot.health) if reading.advice],
     }
-
-    def text() -> None:
-        for row in (health_legend(rows), *(one.plain for one in health_lines(snapshot, width))):
-            if row:
-                line(as_ascii(row).rstrip() if ascii_only else row.rstrip(), wrap=False)
-
-    return Answer(value, text)
+    rows = [row.plain for row in health_lines(snapshot, _size(sys.stdout)[0])]
+    text = "\n".join(filter(None, (health_legend(snapshot), *map(str.rstrip, rows))))
+    return Answer(value, lambda: line(as_ascii(text) if ascii_only else text, wrap=False))
 
 
 class FramePrinter(Printer):

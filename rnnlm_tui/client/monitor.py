@@ -7,14 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from rnnlm_tui.client.remaining import estimate_remaining
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.metrics import (
-    CheckpointRow,
-    EvaluationRow,
-    EventRow,
-    HardwareRow,
-    HealthRow,
-    SampleRow,
-)
+from rnnlm_tui.schema.health import HealthRow
+from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, SampleRow
 from rnnlm_tui.schema.summary import ModelFigures, RunSummary
 from rnnlm_tui.store.averages import list_averages
 from rnnlm_tui.store.labels import RunLabels, labels_file

@@ -363,11 +363,7 @@ class EvaluationConfig(Section):
         "split",
         "Set to evaluate during the run; use test only to reproduce the book's run.",
     )
-    health: bool = field(
-        True,
-        "health",
-        "Measure the net's health at evaluations: saturation, gates, memory, gradients.",
-    )
+    health: bool = field(True, "health", "Measure gates, memory and gradients at evaluations.")
     prompts: tuple[Annotated[str, Bounds(max_length=2_000)], ...] = field(
         ("The state of the Union", "My fellow Americans,", "We must"),
         "prompts",

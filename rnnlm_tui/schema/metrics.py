@@ -177,16 +177,6 @@ class EvaluationRow(NamedTuple):
         return perplexity(self.loss)
 
 
-class HealthRow(NamedTuple):
-    """Figures of the net's health at one evaluation."""
-
-    attempt: int
-    step: int
-    figures: dict[str, object]
-    """By part of the model (`layer 1`), then by name; see `schema.health`."""
-    time: float
-
-
 class SampleRow(NamedTuple):
     """A continuation of a prompt."""
 

@@ -27,6 +27,7 @@ from pydantic_core import SchemaValidator, core_schema, from_json
 
 from rnnlm_tui.errors import NewerLogError
 from rnnlm_tui.schema import metrics
+from rnnlm_tui.schema.health import HealthRow
 from rnnlm_tui.schema.metrics import (
     AttemptRow,
     CommandRow,
@@ -34,7 +35,6 @@ from rnnlm_tui.schema.metrics import (
     EventRow,
     GpuRow,
     HardwareRow,
-    HealthRow,
     SampleRow,
     StartRow,
     StepRow,

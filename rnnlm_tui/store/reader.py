@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pydantic_core import ValidationError
 
+from rnnlm_tui.schema.health import HealthRow
 from rnnlm_tui.schema.metrics import (
     STATE_EVENTS,
     AttemptRow,
@@ -20,7 +21,6 @@ from rnnlm_tui.schema.metrics import (
     EvaluationRow,
     EventRow,
     HardwareRow,
-    HealthRow,
     SampleRow,
     StepRow,
 )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
-from rnnlm_tui.engine.batches import Batch, StreamBatches, evaluation_batches
+from rnnlm_tui.engine.batches import Batch, SentenceBatches, StreamBatches
 from rnnlm_tui.engine.device import errors_explained
 from rnnlm_tui.engine.health import health
-from rnnlm_tui.schema.health import Place, left_range, readings
-from rnnlm_tui.schema.metrics import HealthRow
+from rnnlm_tui.schema.health import HealthRow, readings
 from rnnlm_tui.worker.session import Session
 
 STREAMS, TOKENS = 8, 64
@@ -27,7 +25,9 @@ class HealthWatch:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._sample: Batch | None = None
-        self._left = set[Place]().union(*map(left_range, session.health))
+        self._left = {
+            (one.part, one.name) for row in session.health for one in readings([row]) if one.advice
+        }
         """Figures that left their range earlier in the run."""
 
     def measure(self) -> None:
@@ -36,35 +36,27 @@ class HealthWatch:
         Raises:
             DeviceError: out of memory.
         """
-        session = self._session
+        session, trainer = self._session, self._session.trainer
         if self._sample is None:
-            self._sample = self._first_sample().to(session.trainer.device)
-        sample, trainer = self._sample, session.trainer
-        rows, length = sample.inputs_BT.shape
+            self._sample = self._first_sample().to(trainer.device)
+        rows, length = self._sample.inputs_BT.shape
         with errors_explained("the health figures", (rows, length)):
-            figures: dict[str, Any] = health(
-                trainer.model, sample, trainer.optimizer, trainer.update.max_grad_norm
-            )
-        row = HealthRow(session.attempt.number, trainer.step, figures, time.time())
+            figures = health(trainer.update, self._sample)
+        row = HealthRow(session.attempt.number, trainer.step, {**figures}, time.time())
         session.attempt.recorder.add(row)
-        for reading in readings([row]):
-            if reading.advice and reading.place not in self._left:
-                self._left.add(reading.place)
-                session.event("health", reading.words)
+        for one in readings([row]):
+            if one.advice and (one.part, one.name) not in self._left:
+                self._left.add((one.part, one.name))
+                session.event("health", one.words)
 
     def _first_sample(self) -> Batch:
         corpus, training = self._session.corpus, self._session.attempt.config.training
         tokens = corpus.tokens("validation")
         if training.data_mode == "stream":
-            return StreamBatches(
-                tokens, min(STREAMS, max(1, (len(tokens) - 1) // TOKENS)), TOKENS
-            ).batch(0, 0)
-        batches = evaluation_batches(
-            tokens,
-            corpus.offsets("validation"),
-            data_mode=training.data_mode,
-            context_length=min(training.context_length, TOKENS + 1),
-            pad_id=corpus.manifest.pad_id,
-            max_sentences=SENTENCES,
+            streams = min(STREAMS, max(1, (len(tokens) - 1) // TOKENS))
+            return StreamBatches(tokens, streams, TOKENS).batch(0, 0)
+        offsets, pad_id = corpus.offsets("validation"), corpus.manifest.pad_id
+        longest = min(training.context_length, TOKENS + 1)
+        return SentenceBatches(tokens, offsets, SENTENCES, longest, pad_id, shuffle=False).batch(
+            0, 0
         )
-        return next(batches)

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.engine.trainer import Trainer
-from rnnlm_tui.schema.metrics import EvaluationRow, EventKind, HealthRow
+from rnnlm_tui.schema.health import HealthRow
+from rnnlm_tui.schema.metrics import EvaluationRow, EventKind
 from rnnlm_tui.worker.guards import LossGuard
 from rnnlm_tui.worker.memory import MemoryBudget
 from rnnlm_tui.worker.recorder import Attempt

@@ -19,6 +19,7 @@ import pytest
 from rnnlm_tui.client.monitor import RunMonitor, RunSnapshot
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.facts import Facts
+from rnnlm_tui.schema.health import HealthRow
 from rnnlm_tui.schema.metrics import (
     AttemptRow,
     EvaluationRow,
@@ -26,7 +27,6 @@ from rnnlm_tui.schema.metrics import (
     EventRow,
     GpuRow,
     HardwareRow,
-    HealthRow,
     SampleRow,
     StepRow,
 )

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.schema.facts import Facts
-from rnnlm_tui.schema.metrics import GpuRow, HealthRow
+from rnnlm_tui.schema.health import HealthRow
+from rnnlm_tui.schema.metrics import GpuRow
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.queue import QueueEntry
 from rnnlm_tui.schema.status import RunStatus
@@ -54,19 +55,14 @@ HEALTH = tuple(
         1,
         500 * number,
         {
-            "embedding": {"gradient": 0.4 + 0.05 * number, "update": 9e-3 / number},
-            "layer 1": {
-                "saturated": 0.02 * number, "dead": 0.0, "memory": 1.37, "gate reset": 0.3,
-                "gate update": 0.2 + 0.01 * number, "gate-spread reset": 0.2, "gradient": 0.3,
-            },
-            "layer 2": {"saturated": 0.12 * number, "dead": 0.0, "memory": 3.0, "gradient": 12.5},
-            "output": {"gradient": 0.05},
-            "model": {"reach": 9.0 + number, "growth": 1.0, "lag 2": 0.6, "lag 32": 2e-5},
+            "layer 1": {"saturated": 0.3, "dead": 0.0, "memory": 1.2 + number / 40},
+            "layer 2": {"saturated": 0.12 * number, "gate reset": 0.3, "update": 9e-3 / number},
+            "model": {"gradient": 12.5, "reach": 9.0, "lag 2": 0.6, "lag 32": 2e-5},
         },
         NOW,
     )
     for number in range(1, 8)
-)  # fmt: skip
+)
 Steps = Sequence[tuple[str | Sequence[str], str]]
 """Keys, each with the text that is awaited after them."""
 

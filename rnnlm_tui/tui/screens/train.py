@@ -154,27 +154,19 @@ class EventsPanel(ScrolledPanel):
 class HealthPanel(ScrolledPanel):
     """The net's health at the newest evaluation; what is out of its range comes first."""
 
-    def __init__(self) -> None:
-        super().__init__(title="Health", id="health")
-        self._snapshot: RunSnapshot | None = None
-
-    def show(self, snapshot: RunSnapshot | None) -> None:
-        """Show the newest figures."""
-        self._snapshot = snapshot
-        self.redraw()
-
-    def legends(self) -> Iterable[Label]:
-        """Return how many figures are out of their range, and at which step."""
-        rows = () if self._snapshot is None else self._snapshot.health
-        return (Content.styled(health_legend(rows), palette.DIM),)
+    snapshot: RunSnapshot | None = None
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out the figures in view."""
-        lines = [] if self._snapshot is None else health_lines(self._snapshot, width)
+        lines = [] if self.snapshot is None else health_lines(self.snapshot, width)
         self.row_count = len(lines)
-        self.top = max(0, min(self.top, self.row_count - height))
-        self.hidden = (self.top, self.row_count - self.top - height)
-        self.lines = lines[self.top : self.top + height]
+        self.top = min(self.top, self.last_top)
+        self.hidden = self.top, self.row_count - self.top - height
+        self.lines = lines[self.top :]
+
+    def legends(self) -> Iterable[Label]:
+        """Return how many figures are out of their range, and at which step."""
+        return ("" if self.snapshot is None else health_legend(self.snapshot),)
 
 
 class TrainScreen(ChartedScreen, SteersRuns):
@@ -202,7 +194,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
             LinesPanel("Samples", id="samples"),
             LinesPanel("Runs", id="other-runs"),
             EventsPanel(id="events"),
-            HealthPanel(),
+            HealthPanel(title="Health", id="health"),
             places=arrangement(body_size(self.app.size)),
             id="placed",
         )
@@ -228,7 +220,9 @@ class TrainScreen(ChartedScreen, SteersRuns):
         self.query_one("#figures", Line).put(*figures)
         self.show_charts(places, ChartData("", ()))
         if self._shows_health:
-            self.query_one(HealthPanel).show(snapshot)
+            panel = self.query_one(HealthPanel)
+            panel.snapshot = snapshot
+            panel.redraw()
         self.show_readings()
         self.show_runs(self.context.summaries or ())
         self.cursor_changed()
@@ -456,13 +450,10 @@ class TrainScreen(ChartedScreen, SteersRuns):
         self._shows_health = not self._shows_health
         self.refresh_all()
 
-    def action_step_chart(self, by: int) -> None:
+    def choose(self, **changes: object) -> None:
+        """Change the view of the charts, which are shown again."""
         self._shows_health = False
-        super().action_step_chart(by)
-
-    def action_alone(self) -> None:
-        self._shows_health = False
-        super().action_alone()
+        super().choose(**changes)
 
     def action_leave_field(self) -> None:
         if self._shows_health:

@@ -17,7 +17,8 @@ from rnnlm_tui.cli.watch import frame_lines
 from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.client.remaining import Eta, SteadyEta
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.metrics import EvaluationRow, GpuRow, HealthRow
+from rnnlm_tui.schema.health import HealthRow
+from rnnlm_tui.schema.metrics import EvaluationRow, GpuRow
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.locks import LockPage
@@ -177,9 +178,9 @@ def test_one_frame_of_a_finished_run_and_of_a_draft(verb: Verbs) -> None:
 
 def test_health_has_a_line_a_figure_and_advice_or_says_why_there_is_none(verb: Verbs) -> None:
     trained_run()
-    assert "no health figures" in verb("show brisk --health").out
+    assert "its evaluations have none" in verb("show brisk --health").out
     run = create_run(RunConfig(), "plain-otter")
-    assert "No evaluation yet: the first is at step 500." in verb("show plain --health").out
+    assert "no evaluation yet" in verb("show plain --health").out
     figures = {"saturated": 0.9, "dead": 0.0, "memory": 2e3}
     record(run, *(HealthRow(1, step, {"layer 2": figures}, 0.0) for step in (500, 1_000)))
     lines = verb("show plain --health --ascii").out.splitlines()

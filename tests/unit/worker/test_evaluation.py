@@ -277,10 +277,6 @@ def test_health_is_stored_at_evaluations_and_a_figure_out_of_range_is_an_event_o
         events = [event for event in reader.events() if event.kind == "health"]
     assert [event.step for event in events if "saturated" in event.text] == [1]
     assert "layer 1: saturated units" in events[-1].text
-    assert len({event.text.partition("%")[0] for event in events}) == len(events)
-    figures = rows[0].figures["layer 1"]
-    assert isinstance(figures, dict)
-    assert figures["saturated"] > 0.75
 
 
 def test_health_that_is_off_or_fails_leaves_the_evaluation_as_it_is(
