@@ -63,7 +63,7 @@ USUAL = "use the default initialization"
 FIGURES: tuple[Figure, ...] = (
     Figure("saturated", "saturated units",
         "share of tanh activations above 0.9 in absolute value, where the slope is below a fifth",
-        _share, high=0.75, above=CALMER),
+        _share, high=0.85, above=CALMER),
     Figure("dead", "dead units",
         "share of units whose output varies by less than 1 % of the layer's root mean square",
         _share, high=0.1, above="lower the learning rate, or train a smaller hidden_size"),

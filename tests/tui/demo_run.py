@@ -80,7 +80,7 @@ FACTS = Facts(
 )
 GIB = 2**30
 CARD = GpuRow(0, "NVIDIA L4", 71.0, int(4.7 * GIB), int(0.6 * GIB), 23 * GIB, 48.0, 61.0)
-Recorded = StepRow | EvaluationRow | SampleRow | HardwareRow
+Recorded = StepRow | EvaluationRow | SampleRow | HardwareRow | HealthRow
 IDLE = GpuRow(0, "NVIDIA L4", memory_used=int(4.1 * GIB), memory_total=23 * GIB)
 """The same card as `describe_machine` finds it."""
 CLOCKS = (

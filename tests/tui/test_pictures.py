@@ -51,18 +51,13 @@ def failed_at(step: int) -> Facts:
 
 
 HEALTH = tuple(
-    HealthRow(
-        1,
-        500 * number,
-        {
-            "layer 1": {"saturated": 0.3, "dead": 0.0, "memory": 1.2 + number / 40},
-            "layer 2": {"saturated": 0.12 * number, "gate reset": 0.3, "update": 9e-3 / number},
-            "model": {"gradient": 12.5, "reach": 9.0, "lag 2": 0.6, "lag 32": 2e-5},
-        },
-        NOW,
-    )
+    HealthRow(1, 500 * number, {
+        "layer 1": {"saturated": 0.3, "dead": 0.0, "memory": 1.2 + number / 40},
+        "layer 2": {"saturated": 0.13 * number, "gate reset": 0.3, "update": 9e-3 / number},
+        "model": {"gradient": 12.5, "reach": 9.0, "lag 2": 0.6, "lag 32": 2e-5},
+    }, NOW)
     for number in range(1, 8)
-)
+)  # fmt: skip
 Steps = Sequence[tuple[str | Sequence[str], str]]
 """Keys, each with the text that is awaited after them."""
 

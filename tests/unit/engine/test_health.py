@@ -24,7 +24,6 @@ from .builders import optimizer_config, sentences, small_model, text, train, tra
 from .reference import expected
 
 EVERY_CELL = pytest.mark.parametrize("cell_type", sorted(CELLS))
-EXPONENTIAL = {"slstm": ("input",), "mlstm": ("input",)}
 STREAMS = StreamBatches(text(164, seed=7), 4, 40).batch(0, 0)
 SENTENCES = SentenceBatches(*sentences(9, seed=1), 9, 12, 0, shuffle=False).batch(0, 0)
 
@@ -66,7 +65,8 @@ def test_figures_of_every_cell_equal_a_plain_computation(cell_type: str, sample:
         if plain.tanh is not None:
             wanted["saturated"] = (abs(plain.tanh[counts_TB]) > 0.9).double().mean()
         for name, gate in plain.gates.items():
-            kind = "exponential" if name in EXPONENTIAL.get(cell_type, ()) else "gate"
+            is_sigmoid = name != "input" or cell_type not in ("slstm", "mlstm")
+            kind = "gate" if is_sigmoid else "exponential"
             values = gate[counts_TB].flatten()
             wanted[f"{kind} {name}"] = mean = values.sum() / len(values)
             wanted[f"{kind}-spread {name}"] = ((values - mean) ** 2).mean().sqrt()
@@ -79,14 +79,12 @@ def test_figures_of_every_cell_equal_a_plain_computation(cell_type: str, sample:
         for name, value in wanted.items():
             assert own[name] == pytest.approx(float(value), rel=1e-7, abs=1e-12)
 
-    twin = copy.deepcopy(model)
-    state = twin.initial_state(len(sample.inputs_BT))
-    twin(sample.inputs_BT, state, sample.targets_BT)[0].backward()
-    for part, module in (("embedding", twin.embedding), ("layer 2", twin.layers[1])):
-        squares = sum(
-            float((one.grad**2).sum()) for one in module.parameters() if one.grad is not None
-        )
-        assert found[part]["gradient"] == pytest.approx(squares**0.5)
+    state = model.initial_state(len(sample.inputs_BT))
+    loss, _ = model(sample.inputs_BT, state, sample.targets_BT)
+    for part, module in (("embedding", model.embedding), ("layer 2", model.layers[1])):
+        gradients = torch.autograd.grad(loss, list(module.parameters()), retain_graph=True)
+        norm = torch.cat([one.flatten() for one in gradients]).norm()
+        assert found[part]["gradient"] == pytest.approx(float(norm))
 
 
 @pytest.mark.parametrize(("optimizer", "rel"), [("adamw", 1e-3), ("sgd", 0.05)])
@@ -120,7 +118,6 @@ def test_reach_is_that_of_the_longest_texts_relative_to_lag_1() -> None:
     found = measured(model, SENTENCES)["model"]
     assert found["lag 4"] == pytest.approx(shares[4])
     assert found["reach"] == max(lag for lag, share in enumerate(shares) if share >= 0.01)
-    assert found["growth"] == pytest.approx(max(shares[1:]))
     assert measured(model, StreamBatches(text(2), 1, 64).batch(0, 0))["model"] == {}
 
 
@@ -129,49 +126,25 @@ def test_a_fresh_model_of_every_cell_is_healthy(cell_type: str) -> None:
     assert advice(small_model(cell_type=cell_type, width=32)) == []
 
 
-@pytest.mark.parametrize(
-    ("cell_type", "change", "wanted"),
-    [
-        (
-            "elman",
-            lambda layer: layer.weight_ih_l0.mul_(100),
-            ["layer 1: saturated units 96 %: lower the learning rate or init_scale"],
-        ),
-        (
-            "elman",
-            lambda layer: [one[:16].zero_() for one in layer.parameters()],
-            ["layer 1: dead units 25 %: lower the learning rate, or train a smaller hidden_size"],
-        ),
-        (
-            "lstm",
-            lambda layer: layer.bias_ih_l0.view(4, -1)[1].fill_(20),
-            [
-                "layer 1: memory 1e6 tok: it forgets nothing",
-                "forget gate 1: it is stuck open",
-                "react",
-            ],
-        ),
-        (
-            "lstm",
-            lambda layer: layer.bias_ih_l0.view(4, -1)[1].fill_(-20),
-            [
-                "layer 1: memory 1 tok: it forgets every token",
-                "it is stuck shut",
-                "it doesn't react",
-            ],
-        ),
-        (
-            "elman",
-            lambda layer: (layer.weight_hh_l0.normal_(std=0.5), layer.weight_ih_l0.mul_(0.1)),
-            ["the recurrence explodes: lower init_scale or the learning rate"],
-        ),
-    ],
-    ids=["saturated", "dead", "stuck at 1", "stuck at 0", "exploding"],
-)
-def test_a_net_that_is_made_ill_is_named_with_its_advice(
-    cell_type: str, change: Callable[[Any], object], wanted: list[str]
-) -> None:
+ILL: dict[str, tuple[str, Callable[[Any], object], list[str]]] = {
+    "saturated": ("elman", lambda layer: layer.weight_ih_l0.mul_(100),
+        ["layer 1: saturated units 96 %: lower the learning rate or init_scale"]),
+    "dead": ("elman", lambda layer: [one[:16].zero_() for one in layer.parameters()],
+        ["layer 1: dead units 25 %: lower the learning rate, or train a smaller hidden_size"]),
+    "stuck at 1": ("lstm", lambda layer: layer.bias_ih_l0.view(4, -1)[1].fill_(20),
+        ["layer 1: memory 1e6 tok: it forgets nothing", "forget gate 1: it is stuck open"]),
+    "stuck at 0": ("lstm", lambda layer: layer.bias_ih_l0.view(4, -1)[1].fill_(-20),
+        ["layer 1: memory 1 tok: it forgets every token", "stuck shut", "it doesn't react"]),
+    "exploding": ("elman", lambda layer: (layer.weight_hh_l0.normal_(std=0.5),
+        layer.weight_ih_l0.mul_(0.1)), ["model: gradient growth ", "the recurrence explodes: "]),
+}  # fmt: skip
+"""The cell of a net, what is done to its layer, and what is said of it."""
+
+
+@pytest.mark.parametrize("kind", ILL)
+def test_a_net_that_is_made_ill_is_named_with_its_advice(kind: str) -> None:
     torch.manual_seed(1)
+    cell_type, change, wanted = ILL[kind]
     model = small_model(cell_type=cell_type, width=64, num_layers=1)
     with torch.no_grad():
         change(model.layers[0])
