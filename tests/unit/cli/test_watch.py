@@ -187,10 +187,8 @@ def test_health_has_a_line_a_figure_and_advice_or_says_why_there_is_none(verb: V
     assert lines[0] == "2 of 3 out of range at step 1,000"
     assert re.match(r"! layer 2 +saturated units +90 % .* up to 85 %$", lines[1])
     assert lines[2].strip() == "-> lower the learning rate or init_scale"
-    assert all(line.isascii() for line in lines)
     answer = verb.json("show plain --health")
     assert [one["step"] for one in answer["evaluations"]] == [500, 1_000]
-    assert answer["evaluations"][0]["figures"]["layer 2"]["dead"] == 0.0
     assert len(answer["advice"]) == 2
 
 

@@ -25,7 +25,6 @@ def test_readings_have_their_past() -> None:
     found = readings([row(1, dead=0.0), row(2, saturated=0.9, dead=0.25)])
     assert [one.values for one in found] == [(0.9,), (0.0, 0.25)]
     assert found[0].words == "layer 1: saturated units 90 %: lower the learning rate or init_scale"
-    assert not readings([])
 
 
 @pytest.mark.parametrize("entry", FIGURES, ids=lambda entry: entry.name)
