@@ -116,12 +116,13 @@ def show(
         "--watch -w", "Show the dashboard's figures until the run ends; Ctrl-C detaches."
     ),
     once: bool = flag("--once", "Show the dashboard's current figures."),
+    health: bool = flag("--health", "Show the net's health: gates, memory, dead units, gradients."),
     ascii_only: AsciiOption = None,
     fps: FpsOption = FPS,
     json: JsonOption = False,
 ) -> None:
     """Show a run's figures, once or live."""
-    check_exclusive(watch=watch, once=once)
+    check_exclusive(watch=watch, once=once, health=health)
     check_fps(fps)
     ascii_only = not has_block_characters() if ascii_only is None else ascii_only
     if watch:
@@ -134,6 +135,11 @@ def show(
         from rnnlm_tui.cli.watch import print_frame
 
         print_frame(run, ascii_only=ascii_only)
+        return
+    if health:
+        from rnnlm_tui.cli.watch import health_answer
+
+        health_answer(run, ascii_only=ascii_only).print(json=json)
         return
     with reading_log(run) as report:
         summary = client.monitor.summarize(run, report)

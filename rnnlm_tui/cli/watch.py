@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TextIO
 from rnnlm_tui import client
 from rnnlm_tui.cli.output import (
     CURVE,
+    Answer,
     as_ascii,
     cells,
     clipped,
@@ -303,6 +304,23 @@ def print_frame(run: RunDirectory, *, ascii_only: bool) -> None:
     eta = client.remaining.SteadyEta().of(snapshot.summary, snapshot.eta_margin)
     for text in frame_lines(snapshot, eta, _size(sys.stdout)[0], ascii_only=ascii_only):
         line(text)
+
+
+def health_answer(run: RunDirectory, *, ascii_only: bool) -> Answer:
+    """The net's health at the newest evaluation; with `--json`, at all of the newest ones."""
+    from rnnlm_tui.schema.health import readings
+    from rnnlm_tui.tui.views.health import health_legend, health_lines
+
+    with reading_log(run) as report, closing(client.monitor.RunMonitor(run, report=report)) as one:
+        snapshot = one.snapshot()
+    value = {
+        "run": run.name,
+        "evaluations": [row._asdict() for row in snapshot.health],
+        "advice": [reading.words for reading in readings(snapshot.health) if reading.advice],
+    }
+    rows = [row.plain for row in health_lines(snapshot, _size(sys.stdout)[0])]
+    text = "\n".join(filter(None, (health_legend(snapshot), *map(str.rstrip, rows))))
+    return Answer(value, lambda: line(as_ascii(text) if ascii_only else text, wrap=False))
 
 
 class FramePrinter(Printer):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from rnnlm_tui.client.remaining import estimate_remaining
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.health import HealthRow
 from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, SampleRow
 from rnnlm_tui.schema.summary import ModelFigures, RunSummary
 from rnnlm_tui.store.averages import list_averages
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 EVENTS = 200
 SAMPLES = 48
+HEALTH = 256
 HARDWARE = 600
 """Ten minutes of readings of a run that trains; of an ended one `machine` tells more."""
 MACHINE_BUCKETS = 1024
@@ -61,6 +63,8 @@ class RunSnapshot(NamedTuple):
     """Changes of settings while the run trained, in order."""
     detail: SeriesTable | None = None
     """The visible steps, and some around them, in finer buckets; None if `series` is as fine."""
+    health: tuple[HealthRow, ...] = ()
+    """The newest figures of the net's health, oldest first."""
 
 
 class RunMonitor:
@@ -176,6 +180,7 @@ class RunMonitor:
             ),
             changes=tuple(self.reader.changes()),
             detail=self._detail(series),
+            health=tuple(self.reader.health(HEALTH)),
         )
 
     def _read_events(self) -> tuple[EventRow, ...]:

@@ -398,6 +398,7 @@ class EvaluationConfig(Section):
         le=BASELINE_ORDERS,
         unit="tokens",
     )
+    health: bool = field(True, "health", "Measure gates, memory and gradients at evaluations.")
     prompts: tuple[Annotated[str, Bounds(max_length=2_000)], ...] = field(
         ("The state of the Union", "My fellow Americans,", "We must"),
         "prompts",

@@ -9,14 +9,14 @@ from typing import Literal, NamedTuple
 EventKind = Literal[
     "started", "preparing", "running", "paused", "resumed", "stopped", "finished", "failed",
     "checkpoint", "best", "evaluation", "sample", "setting", "skipped", "spike", "degraded",
-    "recovered", "note",
+    "recovered", "health", "note",
 ]  # fmt: skip
 """Kinds of events; the first eight change the state.
 
 `started` begins the first attempt and `resumed` later ones; `stopped`, `finished` and `failed` end
 one; `running` follows `preparing` and `paused`. `skipped`: updates skipped because loss or gradient
 was not finite; `spike`: the loss jumped; `degraded`: rows can't be stored and are kept in memory;
-`recovered`: rows are stored again.
+`recovered`: rows are stored again; `health`: a figure of the net's health left its range.
 """
 
 Phase = Literal[

@@ -27,6 +27,7 @@ from pydantic_core import SchemaValidator, core_schema, from_json
 
 from rnnlm_tui.errors import NewerLogError
 from rnnlm_tui.schema import metrics
+from rnnlm_tui.schema.health import HealthRow
 from rnnlm_tui.schema.metrics import (
     AttemptRow,
     CommandRow,
@@ -61,7 +62,7 @@ STEP_PREFIX = b'{"kind":"step",'
 
 Row = (
     AttemptRow | StartRow | StepRow | EvaluationRow | SampleRow | EventRow | HardwareRow
-    | CommandRow | SummaryRow
+    | HealthRow | CommandRow | SummaryRow
 )  # fmt: skip
 """What a log has beside facts."""
 KINDS: Mapping[str, type[Any]] = {
@@ -69,6 +70,7 @@ KINDS: Mapping[str, type[Any]] = {
     "start": StartRow,
     "step": StepRow,
     "evaluation": EvaluationRow,
+    "health": HealthRow,
     "sample": SampleRow,
     "event": EventRow,
     "machine": HardwareRow,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from pydantic_core import ValidationError
 
+from rnnlm_tui.schema.health import HealthRow
 from rnnlm_tui.schema.metrics import (
     STATE_EVENTS,
     AttemptRow,
@@ -465,6 +466,10 @@ class RunReader:
         with self._turn:
             rows: list[EvaluationRow] = self._tail("evaluation", where=self._valid())
             return list(self._evaluations.of((self._key, len(rows)), lambda: by_step(rows)))
+
+    def health(self, limit: int | None = None) -> list[HealthRow]:
+        """Figures of the net's health, oldest first."""
+        return list(self._tail("health", limit, self._valid()))
 
     def samples(self, limit: int | None = None) -> list[SampleRow]:
         """Samples, newest first."""

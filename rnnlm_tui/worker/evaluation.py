@@ -37,6 +37,7 @@ from rnnlm_tui.worker.build import split_batches
 from rnnlm_tui.worker.checkpointing import Checkpointer
 from rnnlm_tui.worker.commands import StopRequested
 from rnnlm_tui.worker.generation import continue_prompt
+from rnnlm_tui.worker.health import HealthWatch
 from rnnlm_tui.worker.session import Session
 
 ItemT = TypeVar("ItemT")
@@ -63,6 +64,7 @@ class Evaluator:
         self._attempt, self._trainer = session.attempt, session.trainer
         self._corpus = session.corpus
         self._config = self._attempt.config
+        self._health = HealthWatch(session)
         self._count_evaluations()
 
     @property
@@ -119,6 +121,9 @@ class Evaluator:
             self._session.evaluations.extend(rows)
             self._count_evaluations()
             self._checkpointer.label()
+            if self._config.evaluation.health:
+                with self._failure_noted("health figures"):
+                    self._health.measure()
             self.continue_prompts()
             return "; ".join(in_words(row) for row in rows)
 

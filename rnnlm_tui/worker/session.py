@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.schema.health import HealthRow
 from rnnlm_tui.schema.metrics import EvaluationRow, EventKind
 from rnnlm_tui.worker.guards import LossGuard
 from rnnlm_tui.worker.memory import MemoryBudget
@@ -25,6 +27,8 @@ class Session:
     metrics: StepMetrics
     evaluations: list[EvaluationRow]
     """Those so far, of earlier attempts, too."""
+    health: Sequence[HealthRow] = ()
+    """Those of earlier attempts."""
 
     def event(self, kind: EventKind, text: str) -> None:
         """Add an event at the current step to the run's log."""

@@ -49,6 +49,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
         evaluations = reader.evaluations()
         changes = reader.changes()
         newest = reader.recent_steps(KNOWN_STEPS)
+        health = reader.health()
     attempt.enter("building")
     with budget.building():
         model = build_model(config, corpus)
@@ -97,7 +98,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
         active_seconds=trainer.active_seconds,
         asynchronous=device.type != "cpu",
     )
-    session = Session(attempt, trainer, corpus, budget, guard, metrics, evaluations)
+    session = Session(attempt, trainer, corpus, budget, guard, metrics, evaluations, health)
     before = None if parent is None else parent.address
     checkpointer = Checkpointer(
         session,

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from rnnlm_tui.cli.app import EXIT_CODES, VERBS, build, command_of
 from rnnlm_tui.docs import GUIDES
 from rnnlm_tui.schema.config import SECTIONS, RunConfig
+from rnnlm_tui.schema.health import FIGURES
 from rnnlm_tui.schema.presets import PRESET_SUMMARIES
 from rnnlm_tui.schema.record import fields_of
 from rnnlm_tui.schema.toml import field_help
@@ -46,6 +47,20 @@ def preset_table() -> str:
 def field_table() -> str:
     """Config fields with default and help."""
     return table(("field", "default", "what it is"), field_rows())
+
+
+def health_table() -> str:
+    """Figures of the net's health with their ranges and advice."""
+    rows = [
+        (
+            entry.title.format("…"),
+            entry.about,
+            entry.range,
+            "; ".join(filter(None, (entry.below, entry.above))),
+        )
+        for entry in FIGURES
+    ]
+    return table(("figure", "what it is", "healthy", "outside of it"), rows)
 
 
 def keys() -> str:
@@ -135,6 +150,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "keys": keys,
     "presets": preset_table,
     "fields": field_table,
+    "health": health_table,
 }
 """What makes a table, by the name in its markers."""
 

@@ -19,6 +19,7 @@ import pytest
 from rnnlm_tui.client.monitor import RunMonitor, RunSnapshot
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.facts import Facts
+from rnnlm_tui.schema.health import HealthRow
 from rnnlm_tui.schema.metrics import (
     AttemptRow,
     EvaluationRow,
@@ -79,7 +80,7 @@ FACTS = Facts(
 )
 GIB = 2**30
 CARD = GpuRow(0, "NVIDIA L4", 71.0, int(4.7 * GIB), int(0.6 * GIB), 23 * GIB, 48.0, 61.0)
-Recorded = StepRow | EvaluationRow | SampleRow | HardwareRow
+Recorded = StepRow | EvaluationRow | SampleRow | HardwareRow | HealthRow
 IDLE = GpuRow(0, "NVIDIA L4", memory_used=int(4.1 * GIB), memory_total=23 * GIB)
 """The same card as `describe_machine` finds it."""
 CLOCKS = (
@@ -236,6 +237,7 @@ def demo_run(
     lower: float = 0.0,
     curve: bool = True,
     saved: Mapping[int, float | None] | None = None,
+    health: Sequence[HealthRow] = (),
 ) -> Iterator[RunDirectory]:
     """A demo run whose last row is of this moment, with losses so many nats lower; without the
     curve, with its last steps alone."""
@@ -247,11 +249,13 @@ def demo_run(
         rows: list[Recorded] = []
         if step:
             rows += steps(step, began, lower)[0 if curve else -8 :]
-            rows += [*evaluations(step, began, lower), *samples(step, began), *known]
+            rows += [*evaluations(step, began, lower), *samples(step, began), *known, *health]
             save(run, dict(losses), began)
         record(run, status, step, rows, facts, began=began, pause=PAUSED)
 
-    with recorded(name, config, status, now, write, step, facts, known, losses, curve, page=page):
+    with recorded(
+        name, config, status, now, write, step, facts, known, losses, curve, str(health), page=page
+    ):
         yield RunDirectory(runs_dir() / name)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.schema.facts import Facts
+from rnnlm_tui.schema.health import HealthRow
 from rnnlm_tui.schema.metrics import GpuRow
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.queue import QueueEntry
@@ -49,6 +50,14 @@ def failed_at(step: int) -> Facts:
     return FACTS.model_copy(update={"message": f"the loss is not a number at step {step:,}"})
 
 
+HEALTH = tuple(
+    HealthRow(1, 500 * number, {
+        "layer 1": {"saturated": 0.3, "dead": 0.0, "memory": 1.2 + number / 40},
+        "layer 2": {"saturated": 0.13 * number, "gate reset": 0.3, "update": 9e-3 / number},
+        "model": {"gradient": 12.5, "reach": 9.0, "lag 2": 0.6, "lag 32": 2e-5},
+    }, NOW)
+    for number in range(1, 8)
+)  # fmt: skip
 Steps = Sequence[tuple[str | Sequence[str], str]]
 """Keys, each with the text that is awaited after them."""
 
@@ -128,6 +137,7 @@ WALKS = (
         queued=True,
     ),
     alone("train-cpu", partial(demo_run, hardware=readings(card=GpuRow()))),
+    alone("train-health", partial(demo_run, health=HEALTH), "H"),
     alone("train-book", book_run),
     alone("train-book-neighbour", partial(book_run, others=1.0), "right left left"),
     alone(

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from rnnlm_tui.errors import RunStateError
+from rnnlm_tui.schema.health import HealthRow
 from rnnlm_tui.schema.metrics import SampleRow
 from rnnlm_tui.schema.presets import DEMO, ELMAN
 from rnnlm_tui.schema.protocol import CommandResult
@@ -31,6 +32,7 @@ from rnnlm_tui.tui.widgets.samples import sample_lines, samples_by_prompt
 from tests.homes import trained, training
 from tests.tui.fakes import make_snapshot, preparing
 from tests.tui.support import at_home, lines_of, show, shows, text_of, until
+from tests.unit.client.logs import record
 
 
 @pytest.fixture
@@ -350,3 +352,22 @@ def test_samples_of_raw_text_keep_their_line_breaks_and_indentation() -> None:
 
     assert lines("raw")[:5] == ["def f():", "    if x:", "    return 1", "", "y = 2"]
     assert " ".join(lines("sentences")[0].split()) == "def f(): if x: return 1 y = 2"
+
+
+async def test_the_nets_health_takes_the_charts_place_until_a_key_leads_back() -> None:
+    run = trained("plain-otter")
+    async with at_home(pane="train") as (app, pilot):
+        await pilot.press("H")
+        await until(pilot, lambda: shows(app, "its evaluations have none"))
+        figures = {"saturated": 0.9, "dead": 0.0, "memory": 3.0, "gradient": 0.5}
+        record(run, HealthRow(2, 3, {f"layer {number}": figures for number in range(1, 7)}, 0.0))
+        await until(pilot, lambda: shows(app, "6 of 24 out of range at step 3"))
+        assert shows(app, "! layer 1   saturated units           90 %")
+        assert shows(app, "→ lower the learning rate or init_scale")
+        for key, seen in (("pagedown", True), ("pageup", False), ("down", False)):
+            await pilot.press(key)
+            assert shows(app, "layer 3   memory") == seen
+        for back in ("escape", "H", "z", "tab"):  # the last two act on charts
+            await pilot.press(back)
+            assert not shows(app, "out of range")
+            await pilot.press("H")

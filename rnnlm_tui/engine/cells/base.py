@@ -32,6 +32,11 @@ class Inside:
     tanh_TBH: Tensor | None = None
     """What the layer bounds by tanh before any gate: its candidate, or an Elman layer's state.
     None: it has no tanh."""
+    kept: Tensor | None = None
+    """The share of the state that each unit or head keeps at a token, shaped as a gate. None: no
+    gate decides."""
+    exponential: tuple[str, ...] = ()
+    """Names of the gates that are no sigmoids but relative to the largest so far: 1 is usual."""
 
 
 class RecurrentLayer(nn.Module):

@@ -192,4 +192,4 @@ class GruLayer(TorchLayer):
         from_state = F.linear(before_TBH, self.weight_hh_l0, self.bias_hh_l0).chunk(3, dim=-1)
         reset, update = (torch.sigmoid(from_input[at] + from_state[at]) for at in (0, 1))
         candidate = torch.addcmul(from_input[2], reset, from_state[2])
-        return Inside({"reset": reset, "update": update}, torch.tanh(candidate))
+        return Inside({"reset": reset, "update": update}, torch.tanh(candidate), update)

@@ -78,4 +78,5 @@ class LstmLayer(TorchLayer):
                 "output": torch.sigmoid(output),
             },
             torch.tanh(candidate),
+            torch.sigmoid(forget),
         )

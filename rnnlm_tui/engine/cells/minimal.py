@@ -179,7 +179,8 @@ class MinGruLayer(MinimalLayer):
         state: LayerState,
     ) -> Inside:
         """z_t, the share of the candidate."""
-        return Inside({"update": self._gate_and_candidate(inputs_TBE, state[0].dtype)[0]})
+        update, _ = self._gate_and_candidate(inputs_TBE, state[0].dtype)
+        return Inside({"update": update}, kept=1 - update)
 
 
 class MinLstmLayer(MinimalLayer):
@@ -217,4 +218,4 @@ class MinLstmLayer(MinimalLayer):
     ) -> Inside:
         """i'_t and f'_t, which add up to 1."""
         enter, _ = self._gate_and_candidate(inputs_TBE, state[0].dtype)
-        return Inside({"input": enter, "forget": 1 - enter})
+        return Inside({"input": enter, "forget": 1 - enter}, kept=1 - enter)

@@ -137,7 +137,9 @@ class MlstmLayer(ProjectedLayer):
                 "input": stabilised_input(enter, forget, stabiliser),
                 "forget": torch.sigmoid(forget),
                 "output": output,
-            }
+            },
+            kept=torch.sigmoid(forget),
+            exponential=("input",),
         )
 
     def _parts(self, inputs: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:

@@ -101,6 +101,8 @@ class SlstmLayer(ProjectedLayer):
                 "output": torch.sigmoid(output),
             },
             torch.tanh(candidate),
+            torch.sigmoid(forget),
+            exponential=("input",),
         )
 
     def _run(self, inputs: Tensor, state: LayerState, weight: Tensor) -> tuple[Tensor, LayerState]:

@@ -33,6 +33,7 @@ from rnnlm_tui.tui.views.charts import (
     snapshot_until,
 )
 from rnnlm_tui.tui.views.compare import best_of_comparable
+from rnnlm_tui.tui.views.health import health_legend, health_lines
 from rnnlm_tui.tui.views.status import waiting_runs
 from rnnlm_tui.tui.views.train import (
     EventEntry,
@@ -150,6 +151,24 @@ class EventsPanel(ScrolledPanel):
         return selected(line, width) if chosen else line
 
 
+class HealthPanel(ScrolledPanel):
+    """The net's health at the newest evaluation; what is out of its range comes first."""
+
+    snapshot: RunSnapshot | None = None
+
+    def prepare(self, width: int, height: int) -> None:
+        """Lay out the figures in view."""
+        lines = [] if self.snapshot is None else health_lines(self.snapshot, width)
+        self.row_count = len(lines)
+        self.top = min(self.top, self.last_top)
+        self.hidden = self.top, self.row_count - self.top - height
+        self.lines = lines[self.top :]
+
+    def legends(self) -> Iterable[Label]:
+        """Return how many figures are out of their range, and at which step."""
+        return ("" if self.snapshot is None else health_legend(self.snapshot),)
+
+
 class TrainScreen(ChartedScreen, SteersRuns):
     """A run, while it trains and after."""
 
@@ -161,6 +180,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
     def __init__(self) -> None:
         super().__init__()
         self._eta = SteadyEta()
+        self._shows_health = False
         self._samples: StoredSamples | None = None
         self._sampled: tuple[object, ...] = ()
         """What the shown samples depend on."""
@@ -174,6 +194,7 @@ class TrainScreen(ChartedScreen, SteersRuns):
             LinesPanel("Samples", id="samples"),
             LinesPanel("Runs", id="other-runs"),
             EventsPanel(id="events"),
+            HealthPanel(title="Health", id="health"),
             places=arrangement(body_size(self.app.size)),
             id="placed",
         )
@@ -198,6 +219,10 @@ class TrainScreen(ChartedScreen, SteersRuns):
             figures = figure_lines(snapshot, eta, places["figures"].width)
         self.query_one("#figures", Line).put(*figures)
         self.show_charts(places, ChartData("", ()))
+        if self._shows_health:
+            panel = self.query_one(HealthPanel)
+            panel.snapshot = snapshot
+            panel.redraw()
         self.show_readings()
         self.show_runs(self.context.summaries or ())
         self.cursor_changed()
@@ -272,7 +297,8 @@ class TrainScreen(ChartedScreen, SteersRuns):
         """Arrange the panels for this size. A chart without a place is no longer the chosen one."""
         if not self.shows_one_chart() and self.chosen not in self._places(size):
             self.view = self.view._replace(chosen="")
-        self._placed.place(self._places(size, self.chosen if self.shows_one_chart() else None))
+        alone = self.chosen if self.shows_one_chart() else None
+        self._placed.place(self._places(size, "health" if self._shows_health else alone))
 
     def _places(self, size: Size, alone: str | None = None) -> Places:
         """Return the panels' places for this size; a run in trouble gets room for its message."""
@@ -299,6 +325,8 @@ class TrainScreen(ChartedScreen, SteersRuns):
             }
             order = [name for name in AT_CURSOR if row is not None or name != "open_nearest"]
             return {name: verbs.get(name, "") for name in order}
+        if self._shows_health:
+            return {"health": "Back", "older_events": "Scroll", "next_run": "", "leave": ""}
         if self.snapshot is None:
             return {"leave": ""}
         run, alone, points = self.snapshot.summary, self.chart_position(), self.ends() is not None
@@ -402,8 +430,11 @@ class TrainScreen(ChartedScreen, SteersRuns):
             self.move_cursor_to(self.longest.x_of_step(step))
 
     def action_scroll_events(self, pages: int) -> None:
-        """Scroll to older events, or with -1 to newer ones."""
-        if "events" in self._placed.places:
+        """Scroll to older events, or with -1 to newer ones; or the net's health."""
+        if self._shows_health:
+            health = self.query_one(HealthPanel)
+            health.scroll_lines(pages * max(1, health.inner_size.height - 1))
+        elif "events" in self._placed.places:
             events = self.query_one(EventsPanel)
             events.scroll_lines(pages * max(1, events.inner_size.height - 1))
         elif self.snapshot is not None:
@@ -411,6 +442,31 @@ class TrainScreen(ChartedScreen, SteersRuns):
 
             title = f"Events, {self.snapshot.summary.run}"
             self.app.push_screen(LinesOverlay(title, event_lines(self.snapshot)))
+
+    # the net's health
+
+    def action_health(self) -> None:
+        """Show the net's health in place of the charts, or the charts again."""
+        self._shows_health = not self._shows_health
+        self.refresh_all()
+
+    def choose(self, **changes: object) -> None:
+        """Change the view of the charts, which are shown again."""
+        self._shows_health = False
+        super().choose(**changes)
+
+    def action_leave_field(self) -> None:
+        if self._shows_health:
+            self.action_health()
+        else:
+            super().action_leave_field()
+
+    def action_zoom(self, factor: float) -> None:
+        """Zoom in, or out if the factor is below 1; the net's health is scrolled."""
+        if self._shows_health:
+            self.query_one(HealthPanel).scroll_lines(-1 if factor > 1 else 1)
+        else:
+            super().action_zoom(factor)
 
     # after a run that failed
 

@@ -317,6 +317,7 @@ EVENT_SIGNS: dict[EventKind, tuple[str, str, str]] = {
     "spike": ("↑", palette.WARN, ""),
     "degraded": ("◍", palette.WARN, ""),
     "recovered": ("·", palette.GOOD, ""),
+    "health": ("!", palette.WARN, ""),
 }
 """Event to symbol, its colour, and a word; without a word, the event's own text is shown."""
 

@@ -17,6 +17,7 @@ from rnnlm_tui.cli.watch import frame_lines
 from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.client.remaining import Eta, SteadyEta
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.health import HealthRow
 from rnnlm_tui.schema.metrics import EvaluationRow, GpuRow
 from rnnlm_tui.schema.status import RunStatus
 from rnnlm_tui.store.runs import create_run
@@ -26,6 +27,7 @@ from tests.fakes.scripted_monitor import play
 from tests.tui.demo_run import HOUR, NOW, demo_run, readings, seen
 from tests.unit.cli.calls import Verbs
 from tests.unit.cli.test_runs import trained_run
+from tests.unit.client.logs import record
 
 
 class Terminal(io.StringIO):
@@ -174,7 +176,25 @@ def test_one_frame_of_a_finished_run_and_of_a_draft(verb: Verbs) -> None:
     assert verb.json("show brisk --watch")["status"] == "finished"
 
 
-@pytest.mark.parametrize("options", ["--watch --once", "--watch --fps 0", "--watch --fps x"])
+def test_health_has_a_line_a_figure_and_advice_or_says_why_there_is_none(verb: Verbs) -> None:
+    trained_run()
+    assert "its evaluations have none" in verb("show brisk --health").out
+    run = create_run(RunConfig(), "plain-otter")
+    assert "no evaluation yet" in verb("show plain --health").out
+    figures = {"saturated": 0.9, "dead": 0.0, "memory": 2e3}
+    record(run, *(HealthRow(1, step, {"layer 2": figures}, 0.0) for step in (500, 1_000)))
+    lines = verb("show plain --health --ascii").out.splitlines()
+    assert lines[0] == "2 of 3 out of range at step 1,000"
+    assert re.match(r"! layer 2 +saturated units +90 % .* up to 85 %$", lines[1])
+    assert lines[2].strip() == "-> lower the learning rate or init_scale"
+    answer = verb.json("show plain --health")
+    assert [one["step"] for one in answer["evaluations"]] == [500, 1_000]
+    assert len(answer["advice"]) == 2
+
+
+@pytest.mark.parametrize(
+    "options", ["--watch --once", "--once --health", "--watch --fps 0", "--watch --fps x"]
+)
 def test_invalid_watch_options_are_rejected(options: str, verb: Verbs) -> None:
     trained_run()
     assert verb(f"show brisk {options}", code=2).out == ""

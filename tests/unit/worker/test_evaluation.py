@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,45 @@ def test_an_evaluation_out_of_memory_is_reported_with_its_shape(
     monkeypatch.setattr("rnnlm_tui.worker.evaluation.evaluate", fail)
     with pytest.raises(DeviceError, match="out of memory in an evaluation of 16 x 128 tokens"):
         evaluator.evaluate()
+
+
+@pytest.mark.parametrize("data_mode", ["stream", "sentences"])
+def test_health_is_stored_at_evaluations_and_a_figure_out_of_range_is_an_event_once_a_run(
+    tmp_path: Path, recorder: Recorder, data_mode: DataMode
+) -> None:
+    config = merge(CONFIG, {"training.data_mode": data_mode, "evaluation.prompts": []})
+    first = evaluator_of(parse_config(config), tmp_path, recorder)
+    with torch.no_grad():
+        first._trainer.model.layers[0].get_parameter("weight_ih_l0").mul_(500)
+    first.evaluate()
+    first._trainer.step = 2
+    first.evaluate()
+    recorder.flush()
+    with RunReader(recorder._run) as reader:
+        resumed = replace(first._session, health=reader.health())
+        Evaluator(resumed, first._checkpointer, first._codec).evaluate()
+        recorder.flush()
+        reader.refresh()
+        assert [row.step for row in reader.health()] == [1, 2, 2]
+        found = [(one.step, one.text[:24]) for one in reader.events() if one.kind == "health"]
+    assert found.count((1, "layer 1: saturated units")) == 1
+    assert len({text for _, text in found}) == len(found)
+
+
+def test_health_that_is_off_or_fails_leaves_the_evaluation_as_it_is(
+    evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, recorder: Recorder
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate")
+
+    monkeypatch.setattr("rnnlm_tui.worker.health.health", fail)
+    monkeypatch.setattr(evaluator, "continue_prompts", lambda: ())
+    losses = evaluator.evaluate()
+    (note,) = notes(recorder)
+    assert note.startswith("no health figures: out of memory in the health figures of 1 x 64")
+    evaluator.use(parse_config(merge(CONFIG, {"evaluation.health": False})))
+    assert evaluator.evaluate() == losses
+    assert notes(recorder) == [note]
 
 
 LINES = (

@@ -113,7 +113,9 @@ class Bench:
         training = training or TrainingConfig()
         checkpoint = CheckpointConfig(every=every if saved_every is None else saved_every)
         config = RunConfig(
-            evaluation=EvaluationConfig(every=every), checkpoint=checkpoint, training=training
+            evaluation=EvaluationConfig(every=every, health=False),
+            checkpoint=checkpoint,
+            training=training,
         )
         run = RunDirectory(directory.parent / "plain-otter")
         session = session_of(
