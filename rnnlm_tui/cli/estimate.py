@@ -108,12 +108,13 @@ def _measure(config: RunConfig) -> Calibration:
     with ProgressLine() as progress:
         return client.start.run_probe(
             config,
-            lambda at: progress(_probe_text(at)),
+            lambda at: progress(probe_text(at)),
             warn=lambda words: None if known else warn(words),
         )
 
 
-def _probe_text(at: TaskProgress) -> str:
+def probe_text(at: TaskProgress) -> str:
+    """What a probe does now, and how much of it is done."""
     if at.phase in ("warm-up", "steps"):
         name = "warming up" if at.phase == "warm-up" else "measuring"
         return f"{name}: {at.done} of {counted(at.total, 'step')}"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
 
-from rnnlm_tui.client.child import run_child
+from rnnlm_tui.client.child import Cancelled, run_child
 from rnnlm_tui.client.config_files import check_draft
 from rnnlm_tui.client.control import WORKER_SETTINGS, launch, resume, wanted_niceness
 from rnnlm_tui.client.estimate import (
@@ -55,6 +55,7 @@ from rnnlm_tui.schema.protocol import Calibration, ProbeDone, TaskProgress
 from rnnlm_tui.schema.rules import text_problems
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.schema.summary import RunSummary
+from rnnlm_tui.schema.tuning import RangeDone, RangeRequest
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.corpora import add_calibration
@@ -210,6 +211,44 @@ def run_probe(
         warn(answer.warning)
     add_calibration(answer.calibration)
     return answer.calibration
+
+
+def run_range_test(
+    wanted: RangeRequest,
+    report: Callable[[TaskProgress], None],
+    cancelled: Callable[[], bool] = lambda: False,
+) -> RangeDone | None:
+    """Test a range of learning rates in a child process, which ends with this call; None if
+    cancelled.
+
+    Args:
+        report: called with each progress message.
+        cancelled: asked while it runs.
+
+    Raises: as `run_probe`.
+    """
+    config = wanted.config
+    check_before_start(config)
+
+    def check(at: TaskProgress | None = None) -> None:
+        if cancelled():
+            raise Cancelled
+        if at is not None:
+            report(at)
+
+    try:
+        return run_child(
+            "probe",
+            wanted,
+            RangeDone,
+            check,
+            what="the range test",
+            hint_for_memory=lambda: smaller_batch_words(config, estimate(config)),
+            settings=WORKER_SETTINGS,
+            check=check,
+        )
+    except Cancelled:
+        return None
 
 
 _LOOK_SECONDS = 0.1
