@@ -108,11 +108,7 @@ VERBS: tuple[Verb, ...] = tuple(
         ),
         "Plan": (
             ("estimate", "estimate", "Estimate a run's parameters, steps, memory, disk and time."),
-            (
-                "tune",
-                "tune",
-                "Find a learning rate: train while it grows, and see where the loss falls.",
-            ),
+            ("tune", "estimate.tune", "Find a learning rate by a short test that leaves no run."),
             ("corpus", "corpora", "List corpora with their sizes and runs."),
             ("corpus remove", "corpora", "Remove unused prepared corpora; asks for confirmation."),
             ("config", "config", "Show the demo's config, as `config show` does."),

@@ -27,10 +27,6 @@ KILLED = -9
 """Exit code of a process killed by the system, which also happens when memory runs out."""
 
 
-class Cancelled(Exception):  # noqa: N818 - not an error: it was requested
-    """The answer is no longer needed; for `check` and `report` to raise."""
-
-
 def run_child(
     task: str,
     request: BaseModel | Record,

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from rnnlm_tui.client.child import Cancelled, run_child
+from rnnlm_tui.client.child import run_child
 from rnnlm_tui.client.listing import listed_runs
 from rnnlm_tui.corpus.build import is_held, move_unheld
 from rnnlm_tui.corpus.count import is_large
@@ -253,6 +253,10 @@ PREVIEW_SECONDS = 60.0
 """A pretrained tokenizer takes seconds to load; more means that something hangs."""
 
 
+class _Cancelled(Exception):  # noqa: N818 - not an error: it was requested
+    """The preview is no longer needed."""
+
+
 def token_preview(
     config: RunConfig, cancelled: Callable[[], bool] = lambda: False
 ) -> Preview | None:
@@ -274,7 +278,7 @@ def token_preview(
 
     def check() -> None:
         if cancelled():
-            raise Cancelled
+            raise _Cancelled
         if time.monotonic() > deadline:
             raise WorkerError("the token preview didn't answer")
 
@@ -286,7 +290,7 @@ def token_preview(
             what="the token preview",
             check=check,
         )
-    except Cancelled:
+    except _Cancelled:
         return None
     part = f"the first {counted(message.read_characters, 'character')}"
     return Preview(

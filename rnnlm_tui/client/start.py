@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
 
-from rnnlm_tui.client.child import Cancelled, run_child
+from rnnlm_tui.client.child import DoneT, run_child
 from rnnlm_tui.client.config_files import check_draft
 from rnnlm_tui.client.control import WORKER_SETTINGS, launch, resume, wanted_niceness
 from rnnlm_tui.client.estimate import (
@@ -197,58 +197,40 @@ def run_probe(
         WorkerError: the probe died.
         StorageError: the corpus or the calibration can't be written.
     """
-    check_before_start(config)
-    answer = run_child(
-        "probe",
-        config,
-        ProbeDone,
-        report,
-        what="the probe",
-        hint_for_memory=lambda: smaller_batch_words(config, estimate(config)),
-        settings=WORKER_SETTINGS,
-    )
+    answer = _ask_probe(config, config, ProbeDone, report)
     if answer.warning:
         warn(answer.warning)
     add_calibration(answer.calibration)
     return answer.calibration
 
 
-def run_range_test(
-    wanted: RangeRequest,
-    report: Callable[[TaskProgress], None],
-    cancelled: Callable[[], bool] = lambda: False,
-) -> RangeDone | None:
-    """Test a range of learning rates in a child process, which ends with this call; None if
-    cancelled.
+def run_range_test(wanted: RangeRequest, report: Callable[[TaskProgress], None]) -> RangeDone:
+    """Test a range of learning rates in a child process, which ends with this call.
 
     Args:
-        report: called with each progress message.
-        cancelled: asked while it runs.
+        report: called with each progress message; an exception ends the test.
 
     Raises: as `run_probe`.
     """
-    config = wanted.config
+    return _ask_probe(wanted.config, wanted, RangeDone, report)
+
+
+def _ask_probe(
+    config: RunConfig,
+    wanted: RunConfig | RangeRequest,
+    done: type[DoneT],
+    report: Callable[[TaskProgress], None],
+) -> DoneT:
     check_before_start(config)
-
-    def check(at: TaskProgress | None = None) -> None:
-        if cancelled():
-            raise Cancelled
-        if at is not None:
-            report(at)
-
-    try:
-        return run_child(
-            "probe",
-            wanted,
-            RangeDone,
-            check,
-            what="the range test",
-            hint_for_memory=lambda: smaller_batch_words(config, estimate(config)),
-            settings=WORKER_SETTINGS,
-            check=check,
-        )
-    except Cancelled:
-        return None
+    return run_child(
+        "probe",
+        wanted,
+        done,
+        report,
+        what="the probe",
+        hint_for_memory=lambda: smaller_batch_words(config, estimate(config)),
+        settings=WORKER_SETTINGS,
+    )
 
 
 _LOOK_SECONDS = 0.1

@@ -24,7 +24,7 @@ from rnnlm_tui.schema.protocol import (
     ProbeDone,
     decode_line,
 )
-from rnnlm_tui.schema.tuning import DIVERGED, RangeDone, RangeRequest, smoothed, suggestion
+from rnnlm_tui.schema.tuning import DIVERGED, RangeDone, RangeRequest, range_result
 from rnnlm_tui.store.paths import corpora_dir
 from rnnlm_tui.system.files import storage_errors
 from rnnlm_tui.system.locks import host_name
@@ -146,39 +146,20 @@ def range_test(wanted: RangeRequest, corpus: PreparedCorpus, report: ReportProgr
 
     from rnnlm_tui.worker.build import build_batches, build_model, build_trainer, set_up_torch
 
-    config, rates = wanted.config, wanted.rates
-    device = set_up_torch(config)
-    model = build_model(config, corpus).to(device)
+    config, losses = wanted.config, list[float]()
+    model = build_model(config, corpus).to(set_up_torch(config))
     trainer = build_trainer(config, model, build_batches(config, corpus))
     torch.manual_seed(config.training.seed)
-    losses: list[float] = []
-    for done, rate in enumerate(rates):
-        report("steps", done, wanted.steps)
+    for done, rate in enumerate(wanted.rates):
+        report("steps", done, len(wanted.rates))
         trainer.schedule = Schedule(rate)
-        step = trainer.train_step()
-        loss, norm = float(step.loss), float(step.grad_norm)
-        if not (math.isfinite(loss) and math.isfinite(norm)):
+        losses.append(float(trainer.train_step().loss))
+        if not losses[-1] <= DIVERGED * min(losses):  # it is NaN, or has diverged
             break
-        losses.append(loss)
-        if loss > DIVERGED * min(losses):
-            break
-    if not losses:
-        raise RnnlmError(
-            f"the first step is not finite: loss {loss:g}, gradient {norm:g}",
-            hint="this is not due to the rate: check model.initialization and training.precision",
-        )
-    rates, smooth = rates[: len(losses)], smoothed(losses, wanted.steps)
-    diverged = len(losses) < wanted.steps or losses[-1] > DIVERGED * min(losses)
-    peak, reason, hint = suggestion(rates, losses, smooth, diverged=diverged)
-    return RangeDone(
-        rates=rates,
-        losses=tuple(losses),
-        smoothed=smooth,
-        diverged=diverged,
-        suggestion=peak,
-        reason=reason,
-        hint=hint,
-    )
+    finite = tuple(filter(math.isfinite, losses))
+    if not finite:
+        raise RnnlmError(f"the loss is {losses[0]} at the first step, whatever the learning rate")
+    return range_result(wanted.rates, finite)
 
 
 def task(request: bytes, report: ReportProgress) -> ProbeDone | RangeDone:

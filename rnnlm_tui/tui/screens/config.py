@@ -590,21 +590,11 @@ class ConfigScreen(PaneScreen):
         if (run := await self._save()) is not None:
             self.context.report(f"{run.name} saved, {{key:start_draft}} starts it")
 
-    def _is_blocked(self, before: str) -> bool:
-        """Whether problems must be fixed first; goes to the first one."""
-        blocking = self._check.blocking
-        if blocking:
-            if "." in blocking[0].path:
-                self.form.go_to(field_of(blocking[0]))
-            fix = f"Fix {counted(len(blocking), 'problem')} before {before}"
-            self.context.report(f"{fix}, {{key:next_problem}} goes to the next one", trouble=True)
-        return bool(blocking)
-
     @act
     async def action_find_rate(self) -> None:
         """Test a range of learning rates, and set the suggested peak if the user takes it."""
         kept = self._editable()
-        if kept is None or self._is_typing() or self._is_blocked("testing rates"):
+        if kept is None or self._is_typing():
             return
         if kept.draft.parent is not None:
             self.context.report("a fork has trained weights: the test is for initial ones")
@@ -615,17 +605,20 @@ class ConfigScreen(PaneScreen):
         if peak is not None and kept is self._kept:
             self.edit(kept.draft.with_value(RATE, peak))
             self.form.go_to(RATE)
-            undo = f"{self.key_of('undo_edit')} undoes it"
-            self.context.report(f"peak rate set to {scientific(peak)}; {undo}")
+            self.context.report(f"peak rate {scientific(peak)}: {{key:undo_edit}} undoes it")
 
     @act
     async def action_begin(self, when: str) -> None:
         """Start the draft's run `now`, or add it to the `queue`."""
-        kept = self._kept
+        kept, blocking = self._kept, self._check.blocking
         if kept is None:
             self.context.report(STARTED)
             return
-        if self._is_blocked("starting"):
+        if blocking:
+            if "." in blocking[0].path:
+                self.form.go_to(field_of(blocking[0]))
+            fix = f"Fix {counted(len(blocking), 'problem')} before starting"
+            self.context.report(f"{fix}, {{key:next_problem}} goes to the next one", trouble=True)
             return
         config = kept.draft.config()
         self._check.forget()

@@ -2,113 +2,61 @@
 
 from __future__ import annotations
 
-from threading import Event
-from typing import ClassVar
-
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Vertical
 from textual.content import Content
 
 from rnnlm_tui import client
 from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.formatting import counted, percent, scientific
+from rnnlm_tui.schema.formatting import scientific
 from rnnlm_tui.schema.protocol import TaskProgress
-from rnnlm_tui.tui.messages import words_of
-from rnnlm_tui.tui.palette import BAD, TEXT
-from rnnlm_tui.tui.screens.overlay import Overlay, OverlayText, keys_in_line
-from rnnlm_tui.tui.text import sentence
+from rnnlm_tui.tui.screens.overlay import Answers, Question
+from rnnlm_tui.tui.text import safe_content
 from rnnlm_tui.tui.threads import act
-from rnnlm_tui.tui.views.tuning import range_chart
+from rnnlm_tui.tui.views.charts import range_chart
 from rnnlm_tui.tui.widgets.chart import Chart
-from rnnlm_tui.tui.widgets.panel import TitledContainer
 
-UPDATE_SECONDS = 0.25
-"""Seconds between two looks at the progress."""
+CLOSE: Answers[float | None] = [("escape,q,U", "close", None)]
 
 
-class TuneScreen(Overlay[float | None]):
+class TuneScreen(Question[float | None]):
     """Returns the suggested peak if the user takes it. Closing the box ends the test."""
 
     DEFAULT_CSS = """
-    TuneScreen > Vertical { width: 100; max-width: 100%; height: 100%; max-height: 26;
-        background: #121212; }
-    TuneScreen TitledContainer { width: 100%; }
+    TuneScreen Chart { width: 90; max-width: 100%; height: 1fr; max-height: 18; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [
-        ("escape,q", "dismiss"),
-        ("enter", "take"),
-        Binding("U", "dismiss", id="find_rate"),
-    ]
 
     def __init__(self, config: RunConfig) -> None:
-        super().__init__()
-        self._config = config
-        self._closed = Event()
-        self._progress = TaskProgress(phase="starting")
-        """Set by the thread of the test."""
-        self._peak: float | None = None
+        super().__init__("Learning rate", [], CLOSE, classes="-wide")
+        self._config, self._words = config, "starting"
 
     def compose(self) -> ComposeResult:
-        with Vertical():
-            yield Chart(id="tune-chart")
-            with TitledContainer(title="Learning rate", classes="-highlighted"):
-                yield OverlayText()
+        yield Chart(id="tune-chart")
+        yield from super().compose()
 
     async def on_mount(self) -> None:
-        self._showing = self.set_interval(UPDATE_SECONDS, self._show_progress)
-        self._show_progress()
+        self.set_interval(0.25, self._show)
         await self._test()
-
-    def on_unmount(self) -> None:
-        self._closed.set()
-
-    def action_take(self) -> None:
-        """Close with the suggested peak, if there is one yet."""
-        if self._peak is not None:
-            self.dismiss(self._peak)
 
     @act
     async def _test(self) -> None:
         from rnnlm_tui.schema.tuning import range_request
 
-        def report(progress: TaskProgress) -> None:
-            self._progress = progress
+        def report(at: TaskProgress) -> None:
+            if not self.is_open:
+                raise RnnlmError("closed")
+            self._words = f"{at.phase}: {at.done:,} of {at.total:,}" if at.total else at.phase
 
+        wanted = range_request(self._config)
         try:
-            found = await self.context.wait_for(
-                lambda: client.start.run_range_test(
-                    range_request(self._config), report, self._closed.is_set
-                )
-            )
+            found = await self.context.wait_for(lambda: client.start.run_range_test(wanted, report))
         except (RnnlmError, OSError) as error:
-            if self.is_open:
-                self._end(" ".join(words_of(error)), BAD)
+            self._words = str(error)
             return
-        if found is None or not self.is_open:
-            return
-        chart, self._peak = self.query_one(Chart), found.suggestion
-        chart.show(range_chart(found))
-        self._end(found.reason, TEXT if found.suggestion else BAD)
+        self._words = found.reason
+        self.query_one(Chart).show(range_chart(found))
+        if (peak := found.suggestion) is not None:
+            self._show([("enter", f"set the peak rate to {scientific(peak)}", peak), *CLOSE])
 
-    def _end(self, words: str, style: str) -> None:
-        self._showing.stop()
-        keys = [("esc", "close")]
-        if self._peak is not None:
-            keys.insert(0, ("enter", f"set the peak rate to {scientific(self._peak)}"))
-        self._say(words, style, keys)
-
-    def _show_progress(self) -> None:
-        at = self._progress
-        words = f"preparing the text: {at.phase}"
-        if at.phase == "steps":
-            words = f"training with a growing rate: {at.done} of {counted(at.total, 'step')}"
-        elif at.total:
-            words += f" {percent(at.done / at.total)}"
-        self._say(words, TEXT, [("esc", "cancel")])
-
-    def _say(self, words: str, style: str, keys: list[tuple[str, str]]) -> None:
-        width = max(20, min(100, self.app.size.width) - 6)
-        lines = sentence(words, width, style == BAD, style=style)
-        self.query_one(OverlayText).update(Content("\n").join([*lines, keys_in_line(keys)]))
+    def _show(self, answers: Answers[float | None] | None = None) -> None:
+        self.ask_again([safe_content(self._words), Content("")], answers or self._answers)
