@@ -289,9 +289,10 @@ def _print_range(found: RangeDone) -> None:
     from rnnlm_tui.tui.widgets.chart.scale import x_ticks
 
     width, start, end = columns(sys.stdout) or 80, *map(log10, (found.rates[0], found.rates[-1]))
-    kind = terminal_kind(os.environ, sys.stdout.encoding)
-    marks = "braille" if kind.braille else "ascii"
-    look = PlotOptions(start, end, end - start, False, 0.0, False, marks)
+    braille = terminal_kind(os.environ, sys.stdout.encoding).braille
+    look = PlotOptions(
+        start, end, end - start, False, 0.0, False, "braille" if braille else "ascii"
+    )
     plot = draw(range_chart(found), look, width, HEIGHT)
     axis = ""
     for rate, label in x_ticks(start, end, width - plot.gutter, "power"):

@@ -164,10 +164,10 @@ def range_test(wanted: RangeRequest, corpus: PreparedCorpus, report: ReportProgr
 
 def task(request: bytes, report: ReportProgress) -> ProbeDone | RangeDone:
     """Measure a config, or test a range of learning rates with it."""
-    wanted = decode_line(request, RunConfig, RangeRequest)
-    if isinstance(wanted, RangeRequest):
-        return range_test(wanted, prepare(wanted.config, report)[0], report)
-    config = wanted
+    config = decode_line(request, RunConfig, RangeRequest)
+    if isinstance(config, RangeRequest):
+        return range_test(config, prepare(config.config, report)[0], report)
+    assert isinstance(config, RunConfig)
     corpus, built = prepare(config, report)
     if built and PREPARED not in sys.argv:
         os.lseek(sys.stdin.fileno(), 0, os.SEEK_SET)

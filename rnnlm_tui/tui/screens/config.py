@@ -605,7 +605,8 @@ class ConfigScreen(PaneScreen):
         if peak is not None and kept is self._kept:
             self.edit(kept.draft.with_value(RATE, peak))
             self.form.go_to(RATE)
-            self.context.report(f"peak rate {scientific(peak)}: {{key:undo_edit}} undoes it")
+            undo = f"{self.key_of('undo_edit')} undoes it"
+            self.context.report(f"peak rate {scientific(peak)}; {undo}")
 
     @act
     async def action_begin(self, when: str) -> None:

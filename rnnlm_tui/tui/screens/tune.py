@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from textual.app import ComposeResult
 from textual.content import Content
 
 from rnnlm_tui import client
@@ -28,15 +27,11 @@ class TuneScreen(Question[float | None]):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__("Learning rate", [], CLOSE, classes="-wide")
-        self._config, self._words = config, "starting"
+        self._config, self._words = config, "starting the test"
 
-    def compose(self) -> ComposeResult:
-        yield Chart(id="tune-chart")
-        yield from super().compose()
-
-    async def on_mount(self) -> None:
+    def on_mount(self) -> None:
         self.set_interval(0.25, self._show)
-        await self._test()
+        self.call_next(self._test)
 
     @act
     async def _test(self) -> None:
@@ -54,7 +49,9 @@ class TuneScreen(Question[float | None]):
             self._words = str(error)
             return
         self._words = found.reason
-        self.query_one(Chart).show(range_chart(found))
+        chart = Chart()
+        await self.mount(chart, before=0)
+        chart.show(range_chart(found))
         if (peak := found.suggestion) is not None:
             self._show([("enter", f"set the peak rate to {scientific(peak)}", peak), *CLOSE])
 

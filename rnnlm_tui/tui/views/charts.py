@@ -416,11 +416,11 @@ def snapshot_until(
 def range_chart(found: RangeDone) -> ChartData:
     """Return a range test's smoothed loss against the rate's decimal logarithm, over each step's
     loss, with a star at the suggestion."""
-    star, smooth = None, found.smoothed
-    if found.suggestion is not None:
-        at = bisect_left(found.rates, found.suggestion * 0.99)
+    star, current, smooth = None, "", found.smoothed
+    if (peak := found.suggestion) is not None:
+        at, current = bisect_left(found.rates, peak * 0.98), f"★ {scientific(peak)}"
         star = math.log10(found.rates[at]), smooth[at]
     places = tuple(map(math.log10, found.rates))
     low, high = ([*map(end, found.losses, smooth)] for end in (min, max))
-    loss = ChartSeries("", palette.TRAIN, places, smooth, low, high, smooth=False, star=star)
+    loss = ChartSeries("", palette.TRAIN, places, smooth, low, high, current, "", False, star=star)
     return ChartData("Loss", (loss,), x_end=places[-1], x_label="learning rate", x_format="power")

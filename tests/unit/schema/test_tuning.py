@@ -11,6 +11,7 @@ import pytest
 
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import OptimizerConfig, RunConfig
+from rnnlm_tui.schema.formatting import scientific
 from rnnlm_tui.schema.tuning import DIVERGED, RangeDone, range_request, range_result
 
 SGD = RunConfig(optimizer=OptimizerConfig(algorithm="sgd"))
@@ -44,7 +45,7 @@ def test_the_suggestion_is_where_the_clear_fall_into_a_valley_ends(
     for seed in range(20 if noise else 1):
         found = read(curve, noise, seed)
         assert found.suggestion == pytest.approx(1.9e-3, rel=0.6 if noise else 0.15), found
-        assert f"suggested peak {found.suggestion * 1000:g}e-3," in found.reason
+        assert f"suggested peak {scientific(found.suggestion)}," in found.reason
 
 
 @pytest.mark.parametrize(
@@ -71,7 +72,7 @@ def test_rates_grow_by_a_constant_factor_in_the_range_of_the_algorithm() -> None
         (SGD, (1e-4, 50.0, 20), 1e-4, 50.0),
     ):
         rates = range_request(config, *options).rates
-        assert (rates[0], rates[-1]) == (first, pytest.approx(last))
+        assert [rates[0], rates[-1]] == pytest.approx([first, last])
         factors = [after / before for before, after in pairwise(rates)]
         assert factors == pytest.approx([factors[0]] * (len(rates) - 1))
 
