@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from math import log10
 from typing import TYPE_CHECKING
 
 from rnnlm_tui import client
@@ -288,12 +287,11 @@ def _print_range(found: RangeDone) -> None:
     from rnnlm_tui.tui.widgets.chart.plot import PlotOptions, draw
     from rnnlm_tui.tui.widgets.chart.scale import x_ticks
 
-    width, start, end = columns(sys.stdout) or 80, *map(log10, (found.rates[0], found.rates[-1]))
-    braille = terminal_kind(os.environ, sys.stdout.encoding).braille
-    look = PlotOptions(
-        start, end, end - start, False, 0.0, False, "braille" if braille else "ascii"
-    )
-    plot = draw(range_chart(found), look, width, HEIGHT)
+    data, width = range_chart(found), columns(sys.stdout) or 80
+    start, *_, end = data.series[0].x
+    dots = terminal_kind(os.environ, sys.stdout.encoding).braille
+    look = PlotOptions(start, end, end - start, False, 0, False, "braille" if dots else "ascii")
+    plot = draw(data, look, width, HEIGHT)
     axis = ""
     for rate, label in x_ticks(start, end, width - plot.gutter, "power"):
         axis = axis.ljust(min(plot.gutter + plot.cell_of(rate), width - len(label))) + label

@@ -197,7 +197,7 @@ def run_probe(
         WorkerError: the probe died.
         StorageError: the corpus or the calibration can't be written.
     """
-    answer = _ask_probe(config, config, ProbeDone, report)
+    answer = _ask_probe(config, ProbeDone, report)
     if answer.warning:
         warn(answer.warning)
     add_calibration(answer.calibration)
@@ -212,15 +212,13 @@ def run_range_test(wanted: RangeRequest, report: Callable[[TaskProgress], None])
 
     Raises: as `run_probe`.
     """
-    return _ask_probe(wanted.config, wanted, RangeDone, report)
+    return _ask_probe(wanted, RangeDone, report)
 
 
 def _ask_probe(
-    config: RunConfig,
-    wanted: RunConfig | RangeRequest,
-    done: type[DoneT],
-    report: Callable[[TaskProgress], None],
+    wanted: RunConfig | RangeRequest, done: type[DoneT], report: Callable[[TaskProgress], None]
 ) -> DoneT:
+    config = wanted.config if isinstance(wanted, RangeRequest) else wanted
     check_before_start(config)
     return run_child(
         "probe",

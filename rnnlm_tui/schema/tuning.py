@@ -11,7 +11,7 @@ from statistics import fmean, median
 
 from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.formatting import exact, figure, scientific
+from rnnlm_tui.schema.formatting import exact, scientific
 from rnnlm_tui.schema.protocol import Message
 from rnnlm_tui.schema.rules import ADAMW_MAX_RATE, SGD_MAX_RATE
 
@@ -111,8 +111,7 @@ def _suggestion(rates: Floats, losses: Floats, smooth: Floats) -> tuple[float | 
     if lowest < 2 or fall <= NOISE * noise:
         if len(losses) < len(rates) or rise > NOISE * noise:
             return None, f"the loss rises from {turn} on and never fell before: test smaller rates"
-        spread = f"by {figure(fall)}, and by {figure(noise)} from step to step"
-        return None, f"the loss hardly changes up to {last} ({spread}): test larger rates"
+        return None, f"the loss hardly changes up to {last}: test larger rates"
     if len(rates) - lowest <= 1 + len(rates) // WINDOW:
         return None, f"the loss still falls at the last rate, {last}: test larger rates"
     best = list(accumulate(smooth, min))  # the way back from a jump is no fall

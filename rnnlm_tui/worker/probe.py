@@ -154,7 +154,7 @@ def range_test(wanted: RangeRequest, corpus: PreparedCorpus, report: ReportProgr
         report("steps", done, len(wanted.rates))
         trainer.schedule = Schedule(rate)
         losses.append(float(trainer.train_step().loss))
-        if not losses[-1] <= DIVERGED * min(losses):  # it is NaN, or has diverged
+        if not losses[-1] <= DIVERGED * min(losses) < math.inf:  # NaN, infinite, or diverged
             break
     finite = tuple(filter(math.isfinite, losses))
     if not finite:

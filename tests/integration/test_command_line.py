@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -146,24 +147,19 @@ def test_ctrl_c_only_ends_following_and_a_stop_ends_the_run(machine: Machine) ->
     machine.run("stop", "watched")
 
 
-def test_tune_suggests_a_peak_and_the_command_that_trains_with_it(
-    home: Path, workers: Workers
-) -> None:
+def test_tune_suggests_a_peak_and_how_to_train_with_it(home: Path, workers: Workers) -> None:
     machine = Machine(home, workers.python)
     found = machine.json("tune", *SMALL, "--steps", "50")
     assert found.keys() == {"rates", "losses", "smoothed", "suggestion", "reason"}
-    assert len(found["rates"]) == len(found["losses"]) == len(found["smoothed"]) <= 50
     done = machine.run("tune", *SMALL, "--steps", "50")
     assert done.stdout.splitlines()[-1] == found["reason"]
-    assert "1e-3" in done.stdout.splitlines()[-2]
-    assert "★" in done.stdout
+    assert ("★" in done.stdout, "1e-3" in done.stdout.splitlines()[-2]) == (True, True)
     assert f"--set=optimizer.learning_rate={found['suggestion']:g}` trains with it" in done.stderr
     low = machine.run("tune", *SMALL, "--to", "2e-5", "--steps", "20", "--json", code=1)
     assert json.loads(low.stdout)["suggestion"] is None
     assert "no learning rate can be suggested" in low.stderr
     wrong = machine.run("tune", *SMALL, "--from", "2", "--steps", "1", code=2).stderr
-    assert "--from is 2, must be" in wrong
-    assert "--steps is 1, must be" in wrong
+    assert re.search("--from is 2, must be .*--steps is 1, must be", wrong)
     assert [path.name for path in home.iterdir()] == ["corpora"]
 
 

@@ -9,6 +9,7 @@ from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import scientific
 from rnnlm_tui.schema.protocol import TaskProgress
+from rnnlm_tui.schema.tuning import range_request
 from rnnlm_tui.tui.screens.overlay import Answers, Question
 from rnnlm_tui.tui.text import safe_content
 from rnnlm_tui.tui.threads import act
@@ -35,8 +36,6 @@ class TuneScreen(Question[float | None]):
 
     @act
     async def _test(self) -> None:
-        from rnnlm_tui.schema.tuning import range_request
-
         def report(at: TaskProgress) -> None:
             if not self.is_open:
                 raise RnnlmError("closed")
@@ -48,9 +47,10 @@ class TuneScreen(Question[float | None]):
         except (RnnlmError, OSError) as error:
             self._words = str(error)
             return
+        if not self.is_open:
+            return
         self._words = found.reason
-        chart = Chart()
-        await self.mount(chart, before=0)
+        await self.mount(chart := Chart(), before=0)
         chart.show(range_chart(found))
         if (peak := found.suggestion) is not None:
             self._show([("enter", f"set the peak rate to {scientific(peak)}", peak), *CLOSE])
