@@ -39,7 +39,8 @@ case " $* " in
     esac
     case " $* " in
       *" --config "*) small+=(corpus.source=my-book.txt schedule.warmup_steps=0);;
-      *" corpus.source="*|*" train "[^-]*|*" estimate "[^-]*|*" tune "[^-]*|*" chars "*|*" --from "*) ;;
+      *" corpus.source="*|*" train "[^-]*|*" estimate "[^-]*|*" tune "[^-]*) ;;
+      *" chars "*|*" --from "*) ;;
       *) small+=(corpus.source=my-book.txt);;
     esac;;
 esac
