@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from rnnlm_tui.schema.protocol import Calibration, TaskProgress
     from rnnlm_tui.schema.tuning import RangeDone
 
-HEIGHT = 16
-"""Lines of the chart of `tune`."""
 SHOWN_LINES, SHOWN_CELLS = 5, 64
 """Number and width of the lines shown from the start of the text."""
 
@@ -260,7 +258,7 @@ def tune(
 
     The rate grows by a constant factor each step, until the loss diverges.
     """
-    from rnnlm_tui.schema.tuning import range_request
+    from rnnlm_tui.schema.tuning import RangeDone, range_request
 
     options = with_text(options, text)
     config = resolve(options).config
@@ -268,7 +266,7 @@ def tune(
     allow_datasets(config.corpus, options.set_, trust=trust_dataset)
     warn(client.gpus.unused_gpu_warning(config.training.device))
     with ProgressLine() as progress:
-        found = client.start.run_range_test(request, lambda at: progress(_probe_text(at)))
+        found = client.start.probe(request, RangeDone, lambda at: progress(_probe_text(at)))
     if found.suggestion is None:
         missing = RnnlmError("no learning rate can be suggested: see the reason above")
         return Answer(found, lambda: _print_range(found), failure=missing)
@@ -291,11 +289,11 @@ def _print_range(found: RangeDone) -> None:
     start, *_, end = data.series[0].x
     dots = terminal_kind(os.environ, sys.stdout.encoding).braille
     look = PlotOptions(start, end, end - start, False, 0, False, "braille" if dots else "ascii")
-    plot = draw(data, look, width, HEIGHT)
+    plot = draw(data, look, width, 16)
     axis = ""
     for rate, label in x_ticks(start, end, width - plot.gutter, "power"):
         axis = axis.ljust(min(plot.gutter + plot.cell_of(rate), width - len(label))) + label
-    for row in range(HEIGHT):
+    for row in range(plot.height):
         line("".join(segment.text for segment in plot.row(row)).rstrip(), wrap=False)
     line(axis, wrap=False)
     line(found.reason)

@@ -197,27 +197,24 @@ def run_probe(
         WorkerError: the probe died.
         StorageError: the corpus or the calibration can't be written.
     """
-    answer = _ask_probe(config, ProbeDone, report)
+    answer = probe(config, ProbeDone, report)
     if answer.warning:
         warn(answer.warning)
     add_calibration(answer.calibration)
     return answer.calibration
 
 
-def run_range_test(wanted: RangeRequest, report: Callable[[TaskProgress], None]) -> RangeDone:
-    """Test a range of learning rates in a child process, which ends with this call.
+def probe(
+    wanted: RunConfig | RangeRequest, done: type[DoneT], report: Callable[[TaskProgress], None]
+) -> DoneT:
+    """Measure a config, or test a range of learning rates, in a child process.
 
     Args:
-        report: called with each progress message; an exception ends the test.
+        done: the model of the result.
+        report: called with each progress message; an exception ends the child.
 
     Raises: as `run_probe`.
     """
-    return _ask_probe(wanted, RangeDone, report)
-
-
-def _ask_probe(
-    wanted: RunConfig | RangeRequest, done: type[DoneT], report: Callable[[TaskProgress], None]
-) -> DoneT:
     config = wanted.config if isinstance(wanted, RangeRequest) else wanted
     check_before_start(config)
     return run_child(

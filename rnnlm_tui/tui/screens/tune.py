@@ -9,7 +9,7 @@ from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import scientific
 from rnnlm_tui.schema.protocol import TaskProgress
-from rnnlm_tui.schema.tuning import range_request
+from rnnlm_tui.schema.tuning import RangeDone, range_request
 from rnnlm_tui.tui.screens.overlay import Answers, Question
 from rnnlm_tui.tui.text import safe_content
 from rnnlm_tui.tui.threads import act
@@ -43,7 +43,9 @@ class TuneScreen(Question[float | None]):
 
         wanted = range_request(self._config)
         try:
-            found = await self.context.wait_for(lambda: client.start.run_range_test(wanted, report))
+            found = await self.context.wait_for(
+                lambda: client.start.probe(wanted, RangeDone, report)
+            )
         except (RnnlmError, OSError) as error:
             self._words = str(error)
             return
