@@ -109,6 +109,7 @@ VERBS: tuple[Verb, ...] = tuple(
         ),
         "Plan": (
             ("estimate", "estimate", "Estimate a run's parameters, steps, memory, disk and time."),
+            ("tune", "estimate.tune", "Find a learning rate by a short test that leaves no run."),
             ("corpus", "corpora", "List corpora with their sizes and runs."),
             ("corpus remove", "corpora", "Remove unused prepared corpora; asks for confirmation."),
             ("baseline", "corpora", "Count a corpus's n-grams: the perplexities to beat."),

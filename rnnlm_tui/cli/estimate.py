@@ -1,7 +1,10 @@
-"""The verb `estimate`: compute what a run needs, or measure it with --probe."""
+"""The verbs `estimate` and `tune`: compute what a run needs, or find a learning rate."""
 
 from __future__ import annotations
 
+import os
+import shlex
+import sys
 from typing import TYPE_CHECKING
 
 from rnnlm_tui import client
@@ -11,10 +14,11 @@ from rnnlm_tui.cli.options import (
     TextArgument,
     TrustOption,
     flag,
+    opt,
     with_text,
 )
-from rnnlm_tui.cli.output import Answer, ProgressLine, clipped, facts, warn
-from rnnlm_tui.errors import ConfigError, CorpusError
+from rnnlm_tui.cli.output import Answer, ProgressLine, clipped, columns, facts, line, warn
+from rnnlm_tui.errors import ConfigError, CorpusError, RnnlmError
 from rnnlm_tui.schema.formatting import counted, disk, duration, figure, flops, percent, short
 
 if TYPE_CHECKING:
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.client.estimate import Estimate
     from rnnlm_tui.schema.config import RunConfig
     from rnnlm_tui.schema.protocol import Calibration, TaskProgress
+    from rnnlm_tui.schema.tuning import RangeDone
 
 SHOWN_LINES, SHOWN_CELLS = 5, 64
 """Number and width of the lines shown from the start of the text."""
@@ -240,3 +245,56 @@ def _warnings(config: RunConfig, found: Estimate) -> list[str]:
         warmup_note(config, found.steps),
     )
     return [words for words in every if words]
+
+
+def tune(
+    text: TextArgument = None,
+    options: ConfigOptions = ConfigOptions(),
+    from_: float | None = opt("--from RATE", "First rate (default: 1e-5; SGD: 1e-3).", None),
+    to: float | None = opt("--to RATE", "Last rate (default: 1; SGD: 100).", None),
+    steps: int = opt("--steps N", "Training steps from the first rate to the last.", 100),
+    trust_dataset: TrustOption = False,
+) -> Answer:
+    """Find a learning rate by a short test that leaves no run.
+
+    The rate grows by a constant factor each step, until the loss diverges.
+    """
+    from rnnlm_tui.schema.tuning import RangeDone, range_request
+
+    options = with_text(options, text)
+    config = resolve(options).config
+    request = range_request(config, from_, to, steps)
+    allow_datasets(config.corpus, options.set_, trust=trust_dataset)
+    warn(client.gpus.unused_gpu_warning(config.training.device))
+    with ProgressLine() as progress:
+        found = client.start.probe(request, RangeDone, lambda at: progress(_probe_text(at)))
+    if found.suggestion is None:
+        missing = RnnlmError("no learning rate can be suggested: see the reason above")
+        return Answer(found, lambda: _print_range(found), failure=missing)
+    named = {"--preset": options.preset, "--config": options.config}
+    words = [f"{name}={value}" for name, value in named.items() if value is not None]
+    rate = f"optimizer.learning_rate={found.suggestion:g}"
+    words += [f"--set={assignment}" for assignment in (*(options.set_ or ()), rate)]
+    remark = f"`rnnlm-tui train {shlex.join(words)}` trains with it"
+    return Answer(found, lambda: _print_range(found), remark)
+
+
+def _print_range(found: RangeDone) -> None:
+    """Print the app's chart without colours, the rates below it, and the reason."""
+    from rnnlm_tui.tui.terminal import terminal_kind
+    from rnnlm_tui.tui.views.charts import range_chart
+    from rnnlm_tui.tui.widgets.chart.plot import PlotOptions, draw
+    from rnnlm_tui.tui.widgets.chart.scale import x_ticks
+
+    data, width = range_chart(found), columns(sys.stdout) or 80
+    start, *_, end = data.series[0].x
+    dots = terminal_kind(os.environ, sys.stdout.encoding).braille
+    look = PlotOptions(start, end, end - start, False, 0, False, "braille" if dots else "ascii")
+    plot = draw(data, look, width, 16)
+    axis = ""
+    for rate, label in x_ticks(start, end, width - plot.gutter, "power"):
+        axis = axis.ljust(min(plot.gutter + plot.cell_of(rate), width - len(label))) + label
+    for row in range(plot.height):
+        line("".join(segment.text for segment in plot.row(row)).rstrip(), wrap=False)
+    line(axis, wrap=False)
+    line(found.reason)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
 
-from rnnlm_tui.client.child import run_child
+from rnnlm_tui.client.child import DoneT, run_child
 from rnnlm_tui.client.config_files import check_draft
 from rnnlm_tui.client.control import WORKER_SETTINGS, launch, resume, wanted_niceness
 from rnnlm_tui.client.estimate import (
@@ -55,6 +55,7 @@ from rnnlm_tui.schema.protocol import Calibration, ProbeDone, TaskProgress
 from rnnlm_tui.schema.rules import text_problems
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.schema.summary import RunSummary
+from rnnlm_tui.schema.tuning import RangeDone, RangeRequest
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.corpora import add_calibration
@@ -196,20 +197,35 @@ def run_probe(
         WorkerError: the probe died.
         StorageError: the corpus or the calibration can't be written.
     """
+    answer = probe(config, ProbeDone, report)
+    if answer.warning:
+        warn(answer.warning)
+    add_calibration(answer.calibration)
+    return answer.calibration
+
+
+def probe(
+    wanted: RunConfig | RangeRequest, done: type[DoneT], report: Callable[[TaskProgress], None]
+) -> DoneT:
+    """Measure a config, or test a range of learning rates, in a child process.
+
+    Args:
+        done: the model of the result.
+        report: called with each progress message; an exception ends the child.
+
+    Raises: as `run_probe`.
+    """
+    config = wanted.config if isinstance(wanted, RangeRequest) else wanted
     check_before_start(config)
-    answer = run_child(
+    return run_child(
         "probe",
-        config,
-        ProbeDone,
+        wanted,
+        done,
         report,
         what="the probe",
         hint_for_memory=lambda: smaller_batch_words(config, estimate(config)),
         settings=WORKER_SETTINGS,
     )
-    if answer.warning:
-        warn(answer.warning)
-    add_calibration(answer.calibration)
-    return answer.calibration
 
 
 _LOOK_SECONDS = 0.1

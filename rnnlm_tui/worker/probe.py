@@ -1,10 +1,11 @@
-"""The probe: train a few steps and report time and memory, as a task of `worker.task`.
+"""The probe: train a few steps and report time and memory, or the losses at a growing rate.
 
-It leaves no run.
+It is a task of `worker.task`, and leaves no run.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 import time
@@ -13,8 +14,9 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from rnnlm_tui import __version__
+from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.estimates import config_flops_per_token
+from rnnlm_tui.schema.estimates import Schedule, config_flops_per_token
 from rnnlm_tui.schema.memory import memory_shape
 from rnnlm_tui.schema.metrics import Progress
 from rnnlm_tui.schema.protocol import (
@@ -22,6 +24,7 @@ from rnnlm_tui.schema.protocol import (
     ProbeDone,
     decode_line,
 )
+from rnnlm_tui.schema.tuning import DIVERGED, RangeDone, RangeRequest, range_result
 from rnnlm_tui.store.paths import corpora_dir
 from rnnlm_tui.system.files import storage_errors
 from rnnlm_tui.system.locks import host_name
@@ -133,9 +136,38 @@ def measure(
     )
 
 
-def task(request: bytes, report: ReportProgress) -> ProbeDone:
-    """Measure a config."""
-    config = decode_line(request, RunConfig)
+def range_test(wanted: RangeRequest, corpus: PreparedCorpus, report: ReportProgress) -> RangeDone:
+    """Train initial weights with a growing rate until the loss diverges, or up to the last rate.
+
+    Raises:
+        RnnlmError: text shorter than a batch, out of memory, or the first step isn't finite.
+    """
+    import torch
+
+    from rnnlm_tui.worker.build import build_batches, build_model, build_trainer, set_up_torch
+
+    config, losses = wanted.config, list[float]()
+    model = build_model(config, corpus).to(set_up_torch(config))
+    trainer = build_trainer(config, model, build_batches(config, corpus))
+    torch.manual_seed(config.training.seed)
+    for done, rate in enumerate(wanted.rates):
+        report("steps", done, len(wanted.rates))
+        trainer.schedule = Schedule(rate)
+        losses.append(float(trainer.train_step().loss))
+        if not losses[-1] <= DIVERGED * min(losses) < math.inf:  # NaN, infinite, or diverged
+            break
+    finite = tuple(filter(math.isfinite, losses))
+    if not finite:
+        raise RnnlmError(f"the loss is {losses[0]} at the first step, whatever the learning rate")
+    return range_result(wanted.rates, finite)
+
+
+def task(request: bytes, report: ReportProgress) -> ProbeDone | RangeDone:
+    """Measure a config, or test a range of learning rates with it."""
+    config = decode_line(request, RunConfig, RangeRequest)
+    if isinstance(config, RangeRequest):
+        return range_test(config, prepare(config.config, report)[0], report)
+    assert isinstance(config, RunConfig)
     corpus, built = prepare(config, report)
     if built and PREPARED not in sys.argv:
         os.lseek(sys.stdin.fileno(), 0, os.SEEK_SET)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -144,6 +145,22 @@ def test_ctrl_c_only_ends_following_and_a_stop_ends_the_run(machine: Machine) ->
     assert summary["status"] == "running"
     machine.until("watched", lambda later: later["step"] > summary["step"])
     machine.run("stop", "watched")
+
+
+def test_tune_suggests_a_peak_and_how_to_train_with_it(home: Path, workers: Workers) -> None:
+    machine = Machine(home, workers.python)
+    found = machine.json("tune", *SMALL, "--steps", "50")
+    assert found.keys() == {"rates", "losses", "smoothed", "suggestion", "reason"}
+    done = machine.run("tune", *SMALL, "--steps", "50")
+    assert done.stdout.splitlines()[-1] == found["reason"]
+    assert ("★" in done.stdout, "1e-3" in done.stdout.splitlines()[-2]) == (True, True)
+    assert f"--set=optimizer.learning_rate={found['suggestion']:g}` trains with it" in done.stderr
+    low = machine.run("tune", *SMALL, "--to", "2e-5", "--steps", "20", "--json", code=1)
+    assert json.loads(low.stdout)["suggestion"] is None
+    assert "no learning rate can be suggested" in low.stderr
+    wrong = machine.run("tune", *SMALL, "--from", "2", "--steps", "1", code=2).stderr
+    assert re.search("--from is 2, must be .*--steps is 1, must be", wrong)
+    assert [path.name for path in home.iterdir()] == ["corpora"]
 
 
 def test_a_probe_measures_and_later_estimates_use_it(home: Path, workers: Workers) -> None:

@@ -31,7 +31,7 @@ SMALL = """#!/usr/bin/env bash
 [ $# = 0 ] && exit  # the app
 small=()
 case " $* " in
-  " train "*|" queue add "*|" estimate "*" --probe "*)
+  " train "*|" queue add "*|" tune "*|" estimate "*" --probe "*)
     small=(training.batch_size=4 training.bptt=8 training.max_steps=12 evaluation.every=6
            checkpoint.every=6 model.hidden_size=16 model.embedding_dim=16 tokenizer.vocab_size=300)
     case " $* " in
@@ -39,7 +39,8 @@ case " $* " in
     esac
     case " $* " in
       *" --config "*) small+=(corpus.source=my-book.txt schedule.warmup_steps=0);;
-      *" corpus.source="*|*" train "[^-]*|*" estimate "[^-]*|*" chars "*|*" --from "*) ;;
+      *" corpus.source="*|*" train "[^-]*|*" estimate "[^-]*|*" tune "[^-]*) ;;
+      *" chars "*|*" --from "*) ;;
       *) small+=(corpus.source=my-book.txt);;
     esac;;
 esac

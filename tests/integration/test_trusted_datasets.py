@@ -74,6 +74,7 @@ queue add --from plain-otter@60
 average plain-otter --last 2 --keep
 average copy --last 2 --keep
 estimate --config FILE --probe
+tune --config FILE
 """.strip().splitlines()
 """Verbs that would run its code."""
 

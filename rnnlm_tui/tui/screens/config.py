@@ -19,8 +19,9 @@ from textual.events import Resize, ScreenSuspend
 from rnnlm_tui import client, store
 from rnnlm_tui.errors import Adjustment, InputError, RnnlmError
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.formatting import counted, scientific
 from rnnlm_tui.schema.presets import DEMO
+from rnnlm_tui.schema.rules import RATE
 from rnnlm_tui.tui import WIDE_FROM
 from rnnlm_tui.tui.actions import bindings_for
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT
@@ -588,6 +589,24 @@ class ConfigScreen(PaneScreen):
         """Keep an unchanged draft too: it becomes a run that isn't started."""
         if (run := await self._save()) is not None:
             self.context.report(f"{run.name} saved, {{key:start_draft}} starts it")
+
+    @act
+    async def action_find_rate(self) -> None:
+        """Test a range of learning rates, and set the suggested peak if the user takes it."""
+        kept = self._editable()
+        if kept is None or self._is_typing():
+            return
+        if kept.draft.parent is not None:
+            self.context.report("a fork has trained weights: the test is for initial ones")
+            return
+        from rnnlm_tui.tui.screens.tune import TuneScreen
+
+        peak = await self.context.ask(TuneScreen(kept.draft.config()))
+        if peak is not None and kept is self._kept:
+            self.edit(kept.draft.with_value(RATE, peak))
+            self.form.go_to(RATE)
+            undo = f"{self.key_of('undo_edit')} undoes it"
+            self.context.report(f"peak rate {scientific(peak)}; {undo}")
 
     @act
     async def action_begin(self, when: str) -> None:

@@ -12,8 +12,9 @@ Average = Literal["arithmetic", "geometric", "harmonic"]
 """How points are averaged: geometric for perplexities, which are exponentials of averages, harmonic
 for speeds, which are amounts over time."""
 
-XFormat = Literal["count", "whole", "duration", "clock"]
-"""How x is written: `2k`, an integer `2,140`, a time span `5 min`, or local time `14:30`."""
+XFormat = Literal["count", "whole", "duration", "clock", "power"]
+"""How x is written: `2k`, an integer `2,140`, a time span `5 min`, local time `14:30`, or, of its
+decimal logarithm, `1e-3`."""
 
 
 class ChartSeries(NamedTuple):

@@ -31,6 +31,7 @@ from rnnlm_tui.tui.views.charted_run import ChartedRun, ascending
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
     from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, EventRow, SampleRow
+    from rnnlm_tui.schema.tuning import RangeDone
 
 Runs = Sequence[ChartedRun]
 Numbers = Sequence[float]
@@ -410,3 +411,16 @@ def snapshot_until(
     oldest = min((row.step for row in snapshot.samples), default=0)
     rows = (*snapshot.samples, *(row for row in older if row.step < oldest))
     return snapshot._replace(samples=tuple(row for row in rows if row.step <= step))
+
+
+def range_chart(found: RangeDone) -> ChartData:
+    """Return a range test's smoothed loss against the rate's decimal logarithm, over each step's
+    loss, with a star at the suggestion."""
+    star, current, smooth = None, "", found.smoothed
+    if (peak := found.suggestion) is not None:
+        at, current = bisect_left(found.rates, peak * 0.98), f"★ {scientific(peak)}"
+        star = math.log10(found.rates[at]), smooth[at]
+    places = tuple(map(math.log10, found.rates))
+    low, high = ([*map(end, found.losses, smooth)] for end in (min, max))
+    loss = ChartSeries("", palette.TRAIN, places, smooth, low, high, current, "", False, star=star)
+    return ChartData("Loss", (loss,), x_end=places[-1], x_label="learning rate", x_format="power")

@@ -13,6 +13,7 @@ from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.tui.app import RnnlmApp
 from rnnlm_tui.tui.screens.config import ConfigScreen
 from rnnlm_tui.tui.screens.overlay import Question
+from rnnlm_tui.tui.views.form import Draft
 from tests.homes import trained
 from tests.tui.panes.filling import edit, edited, focused, go, pane, rows, write
 from tests.tui.panes.seeing import press, screen_text, until_shown
@@ -284,3 +285,22 @@ async def test_the_editor_changes_the_draft_and_a_text_with_errors_is_kept(
         await press(pilot, "D", "the edited text was discarded")
         assert not kept.exists()
         await changed(pilot, training__seed=3)
+
+
+async def test_a_range_test_suggests_a_peak_that_enter_takes_and_undo_gives_back() -> None:
+    async with at_home(None, "config") as (app, pilot):
+        small = {"corpus.sentences": 300, "model.hidden_size": 16, "model.embedding_dim": 16}
+        app.draft = Draft(parse_config(merge(PRESETS["elman"], small)), "preset elman")
+        pane(app).show_snapshot(None)
+        await pilot.press("U")
+        await until_shown(pilot, "starting the test")
+        await pilot.press("escape")
+        await overlay_closed(pilot)
+        await pilot.press("U")
+        await until_shown(pilot, "enter  set the peak rate to")
+        assert "★" in screen_text(app)
+        await pilot.press("enter")
+        await until(pilot, lambda: focused(app) == "optimizer.learning_rate")
+        assert 1e-3 < edited(app).optimizer.learning_rate != 5e-3
+        await press(pilot, "f6", "undone: peak rate")
+        await changed(pilot)

@@ -319,8 +319,8 @@ def x_ticks(
 
 def _step(least: float, form: XFormat) -> float:
     """Return the smallest round step that isn't below `least`."""
-    if form in ("count", "whole"):
-        return nice(max(least, 1.0) if form == "whole" else least)
+    if form in ("count", "whole", "power"):
+        return nice(least if form == "count" else max(least, 1.0))
     return next((float(seconds) for seconds in SPANS if seconds >= least), nice(least))
 
 
@@ -329,6 +329,8 @@ def x_texts(values: Sequence[float], form: XFormat, step: float) -> list[str]:
     if form == "clock":
         pattern = "%H:%M:%S" if step < 60 else "%H:%M" if step < 86400 else "%d %b"
         return [time.strftime(pattern, time.localtime(value)) for value in values]
+    if form == "power":
+        return [formatting.scientific(10**value) for value in values]
     if form == "duration":
         seconds, unit = next(
             ((seconds, unit) for seconds, unit in UNITS if step % seconds == 0), (1, "s")
@@ -350,6 +352,8 @@ def x_at(value: float, form: XFormat) -> str:
         return time.strftime("%H:%M:%S", time.localtime(value))
     if form == "duration":
         return formatting.duration(value)
+    if form == "power":
+        return formatting.scientific(10**value)
     whole = form == "whole" or value == round(value) or abs(value) >= 1000
     return formatting.count(value) if whole else f"{value:.2f}"
 
