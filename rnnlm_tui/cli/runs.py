@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,9 +11,6 @@ from typing import TYPE_CHECKING
 from rnnlm_tui import client
 from rnnlm_tui.cli.options import (
     AddressesArgument,
-    AsciiOption,
-    FpsOption,
-    JsonOption,
     ReverseOption,
     RunArgument,
     ScreenOptions,
@@ -29,12 +27,11 @@ from rnnlm_tui.cli.output import (
     columns,
     facts,
     fits,
-    has_block_characters,
     line,
     reading_log,
     table,
 )
-from rnnlm_tui.cli.start import FPS, check_fps, open_app
+from rnnlm_tui.cli.start import open_app
 from rnnlm_tui.cli.summaries import (
     print_runs,
     queue_places,
@@ -112,39 +109,36 @@ def runs(
 
 def show(
     run: RunArgument,
-    watch: bool = flag(
-        "--watch -w", "Show the dashboard's figures until the run ends; Ctrl-C detaches."
-    ),
-    once: bool = flag("--once", "Show the dashboard's current figures."),
     health: bool = flag("--health", "Show the net's health: gates, memory, dead units, gradients."),
-    ascii_only: AsciiOption = None,
-    fps: FpsOption = FPS,
-    json: JsonOption = False,
-) -> None:
-    """Show a run's figures, once or live."""
-    check_exclusive(watch=watch, once=once, health=health)
-    check_fps(fps)
-    ascii_only = not has_block_characters() if ascii_only is None else ascii_only
-    if watch:
-        from rnnlm_tui.cli.watch import follow_run, watch_run
-
-        raise SystemExit(
-            follow_run(run, json=True) if json else watch_run(run, fps=fps, ascii_only=ascii_only)
-        )
-    if once and not json:
-        from rnnlm_tui.cli.watch import print_frame
-
-        print_frame(run, ascii_only=ascii_only)
-        return
+) -> Answer:
+    """Show a run's figures."""
     if health:
-        from rnnlm_tui.cli.watch import health_answer
-
-        health_answer(run, ascii_only=ascii_only).print(json=json)
-        return
+        return _health(run)
     with reading_log(run) as report:
         summary = client.monitor.summarize(run, report)
     colours = {"status": status_colour(summary)}
-    Answer(summary, lambda: facts(summary_lines(summary), colours=colours)).print(json=json)
+    return Answer(summary, lambda: facts(summary_lines(summary), colours=colours))
+
+
+FULL_WIDTH = 120
+"""Line width if no terminal reports its size."""
+
+
+def _health(run: RunArgument) -> Answer:
+    """The net's health at the newest evaluation; with `--json`, at all of the newest ones."""
+    from rnnlm_tui.schema.health import readings
+    from rnnlm_tui.tui.views.health import health_legend, health_lines
+
+    with reading_log(run) as report, closing(client.monitor.RunMonitor(run, report=report)) as one:
+        snapshot = one.snapshot()
+    value = {
+        "run": run.name,
+        "evaluations": [row._asdict() for row in snapshot.health],
+        "advice": [reading.words for reading in readings(snapshot.health) if reading.advice],
+    }
+    rows = [row.plain for row in health_lines(snapshot, columns(sys.stdout) or FULL_WIDTH)]
+    text = "\n".join(filter(None, (health_legend(snapshot), *map(str.rstrip, rows))))
+    return Answer(value, lambda: line(text, wrap=False))
 
 
 def _print_tree(rows: Sequence[ArrangedRun]) -> None:

@@ -1,4 +1,4 @@
-"""A run as text: rows of `runs`, figures of `show`, and the frames of `show --watch`."""
+"""A run as text: rows of `runs` and figures of `show`."""
 
 from __future__ import annotations
 

@@ -10,8 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, cast
 
 from rnnlm_tui import client
-from rnnlm_tui.cli import start, watch
+from rnnlm_tui.cli import start
 from rnnlm_tui.cli.config import allow_datasets, resolve
+from rnnlm_tui.cli.follow import follow_run
 from rnnlm_tui.cli.options import (
     DetachOption,
     FollowOption,
@@ -132,7 +133,7 @@ def train(
     elif showing:
         start.open_app(directory, "train")
     else:
-        code = watch.follow_run(directory, json=json)
+        code = follow_run(directory, json=json)
         if client.start.discard_refused(directory) is not None:
             note(f"{directory.name} never started and was moved to the trash")
         raise SystemExit(code)
@@ -226,7 +227,7 @@ def print_run(directory: RunDirectory, words: str, *, json: bool) -> None:
 
 def follow(run: RunArgument, json: JsonOption = False) -> None:
     """Print a run's progress until it ends; Ctrl-C detaches."""
-    raise SystemExit(watch.follow_run(run, json=json))
+    raise SystemExit(follow_run(run, json=json))
 
 
 def pause(runs: RunsArgument) -> Answers[RunDirectory]:
@@ -278,7 +279,7 @@ def resume(
             start.open_app(run, "train")
         if follow or not (detach or json):
             attempt = before.attempt + (before.status in RESUMABLE)
-            raise SystemExit(watch.follow_run(run, json=json, attempt=attempt))
+            raise SystemExit(follow_run(run, json=json, attempt=attempt))
         words = f"{resuming.wait()}, worker {pid}: `rnnlm-tui follow {run.name}` shows its progress"
         print_run(run, f"{words}, `rnnlm-tui open {run.name}` its charts", json=json)
     finally:

@@ -41,7 +41,7 @@ SLOW = ("sample", "score", "resume", "doctor", "train")
 COMMANDS = """
 runs; runs --filter BAD; runs --filter BAD<3; runs --filter ppl<BAD; runs --filter tag=fine
 runs --sort BAD; runs --sort note; compare a-draft ENDS; compare done-run BAD
-show RUN; show RUN --once; show ENDED --watch; follow ENDED; follow BAD; open BAD
+show RUN; show RUN --health; follow ENDED; follow BAD; open BAD
 metrics RUN; metrics done-run --csv --evaluations; metrics done-run --evaluations
 metrics done-run --csv; checkpoints RUN; verify RUN
 pause RUN; stop RUN; checkpoint RUN; evaluate RUN; resume bad-run --detach; resume BAD

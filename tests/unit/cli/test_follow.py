@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from rnnlm_tui.cli import watch
+from rnnlm_tui.cli import follow
+from rnnlm_tui.cli.follow import ENDED, follow_run
 from rnnlm_tui.cli.main import run
-from rnnlm_tui.cli.watch import ENDED, follow_run
 from rnnlm_tui.client.monitor import RunSnapshot
 from rnnlm_tui.errors import RunStateError
 from rnnlm_tui.schema.config import RunConfig
@@ -87,7 +87,7 @@ def followed(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> Followed:
         return code, *capsys.readouterr()
 
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
-    monkeypatch.setattr(watch, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(follow, "LINE_SECONDS", 0.0)
     return follow
 
 
@@ -109,15 +109,12 @@ def test_following_continues_while_the_run_may_continue(
     assert followed(snapshot(summary(status)), snapshot(summary("finished", 100)))[0] == 0
 
 
-@pytest.mark.parametrize("verb", [["follow"], ["show", "--watch"], ["show", "--watch", "--json"]])
 @pytest.mark.parametrize("killed", [False, True], ids=["draft", "killed before it began"])
-def test_following_a_run_that_was_never_started_says_so(
-    verb: list[str], killed: bool, capsys: Captured
-) -> None:
+def test_following_a_run_that_was_never_started_says_so(killed: bool, capsys: Captured) -> None:
     draft = new_run("plain-otter")
     if killed:
         record(draft)
-    assert run([*verb, draft.name]) == RunStateError.exit_code
+    assert run(["follow", draft.name]) == RunStateError.exit_code
     assert "`rnnlm-tui resume plain-otter` starts it" in capsys.readouterr().err
 
 
@@ -204,7 +201,7 @@ def test_the_end_of_an_earlier_attempt_is_ignored(followed: Followed) -> None:
 def test_following_ends_if_the_worker_never_begins(
     monkeypatch: pytest.MonkeyPatch, followed: Followed
 ) -> None:
-    monkeypatch.setattr(watch, "BEGIN_SECONDS", -1.0)
+    monkeypatch.setattr(follow, "BEGIN_SECONDS", -1.0)
     assert followed(snapshot(summary("crashed", 50)), attempt=2)[0] == 4
 
 

@@ -294,7 +294,6 @@ def test_the_shell_completes_every_option_whose_values_are_a_choice() -> None:
         ("train --follow --detach --draft", "--follow, --detach and --draft"),
         ("train --preset demo --from brisk-heron", "--preset and --from"),
         ("resume brisk-heron --follow --detach", "--follow and --detach"),
-        ("show brisk-heron --watch --once", "--watch and --once"),
         ("metrics brisk-heron --csv --json", "--csv and --json"),
         ("purge brisk-heron --all", "NAME and --all"),
         ("corpus remove elman --unused", "CORPUS and --unused"),

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli import output
+from rnnlm_tui.cli.output import cells, clipped
 from rnnlm_tui.cli.start import check_terminal
 from rnnlm_tui.errors import TerminalError
 from rnnlm_tui.schema.protocol import Setting
@@ -280,3 +281,20 @@ def test_a_pipe_gets_no_colours(
     output.table(("name", "status"), [("a", "failed")], colours={1: {"failed": "bad"}})
     output.facts([("status", "failed")], colours={"status": "bad"})
     assert capfd.readouterr().out == "name  status\na     failed\nstatus  failed\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "taken", "width", "cut"),
+    [
+        ("abc", 3, 3, "abc"),
+        ("日本語", 6, 4, "日…"),
+        ("e\u0301", 1, 1, "e\u0301"),
+        ("❤\ufe0f" * 11, 22, 20, "❤\ufe0f" * 9 + "…"),
+        ("👩\u200d👧" * 10, 20, 20, "👩\u200d👧" * 10),
+    ],
+)
+def test_wide_and_joined_characters_are_measured_and_clipped_as_terminals_do(
+    text: str, taken: int, width: int, cut: str
+) -> None:
+    assert cells(text) == taken
+    assert clipped(text, width) == cut

@@ -69,7 +69,7 @@ def shown(monkeypatch: pytest.MonkeyPatch) -> Shown:
     found = Shown()
     monkeypatch.setattr("rnnlm_tui.cli.start.open_app", found.app)
     monkeypatch.setattr("rnnlm_tui.cli.start.check_terminal", lambda: None)
-    monkeypatch.setattr("rnnlm_tui.cli.watch.follow_run", found.progress)
+    monkeypatch.setattr("rnnlm_tui.cli.train.follow_run", found.progress)
     monkeypatch.setattr("rnnlm_tui.client.start.launch", lambda run: 4711)
     monkeypatch.setattr("rnnlm_tui.client.start.discard_refused", lambda run: None)
     monkeypatch.setattr("rnnlm_tui.client.start.wait_for_training", lambda run, seconds, **_: None)

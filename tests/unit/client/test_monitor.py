@@ -18,6 +18,7 @@ from rnnlm_tui.client.monitor import (
     summarize,
     summary_or_problem,
 )
+from rnnlm_tui.client.remaining import SteadyEta
 from rnnlm_tui.errors import StorageError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.facts import Facts
@@ -32,6 +33,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.locks import LockPage, RunLock
+from tests.tui.demo_run import demo_run, seen
 from tests.unit.client.logs import begin, record
 from tests.unit.store.rows import evaluation_row, parent_checkpoint
 
@@ -536,3 +538,21 @@ def test_cores_used_by_other_processes_are_reported_during_training(
     worker.append(Facts(device="cpu, 2 threads"))
     worker.event("paused")
     assert summarize(run).others_cores is None
+
+
+def test_the_time_left_counts_down_and_starts_over_with_another_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = iter((0.0, 10.0, 20.0, 21.0))
+    monkeypatch.setattr("rnnlm_tui.client.remaining.monotonic", lambda: next(clock))
+    steady, run = SteadyEta(), seen(demo_run(curve=False)).summary
+    one, other, paused = (
+        run.model_copy(update=changes)
+        for changes in (
+            {"eta_seconds": 100.0},
+            {"run": "calm-badger", "eta_seconds": 101.0},
+            {"status": "paused"},
+        )
+    )
+    shown = [steady.of(summary, 2.0) for summary in (one, one, other, paused)]
+    assert [None if eta is None else eta.seconds for eta in shown] == [100.0, 90.0, 101.0, None]
