@@ -84,8 +84,8 @@ async def sampler_for(path: str, device: str) -> AsyncIterator[SamplerClient]:
     from rnnlm_tui.system.machine import planned_device, usable_cores
 
     weights, yields = Path(path), False
-    # a folder of that name is in the cache of Hugging Face, too
     run = RunDirectory(weights.parents[1])
+    # the cache of Hugging Face has folders of that name, too
     if weights.parent.name == SNAPSHOTS_NAME and run.config_path.is_file():
         training = run.read_config().training
         cores = usable_cores()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from rnnlm_tui import client
 from rnnlm_tui.cli.options import (
@@ -47,28 +47,21 @@ from rnnlm_tui.schema.formatting import (
     unknown_share_text,
     user_path,
 )
-from rnnlm_tui.schema.metrics import perplexity as perplexity_of
-from rnnlm_tui.schema.metrics import scored_share
+from rnnlm_tui.schema.metrics import perplexity, scored_share
 from rnnlm_tui.system.files import storage_errors
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.sampler import SamplerClient
-    from rnnlm_tui.schema.protocol import Message
-    from rnnlm_tui.schema.sampling import CacheSettings, FolderReading, InspectedToken, ScoreDone
+    from rnnlm_tui.schema.sampling import InspectedToken, ScoreDone, ScoreRequest
 
-    MessageT = TypeVar("MessageT", bound=Message)
     WriteTokens = Callable[[str, Sequence[InspectedToken]], None]
 
 DASH = "-"
 """Names standard input."""
-CACHE_THETA, CACHE_LAMBDA = 0.3, 0.1
-"""Of a continuous cache."""
 COPIED_BYTES = 1 << 20
 """Standard input is copied in parts of this size."""
 TOKEN_DIGITS = 4
 """Decimals of a token's bits."""
-_OPTIONS = {"size": "cache", "theta": "cache-theta", "weight": "cache-lambda"}
-"""Options by the fields of `CacheSettings`."""
 _ESCAPES = {
     code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
     for code in (*range(0x20), 0x7F, *range(0x80, 0xA0), 0x2028, 0x2029)
@@ -82,30 +75,20 @@ def score(
         "FILE...", "UTF-8 texts of any length; - reads standard input.", default=None
     ),
     model: str | None = opt(
-        "--model DIR",
-        "Score with the causal model in this folder instead of a run's: score --model DIR FILE...",
-        default=None,
+        "--model DIR", "Score with the causal model in this folder instead of a run's.", None
     ),
     window: int | None = opt(
-        "--window N",
-        "With --model: tokens read at once (default: the model's context, up to 1,024).",
-        default=None,
+        "--window N", "With --model: tokens read at once (default: its context, up to 1,024).", None
     ),
     stride: int | None = opt(
-        "--stride N",
-        "With --model: tokens from one window to the next (default: half a window).",
-        default=None,
+        "--stride N", "With --model: tokens from window to window (default: half of one).", None
     ),
     allow_code: bool = flag("--allow-code", "With --model: run the code in its folder."),
-    cache: int | None = opt(
-        "--cache N", "Score with a continuous cache of the last N tokens, too.", default=None
-    ),
+    cache: int = opt("--cache N", "Add a continuous cache of the last N tokens; 0: none.", 0),
     cache_theta: float = opt(
-        "--cache-theta X", "How much more similar states count in the cache.", default=CACHE_THETA
+        "--cache-theta X", "How much more similar states count in the cache.", 0.3
     ),
-    cache_lambda: float = opt(
-        "--cache-lambda X", "Share of the cache in the probability.", default=CACHE_LAMBDA
-    ),
+    cache_lambda: float = opt("--cache-lambda X", "Share of the cache in the probability.", 0.1),
     tokens: bool = flag(
         "--tokens", "Print a line for each token: its bits, a tab, and its text with escapes."
     ),
@@ -119,21 +102,30 @@ def score(
     """
     import asyncio
 
-    given = {"window": window, "stride": stride, "allow_code": allow_code or None}
+    files, reading = files or [], {"window": window, "stride": stride, "allow_code": allow_code}
     if model is None:
-        scorer, files = _scorer_of_run(run, given), files or []
+        if any(reading.values()):
+            raise InputError("--window, --stride and --allow-code need --model")
+        directory, which = split_address(run)
+        path = str(client.control.weights_path(directory, which))
+        name, facts = weights_label(directory.name, path), weights_facts(directory.name, path)
     else:
-        scorer, files = _scorer_of_folder(model, run, given), [run, *(files or [])]
+        if run != DASH and not Path(run).exists():
+            with suppress(UnknownRunError):
+                check_exclusive(RUN=split_address(run), model=model)
+        files = [run, *files]
+        path, name = str(user_path(model).absolute()), user_path(model).resolve().name
+        facts = dict.fromkeys(("run", "checkpoint", "now", "path", "model", "window", "stride"))
+        facts |= {"now": False, "path": path, "model": name}
     if not files:
         raise InputError("missing argument 'FILE...'.", hint="see `rnnlm-tui score --help`")
     if files.count(DASH) > 1:
         raise InputError("standard input can be read once", hint="name - once")
-    if cache is not None:
-        scorer = replace(scorer, cache=_cache_settings(cache, cache_theta, cache_lambda))
-    write = None
-    if tokens:
-        write = partial(_write_tokens, json=json, named=len(files) > 1)
-    scores, failures = asyncio.run(_score_all(scorer, files, write, device))
+    cached = {"cache": cache, "cache_theta": cache_theta, "cache_lambda": cache_lambda}
+    folder = None if model is None else reading
+    request = _request(checkpoint=path, tokens=tokens, folder=folder, **cached)
+    write = partial(_write_tokens, json=json, named=len(files) > 1) if tokens else None
+    scores, failures = asyncio.run(_score_all(request, files, write, device))
     if len(files) == 1 and failures:
         raise failures[0]
     total = FileScore.total(scores)
@@ -141,107 +133,40 @@ def score(
         for one in scores:
             note(f"{one.name}: {one.text}")
     elif json:
-        rows = [scorer.facts | one.json(scorer) for one in (*scores, total)]
-        print_json(rows[0] if len(files) == 1 else {"files": rows[:-1], "total": rows[-1]})
+        rows = [facts | one.json() for one in scores]
+        print_json(rows[0] if len(files) == 1 else {"files": rows, "total": facts | total.json()})
     elif scores:
-        cached = (">with cache",) if scorer.cache is not None else ()
+        with_cache = (">with cache",) if cache else ()
         table(
-            ("file", ">perplexity", *cached, ">bits/byte", ">scored", ">tokens", ">unknown"),
+            ("file", ">perplexity", *with_cache, ">bits/byte", ">scored", ">tokens", ">unknown"),
             [one.cells() for one in (*scores, *([total] if len(scores) > 1 else []))],
         )
         for one in scores:
             if one.without_bits:
                 note(f"{one.name}: no bits per byte, because {one.without_bits}")
     if scores and not json:
-        words = f"{counted(total.done.tokens, 'token')}, {total.speed}from {scorer.name}"
-        note(", ".join((words, *scorer.how(total.done))))
+        how = "" if model is None else f", {scores[0].windows}"
+        note(f"{counted(total.done.tokens, 'token')}, {total.speed}from {name}{how}")
     if failures:
         raise SystemExit(failures[0].exit_code)
 
 
-@dataclass(frozen=True, slots=True)
-class Scorer:
-    """What scores the texts: the weights of a run, or the model in a folder."""
-
-    path: str
-    name: str
-    facts: dict[str, object]
-    """Its keys of `--json`."""
-    folder: FolderReading | None = None
-    """None: the weights of a run."""
-    cache: CacheSettings | None = None
-
-    def how(self, done: ScoreDone) -> Iterator[str]:
-        """How a text was read, as far as it isn't as by every run."""
-        if done.window is not None:
-            yield f"window {done.window:,}, stride {done.stride:,}"
-            yield (
-                f"{done.start} before the text"
-                if done.start
-                else "no token before the text, so its first isn't scored"
-            )
-        elif self.folder is not None:
-            yield "read as its run reads"
-        if self.cache is not None:
-            words = f"theta {self.cache.theta:g}, lambda {self.cache.weight:g}"
-            yield f"cache of {counted(self.cache.size, 'token')} ({words})"
-
-
-def _scorer_of_run(run: str, given: Mapping[str, object]) -> Scorer:
-    """
-    Raises:
-        InputError: an option that needs --model.
-    """
-    if names := [name for name, value in given.items() if value is not None]:
-        option = names[0].replace("_", "-")
-        raise InputError(f"--{option} needs --model", hint="score --model DIR FILE...")
-    directory, which = split_address(run)
-    path = str(client.control.weights_path(directory, which))
-    return Scorer(path, weights_label(directory.name, path), weights_facts(directory.name, path))
-
-
-def _scorer_of_folder(model: str, first: str, given: Mapping[str, object]) -> Scorer:
-    """
-    Args:
-        first: the first argument, which must be a file.
+def _request(**values: object) -> ScoreRequest:
+    """The request to score a text, whose path isn't known yet.
 
     Raises:
-        InputError: it is a run, or an option is out of range.
-    """
-    from rnnlm_tui.schema.sampling import FolderReading
-
-    if first != DASH and not Path(first).exists():
-        with suppress(UnknownRunError):
-            split_address(first)
-            check_exclusive(RUN=True, model=True)
-    path = user_path(model).absolute()
-    name = path.resolve().name
-    facts = {"run": None, "checkpoint": None, "now": False, "path": str(path), "model": name}
-    chosen = {name: value for name, value in given.items() if value is not None}
-    return Scorer(str(path), name, facts, _in_range(FolderReading, chosen))
-
-
-def _cache_settings(size: int, theta: float, weight: float) -> CacheSettings:
-    from rnnlm_tui.schema.sampling import CacheSettings
-
-    return _in_range(CacheSettings, {"size": size, "theta": theta, "weight": weight})
-
-
-def _in_range(kind: type[MessageT], values: Mapping[str, object]) -> MessageT:
-    """The values of some options together.
-
-    Raises:
-        InputError: one is out of range.
+        InputError: an option is out of range.
     """
     from pydantic import ValidationError
 
+    from rnnlm_tui.schema.sampling import ScoreRequest
+
     try:
-        return kind.model_validate(values)
+        return ScoreRequest.model_validate({"id": "score", "path": "", **values})
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
-        name = str(problem["loc"][0])
+        option = str(problem["loc"][-1]).replace("_", "-")
         allowed = problem["msg"].replace("Input should", "must")
-        option = _OPTIONS.get(name, name)
         raise InputError(f"--{option} is {problem['input']}, {allowed}") from None
 
 
@@ -274,7 +199,6 @@ class FileScore:
             seconds=sum(part.seconds for part in parts),
             window=parts[0].window if parts else None,
             stride=parts[0].stride if parts else None,
-            start=parts[0].start if parts else "",
             cache_loss=math.fsum(cached) / tokens if cached else None,
         )
         return cls("total", done)
@@ -307,6 +231,14 @@ class FileScore:
         )
 
     @property
+    def windows(self) -> str:
+        """How the model in a folder read the text."""
+        if self.done.window is None:
+            return "read as its run reads"
+        start = self.done.start or "none, so the first token isn't scored"
+        return f"window {self.done.window:,}, stride {self.done.stride:,}, BOS {start}"
+
+    @property
     def text(self) -> str:
         """`perplexity 41.2, 3,000 tokens, 1.543 bits per byte`."""
         bits = bits_per_byte_text(
@@ -316,43 +248,32 @@ class FileScore:
             digits=3,
             unit="bits per byte",
         )
-        perplexity = f"perplexity {figure(self.done.perplexity)}"
+        words = f"perplexity {figure(self.done.perplexity)}"
         if self.done.cache_loss is not None:
-            perplexity += f" ({figure(perplexity_of(self.done.cache_loss))} with the cache)"
-        return ", ".join(filter(None, (perplexity, counted(self.done.tokens, "token"), bits)))
+            words += f" ({figure(perplexity(self.done.cache_loss))} with the cache)"
+        return ", ".join(filter(None, (words, counted(self.done.tokens, "token"), bits)))
 
     def cells(self) -> tuple[str, ...]:
         """A row of the table."""
         unknown = f" ({share(self.unknown_share)})" if self.done.unknown else ""
-        cached = self.done.cache_loss
+        cached = () if self.done.cache_loss is None else (figure(perplexity(self.done.cache_loss)),)
         return (
             self.name,
             figure(self.done.perplexity),
-            *([] if cached is None else [figure(perplexity_of(cached))]),
+            *cached,
             figure(self.done.bits_per_byte, 3),
             scored_share_text(self.scored_share),
             count(self.done.tokens),
             count(self.done.unknown) + unknown,
         )
 
-    def json(self, scorer: Scorer) -> dict[str, object]:
-        """The figures at full precision; those of windows and of a cache only with these."""
-        done, reading = self.done, {"window", "stride", "start"}
-        figures = done.model_dump(exclude={"id", "cache_loss", *reading})
-        if scorer.folder is not None:
-            figures |= done.model_dump(include=reading)
-        if scorer.cache is not None and done.cache_loss is not None:
-            settings, loss = scorer.cache, done.cache_loss
-            bits = done.bits_per_byte
-            figures["cache"] = {
-                "size": settings.size,
-                "theta": settings.theta,
-                "lambda": settings.weight,
-                "loss": loss,
-                "perplexity": perplexity_of(loss),
-                "bits_per_byte": bits if bits is None else bits * loss / done.loss,
-            }
-        return {"file": self.name, "perplexity": done.perplexity, **figures}
+    def json(self) -> dict[str, object]:
+        """The figures at full precision; those of windows and of a cache where there are some."""
+        figures = self.done.model_dump(exclude={"id"}, exclude_none=True)
+        if self.done.cache_loss is not None:
+            figures["cache_perplexity"] = perplexity(self.done.cache_loss)
+        always = {"file": self.name, "perplexity": self.done.perplexity, "bits_per_byte": None}
+        return always | figures
 
 
 def _write_tokens(name: str, tokens: Sequence[InspectedToken], *, json: bool, named: bool) -> None:
@@ -374,19 +295,18 @@ def _write_tokens(name: str, tokens: Sequence[InspectedToken], *, json: bool, na
 
 
 async def _score_all(
-    scorer: Scorer, files: Sequence[str], write: WriteTokens | None, device: str
+    request: ScoreRequest, files: Sequence[str], write: WriteTokens | None, device: str
 ) -> tuple[list[FileScore], list[RnnlmError]]:
     """Score the files one after another. Of several, one that fails is reported at once."""
     scores, failures = list[FileScore](), list[RnnlmError]()
-    async with sampler_for(scorer.path, device) as sampler:
-        await sampler.load(
-            scorer.path, scorer.folder
-        )  # an unusable checkpoint is not a problem of each file
+    async with sampler_for(request.checkpoint, device) as sampler:
+        # an unusable checkpoint is not a problem of each file
+        await sampler.load(request.checkpoint, request.folder)
         for file in files:
             name = STANDARD_INPUT if file == DASH else file
             try:
                 with readable(file) as path:
-                    scores.append(await _score(sampler, scorer, name, path, write))
+                    scores.append(await _score(sampler, request, name, path, write))
             except RnnlmError as error:
                 failures.append(error)
                 if len(files) > 1:
@@ -395,18 +315,11 @@ async def _score_all(
 
 
 async def _score(
-    client: SamplerClient, scorer: Scorer, name: str, path: Path, write: WriteTokens | None
+    client: SamplerClient, request: ScoreRequest, name: str, path: Path, write: WriteTokens | None
 ) -> FileScore:
-    from rnnlm_tui.schema.sampling import ScoreDone, ScorePiece, ScoreRequest
+    from rnnlm_tui.schema.sampling import ScoreDone, ScorePiece
 
-    request = ScoreRequest(
-        id="score",
-        checkpoint=scorer.path,
-        path=str(path),
-        tokens=write is not None,
-        folder=scorer.folder,
-        cache=scorer.cache,
-    )
+    request = request.model_copy(update={"path": str(path)})
     try:
         with ProgressLine() as progress:
             async for part in client.score(request):

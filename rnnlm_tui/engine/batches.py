@@ -303,13 +303,14 @@ def evaluation_batches(
     context_length: int,
     pad_id: int,
     max_sentences: int = 0,
+    streams: int = EVALUATED_STREAMS,
 ) -> Iterator[Batch]:
     """Evaluation batches of a split, or of its first `max_sentences` sentences (0: all), each from
     a zero state where sentences are separate."""
     if max_sentences and max_sentences < len(offsets):
         tokens, offsets = tokens[: int(offsets[max_sentences])], offsets[:max_sentences]
     if data_mode == "stream":
-        return stream_evaluation(tokens)
+        return stream_evaluation(tokens, streams=streams)
     batches = SentenceBatches(
         tokens, offsets, EVALUATED_SENTENCES, context_length, pad_id, shuffle=False
     )

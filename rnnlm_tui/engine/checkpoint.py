@@ -225,7 +225,7 @@ def read_json(directory: Path, name: str) -> dict[str, object]:
     Raises:
         CheckpointError: it can't be read, or holds no object.
     """
-    _refuse_pickles(directory, name)
+    refuse_pickles(directory, name)
     try:
         values = json.loads((directory / name).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -236,7 +236,7 @@ def read_json(directory: Path, name: str) -> dict[str, object]:
 
 
 def _read_tensors(directory: Path, name: str) -> dict[str, Tensor]:
-    _refuse_pickles(directory, name)
+    refuse_pickles(directory, name)
     try:
         # Copied: in the mapped file tensors are unaligned, and products of those round differently,
         # so a resume wouldn't be bit for bit.
@@ -245,7 +245,13 @@ def _read_tensors(directory: Path, name: str) -> dict[str, Tensor]:
         raise CheckpointError(f"{directory / name} can't be read: {error}") from error
 
 
-def _refuse_pickles(directory: Path, name: str) -> None:
+def refuse_pickles(directory: Path, name: str) -> None:
+    """
+    Raises:
+        CheckpointError: the directory has no such file, perhaps a pickle instead.
+    """
+    if not directory.exists():
+        raise CheckpointError(f"{directory} not found")
     if directory.is_file():
         kind = (
             "a pickle, which may run code and is never opened"

@@ -24,8 +24,6 @@ MAX_SAMPLES = 64
 MAX_ALTERNATIVES = 50
 MAX_CHOICES = 250_000
 """Alternatives of all tokens of one sample."""
-MAX_CACHE = 100_000
-"""Tokens that a continuous cache remembers."""
 MAX_LAGS = 200
 """Tokens that a gradient is followed back."""
 
@@ -34,14 +32,6 @@ class CancelRequest(Message):
     """Cancel a request, queued or running."""
 
     id: str
-
-
-class SamplerRequest(Message):
-    """A request that the sampler answers, in order; `CancelRequest` takes effect at once."""
-
-    id: str
-    checkpoint: str
-    """Absolute path of a checkpoint or snapshot directory."""
 
 
 class FolderReading(Message):
@@ -55,22 +45,18 @@ class FolderReading(Message):
     """Run the code that the folder brings along."""
 
 
-class CacheSettings(Message):
-    """A continuous cache; see `engine.continuous_cache`."""
+class SamplerRequest(Message):
+    """A request that the sampler answers, in order; `CancelRequest` takes effect at once."""
 
-    size: int = Field(ge=1, le=MAX_CACHE)
-    """Tokens that are remembered."""
-    theta: float = Field(ge=0, allow_inf_nan=False)
-    """How much more a similar state counts than another."""
-    weight: float = Field(gt=0, lt=1)
-    """The share of the cache in the probability: the paper's lambda."""
+    id: str
+    checkpoint: str
+    """Absolute path of a checkpoint or snapshot directory."""
+    folder: FolderReading | None = None
+    """The checkpoint is any folder of the Hugging Face layout, to score texts with."""
 
 
 class LoadRequest(SamplerRequest):
     """Load a checkpoint in advance, so that the first sample starts immediately."""
-
-    folder: FolderReading | None = None
-    """The checkpoint is any folder of the Hugging Face layout, to score texts with."""
 
 
 class TextRequest(SamplerRequest):
@@ -166,10 +152,13 @@ class ScoreRequest(SamplerRequest):
     """Absolute path of a UTF-8 file."""
     tokens: bool = False
     """Report every token, in `ScorePiece`."""
-    folder: FolderReading | None = None
-    """The checkpoint is any folder of the Hugging Face layout."""
-    cache: CacheSettings | None = None
-    """Score with a continuous cache, too: tokens then have their surprise with it."""
+    cache: int = Field(default=0, ge=0)
+    """Score with a continuous cache of so many tokens, too: tokens then have their surprise with
+    it. 0: none."""
+    cache_theta: float = Field(default=0.3, ge=0)
+    """How much more a similar state counts than another."""
+    cache_lambda: float = Field(default=0.1, ge=0, le=1)
+    """The share of the cache in the probability."""
 
 
 class WeightChangeRequest(SamplerRequest):
@@ -409,8 +398,8 @@ class ScoreDone(SamplerAnswer):
     window: int | None = None
     """Tokens that were read at once; None: the state was carried, or each sentence read alone."""
     stride: int | None = None
-    start: str = ""
-    """The special tokens that a transformers tokenizer puts before a text."""
+    start: str | None = None
+    """The special tokens that a tokenizer of transformers puts before a text."""
     cache_loss: float | None = None
     """The loss with the continuous cache, if one was asked for."""
 

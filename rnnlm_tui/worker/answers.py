@@ -6,17 +6,15 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from rnnlm_tui.engine.device import is_out_of_memory, set_threads
 from rnnlm_tui.engine.weight_change import changed_tensors
-from rnnlm_tui.errors import DeviceError, InputError, RnnlmError, RunStateError
+from rnnlm_tui.errors import DeviceError, RnnlmError, RunStateError
 from rnnlm_tui.schema.formatting import counted, memory
 from rnnlm_tui.schema.sampling import (
     AlternativesRequest,
-    FolderReading,
     InspectRequest,
     KeepStateRequest,
     LoadRequest,
@@ -35,15 +33,13 @@ from rnnlm_tui.schema.sampling import (
     WeightChangeRequest,
 )
 from rnnlm_tui.system.machine import memory_available
+from rnnlm_tui.worker.causal_model import CausalModel, open_folder
 from rnnlm_tui.worker.generation import continue_text
 from rnnlm_tui.worker.inspection import alternatives, inspect, map_states, reach
 from rnnlm_tui.worker.models import LoadedModel, ModelCache
 from rnnlm_tui.worker.scoring import score_file
 from rnnlm_tui.worker.states import keep_state
 from rnnlm_tui.worker.texts import TextReader
-
-if TYPE_CHECKING:
-    from rnnlm_tui.worker.causal_model import CausalModel
 
 
 class Answers:
@@ -57,7 +53,6 @@ class Answers:
     def __init__(self, device: str = "cpu") -> None:
         set_threads(1)
         self._models, self._reader = ModelCache(device), TextReader()
-        self._opened: tuple[str, FolderReading, LoadedModel | CausalModel] | None = None
 
     def of(
         self,
@@ -83,7 +78,6 @@ class Answers:
         # Out of the except block, which keeps the tensors of all frames.
         self._reader.clear()
         self._models.clear()
-        self._opened = None
         gc.collect()
         raise failure
 
@@ -108,21 +102,11 @@ class Answers:
             found = changed_tensors(Path(request.checkpoint), Path(request.before), check)
             yield WeightChange(id=request.id, tensors=tuple(found))
             return
-        if isinstance(request, LoadRequest | ScoreRequest) and request.folder is not None:
-            opened = self._open(request.checkpoint, request.folder)
-            if isinstance(request, LoadRequest):
-                yield SamplerReady(id=request.id, device=str(self._models.device))
-            elif isinstance(opened, LoadedModel):
-                yield from score_file(opened, request, check, report)
-            elif request.cache is not None:
-                raise InputError(
-                    "the continuous cache needs a run's model or an export of one",
-                    hint="leave out --cache",
-                )
-            else:
-                yield from opened.score_file(request, check, report)
-            return
-        loaded = self._models.get(request.checkpoint)
+        loaded: LoadedModel | CausalModel
+        if request.folder is None:
+            loaded = self._models.get(request.checkpoint)
+        else:
+            loaded = open_folder(Path(request.checkpoint), self._models.device, request.folder)
         if isinstance(request, LoadRequest):
             yield SamplerReady(id=request.id, device=str(self._models.device))
             return
@@ -130,6 +114,7 @@ class Answers:
             yield from score_file(loaded, request, check, report)
             return
         assert isinstance(request, TextRequest)
+        assert isinstance(loaded, LoadedModel)
         reader, text = self._reader, self._reader.text(loaded, request, check)
         match request:
             case SampleRequest():
@@ -154,16 +139,6 @@ class Answers:
                     tokens=info.tokens,
                     unknown=text.unknown,
                 )
-
-    def _open(self, folder: str, reading: FolderReading) -> LoadedModel | CausalModel:
-        """The model in a folder of the Hugging Face layout; the last one stays open."""
-        from rnnlm_tui.worker.causal_model import open_folder
-
-        if self._opened is None or self._opened[:2] != (folder, reading):
-            self._opened = None
-            model = open_folder(Path(folder), self._models.device, reading)
-            self._opened = folder, reading, model
-        return self._opened[2]
 
     def _out_of_memory(self, request: SamplerRequest) -> RnnlmError:
         """Which memory ran out, with sizes."""

@@ -110,7 +110,17 @@ class ModelCache:
         while len(self._loaded) >= KEPT_MODELS:
             self._loaded.popitem(last=False)
         manifest, model, codec = load_verified(path, self.device)
-        loaded = _ready(key, model, codec, manifest.step, manifest.files[TOKENIZER_NAME].sha256)
+        lay_out_weights(model)
+        data_mode, context_length = read_data_mode(path)
+        loaded = LoadedModel(
+            key=key,
+            model=model,
+            codec=codec,
+            step=manifest.step,
+            tokenizer=manifest.files[TOKENIZER_NAME].sha256,
+            data_mode=data_mode,
+            context_length=context_length,
+        )
         self._loaded[key] = loaded
         return loaded
 
@@ -129,41 +139,27 @@ def load_verified(
     Raises:
         CheckpointError: it is damaged, missing or of the wrong kind.
     """
-    return verify_checkpoint(path), *_load_with_codec(path, device)
-
-
-def load_export(path: Path, device: torch.device | str = "cpu") -> LoadedModel:
-    """Load an exported checkpoint, or one that was copied, from the four files that both have.
-
-    Raises:
-        CheckpointError: a file is damaged, missing or of the wrong kind.
-        TokenizerError: the tokenizer is missing, or not of our export.
-    """
-    model, codec = _load_with_codec(path, device)
-    return _ready((str(path), stamp(path / "config.json")), model, codec)
-
-
-def _ready(
-    key: ModelKey,
-    model: RecurrentLanguageModel,
-    codec: TextCodec,
-    step: int = 0,
-    tokenizer: str = "",
-) -> LoadedModel:
-    lay_out_weights(model)
-    return LoadedModel(key, model, codec, step, tokenizer, *read_data_mode(Path(key[0])))
-
-
-def _load_with_codec(
-    path: Path, device: torch.device | str
-) -> tuple[RecurrentLanguageModel, TextCodec]:
+    manifest = verify_checkpoint(path)
     model, codec = load_model(path, device), TextCodec(path)
     if codec.vocab_size != model.vocab_size:
         raise CheckpointError(
             f"{path} has a tokenizer with {counted(codec.vocab_size, 'type')} for a model with"
             f" {model.vocab_size:,}"
         )
-    return model, codec
+    return manifest, model, codec
+
+
+def load_export(path: Path, device: torch.device | str) -> LoadedModel:
+    """Load an exported checkpoint, or a copied one, without its manifest.
+
+    Raises:
+        CheckpointError: a file is damaged, missing or of the wrong kind.
+        TokenizerError: the tokenizer is missing, or none of ours.
+    """
+    model, codec = load_model(path, device), TextCodec(path)
+    lay_out_weights(model)
+    key = str(path), stamp(path / "config.json")
+    return LoadedModel(key, model, codec, 0, "", *read_data_mode(path))
 
 
 def read_data_mode(path: Path) -> tuple[DataMode, int | None]:

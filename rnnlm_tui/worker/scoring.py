@@ -16,15 +16,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rnnlm_tui.corpus.codec import IncrementalDecoder
 from rnnlm_tui.corpus.encode import EncodedLines, encode_file
-from rnnlm_tui.corpus.text_files import check_source_path
-from rnnlm_tui.engine.batches import Batch, evaluation_batches, stream_evaluation
+from rnnlm_tui.corpus.text_files import LineReader, check_source_path
+from rnnlm_tui.engine.batches import Batch, evaluation_batches
 from rnnlm_tui.engine.continuous_cache import ContinuousCache
 from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.engine.loss import IGNORED
-from rnnlm_tui.errors import CorpusError
+from rnnlm_tui.errors import CorpusError, InputError
 from rnnlm_tui.schema.formatting import counted
+from rnnlm_tui.schema.memory import EVALUATED_STREAMS
 from rnnlm_tui.schema.metrics import bits_per_byte
 from rnnlm_tui.schema.sampling import (
     InspectedToken,
@@ -35,6 +35,7 @@ from rnnlm_tui.schema.sampling import (
 )
 from rnnlm_tui.store.paths import home
 from rnnlm_tui.system.files import storage_errors, write_whole
+from rnnlm_tui.worker.causal_model import CausalModel
 from rnnlm_tui.worker.models import LoadedModel
 
 PIECE_TOKENS = 1_000
@@ -46,7 +47,7 @@ FILLED_AT_ONCE = 2**14
 
 
 def score_file(
-    loaded: LoadedModel,
+    loaded: LoadedModel | CausalModel,
     request: ScoreRequest,
     check: Callable[[], None],
     report: Callable[[ScoreProgress], None] = lambda _: None,
@@ -59,12 +60,25 @@ def score_file(
 
     Raises:
         CorpusError: the file can't be read, isn't UTF-8 text, or has less than two tokens.
+        InputError: a continuous cache is asked for with a model of transformers.
         StorageError: no room for the file's tokens, which are on disk meanwhile.
     """
     began = time.perf_counter()
-    scoring = _Scoring(loaded, request, check, report)
-    parts = encode_file(source_file(request), loaded.codec.built, loaded.codec.layout)
-    yield from scoring.stream(parts) if loaded.data_mode == "stream" else scoring.sentences(parts)
+    path = Path(request.path)
+    if path.is_dir() or not path.exists():
+        raise CorpusError(
+            f"{path} {'is a folder' if path.is_dir() else 'not found'}",
+            hint="give the path of a UTF-8 text file",
+        )
+    check_source_path(path)
+    scoring: _Scoring
+    if isinstance(loaded, CausalModel):
+        scoring = _WindowScoring(loaded, request, check, report)
+        yield from scoring.text("".join(LineReader(path, lambda _: None).text()))
+    else:
+        scoring = _StateScoring(loaded, request, check, report)
+        score = scoring.stream if loaded.data_mode == "stream" else scoring.sentences
+        yield from score(encode_file(path, loaded.codec.built, loaded.codec.layout))
     loss = scoring.loss / scoring.targets
     yield ScoreDone(
         id=request.id,
@@ -75,59 +89,86 @@ def score_file(
         bits_per_byte=bits_per_byte(loss, scoring.targets, scoring.unknown, scoring.scored_bytes),
         unknown=scoring.unknown,
         seconds=time.perf_counter() - began,
-        cache_loss=scoring.cache_loss / scoring.targets if request.cache is not None else None,
+        **scoring.facts,
+        cache_loss=scoring.cache_loss / scoring.targets if request.cache else None,
     )
-
-
-def source_file(request: ScoreRequest) -> Path:
-    """The file to score.
-
-    Raises:
-        CorpusError: it is missing, a folder or of a kind that is never opened.
-    """
-    path = Path(request.path)
-    if path.is_dir() or not path.exists():
-        raise CorpusError(
-            f"{path} {'is a folder' if path.is_dir() else 'not found'}",
-            hint="give the path of a UTF-8 text file",
-        )
-    check_source_path(path)
-    return path
-
-
-class Progress:
-    """Reports how far a file is scored, every now and then."""
-
-    def __init__(self, id: str, report: Callable[[ScoreProgress], None]) -> None:
-        self._id, self._report, self._next = id, report, 0.0
-
-    def __call__(self, phase: Literal["reading", "scoring"], done: int, total: int = 0) -> None:
-        """Report `done` of `total` tokens, unless the last report was just before."""
-        now = time.perf_counter()
-        if now >= self._next:
-            self._next = now + REPORT_SECONDS
-            self._report(ScoreProgress(id=self._id, phase=phase, done=done, total=total))
 
 
 class _Scoring:
     """The sums of a file's parts."""
 
+    _push: Callable[[int], str]
+    """Returns the text that each token adds."""
+
     def __init__(
         self,
-        loaded: LoadedModel,
         request: ScoreRequest,
         check: Callable[[], None],
         report: Callable[[ScoreProgress], None],
     ) -> None:
-        self._loaded, self._request, self._check = loaded, request, check
-        self._progress = Progress(request.id, report)
-        self._decoder = loaded.codec.incremental()
-        self._cache = None if request.cache is None else ContinuousCache(request.cache)
+        self._request, self._check = request, check
+        self._report, self._next_report = report, 0.0
+        self.facts: dict[str, Any] = {}
+        """What else `ScoreDone` says."""
         self.loss = self.cache_loss = 0.0
         """Sums over the targets, nats."""
         self.targets = self.unknown = 0
         self.bytes = self.tokens = self.scored_bytes = 0
         """Of the text, and of its tokens that are targets."""
+
+    def _need(self, least: int) -> None:
+        if self.tokens < least:
+            words = f"{counted(self.tokens, 'token')}: too few to score, at least {least} needed"
+            raise CorpusError(f"{self._request.path} has {words}")
+
+    def _progress(self, phase: Literal["reading", "scoring"], done: int, total: int = 0) -> None:
+        now = time.perf_counter()
+        if now >= self._next_report:
+            self._next_report = now + REPORT_SECONDS
+            self._report(ScoreProgress(id=self._request.id, phase=phase, done=done, total=total))
+
+    def _pieces(self, ids: NDArray[Any], bits: NDArray[np.float32] | None) -> Iterator[ScorePiece]:
+        """The messages about scored tokens, if the request wants them."""
+        if not self._request.tokens or bits is None:
+            return
+        for first in range(0, len(ids), PIECE_TOKENS):
+            self._check()
+            chunk = slice(first, first + PIECE_TOKENS)
+            yield ScorePiece(
+                id=self._request.id,
+                tokens=inspected(self._push, ids[chunk].tolist(), bits[chunk].tolist()),
+            )
+
+
+class _WindowScoring(_Scoring):
+    """Scores with a model of transformers, which reads the whole text in windows."""
+
+    def __init__(self, model: CausalModel, request: ScoreRequest, *calls: Any) -> None:
+        super().__init__(request, *calls)
+        self._model, self._push = model, model.push()
+        self.facts = {"window": model.window, "stride": model.stride, "start": model.start}
+        if request.cache:
+            raise InputError("the continuous cache needs a run's model or an export of one")
+
+    def text(self, text: str) -> Iterator[ScorePiece]:
+        """Score a text."""
+        ids, losses, self.scored_bytes = self._model.read(text, self._check, self._progress)
+        first, self.tokens, self.bytes = self._model.first, len(ids), len(text.encode())
+        self._need(first + 1)
+        self.loss, self.targets = float(losses[first:].sum()), self.tokens - first
+        self.unknown = sum(token == self._model.unk_id for token in ids[first:])
+        yield from self._pieces(np.array(ids), (losses / math.log(2)).astype(np.float32))
+
+
+class _StateScoring(_Scoring):
+    """Scores with a model that carries its state."""
+
+    def __init__(self, loaded: LoadedModel, request: ScoreRequest, *calls: Any) -> None:
+        super().__init__(request, *calls)
+        self._loaded, self._push = loaded, loaded.codec.incremental().push
+        self._cache: ContinuousCache | None = None
+        if request.cache:
+            self._cache = ContinuousCache(request.cache, request.cache_theta, request.cache_lambda)
 
     def stream(self, parts: Iterable[EncodedLines]) -> Iterator[ScorePiece]:
         """Score a text whose state is carried. Its tokens are written to a temporary file first,
@@ -142,11 +183,7 @@ class _Scoring:
                 dtype = part.ids.dtype
                 with storage_errors("write the tokens of the text into", folder):
                     write_whole(file.fileno(), part.ids.tobytes())
-            if self.tokens < 2:
-                raise CorpusError(
-                    f"{self._request.path} has {counted(self.tokens, 'token')}: too few to score,"
-                    " at least 2 needed"
-                )
+            self._need(2)
             if self._request.tokens:
                 with storage_errors("write the tokens of the text into", folder):
                     _fill_with_nan(room, self.tokens)
@@ -196,16 +233,15 @@ class _Scoring:
         Args:
             file: has NaN for each token, and gets the surprise; None: kept in memory.
         """
-        if self._cache is not None and self._loaded.data_mode == "stream":
-            batches = stream_evaluation(ids, streams=1)  # the cache needs the text's order
-        else:
-            batches = evaluation_batches(
-                ids,
-                offsets,
-                data_mode=self._loaded.data_mode,
-                context_length=self._context(ids),
-                pad_id=self._loaded.codec.pad_id,
-            )
+        batches = evaluation_batches(
+            ids,
+            offsets,
+            data_mode=self._loaded.data_mode,
+            context_length=self._context(ids),
+            pad_id=self._loaded.codec.pad_id,
+            # a cache needs the order of the text
+            streams=EVALUATED_STREAMS if self._cache is None else 1,
+        )
         bits: NDArray[np.float32] | None = None
         if self._request.tokens:
             bits = (
@@ -216,10 +252,10 @@ class _Scoring:
 
         def note(batch: Batch, losses: Tensor, hidden: Tensor) -> None:
             counts = batch.targets_BT != IGNORED
-            found = losses[counts]
+            found, device = losses[counts], hidden.device
             if self._cache is not None:
-                parts = hidden[counts.to(hidden.device)], batch.targets_BT[counts], found
-                found = self._cache.losses(*(part.to(hidden.device) for part in parts)).cpu()
+                targets, outputs = batch.targets_BT[counts], hidden[counts.to(device)]
+                found = self._cache.losses(outputs, targets.to(device), found.to(device)).cpu()
                 self.cache_loss += float(found.double().sum())
             if bits is None or batch.starts_B is None:
                 return
@@ -245,26 +281,18 @@ class _Scoring:
             done += batch.tokens
             self._progress("scoring", done, total)
 
-    def _pieces(self, ids: NDArray[Any], bits: NDArray[np.float32] | None) -> Iterator[ScorePiece]:
-        """The messages about scored tokens, if the request wants them."""
-        if not self._request.tokens or bits is None:
-            return
-        for first in range(0, len(ids), PIECE_TOKENS):
-            self._check()
-            chunk = slice(first, first + PIECE_TOKENS)
-            yield ScorePiece(
-                id=self._request.id,
-                tokens=inspected(self._decoder, ids[chunk].tolist(), bits[chunk].tolist()),
-            )
-
 
 def inspected(
-    decoder: IncrementalDecoder, tokens: Sequence[int], bits: Sequence[float]
+    push: Callable[[int], str], tokens: Sequence[int], bits: Sequence[float]
 ) -> tuple[InspectedToken, ...]:
-    """Tokens with the text that they add and their surprise, if it is a number."""
+    """Tokens with the text that they add and their surprise, if it is a number.
+
+    Args:
+        push: returns the text that each token adds.
+    """
     return tuple(
         InspectedToken(
-            token=token, text=decoder.push(token), bits=None if math.isnan(surprise) else surprise
+            token=token, text=push(token), bits=None if math.isnan(surprise) else surprise
         )
         for token, surprise in zip(tokens, bits, strict=True)
     )

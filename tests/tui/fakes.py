@@ -23,7 +23,6 @@ from rnnlm_tui.schema.memory import memory_parts
 from rnnlm_tui.schema.metrics import METRIC_COLUMNS, GpuRow
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.sampling import (
-    FolderReading,
     SampleDone,
     SamplePiece,
     SampleRequest,
@@ -202,7 +201,7 @@ class FakeSampler:
     async def close(self) -> None:
         """Nothing to end."""
 
-    async def load(self, checkpoint: str, folder: FolderReading | None = None) -> None:
+    async def load(self, checkpoint: str, folder: object = None) -> None:
         """Record the request."""
         self.loaded.append(checkpoint)
 

@@ -7,13 +7,14 @@ import json
 import math
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.errors import CheckpointError, CorpusError
-from rnnlm_tui.schema.sampling import ScoreDone, ScoreRequest
+from rnnlm_tui.schema.sampling import FolderReading, ScoreDone, ScoreRequest
 from tests.fakes.answers import prompt_pieces
 from tests.tui.fakes import FakeSampler
 from tests.unit.cli.calls import Verbs
@@ -42,11 +43,11 @@ def scored(sampler: FakeSampler) -> list[ScoreRequest]:
     return [request for request in sampler.asked if isinstance(request, ScoreRequest)]
 
 
-def answer_with(sampler: FakeSampler, **figures: dict[str, float | None]) -> None:
+def answer_with(sampler: FakeSampler, **figures: Mapping[str, object]) -> None:
     """Answer a file by its name with these figures."""
 
     def answer(request: ScoreRequest) -> ScoreDone:
-        facts: dict[str, float | None] = {
+        facts: dict[str, object] = {
             "loss": 2.0,
             "tokens": 100,
             "bytes": 400,
@@ -77,6 +78,44 @@ def test_a_text_is_scored_in_one_row(sampler: FakeSampler, verb: Verbs) -> None:
     assert (reported["file"], reported["loss"]) == ("book.txt", math.log(41.234))
     assert (reported["run"], reported["checkpoint"], reported["now"]) == ("brisk-heron", 3, False)
     assert reported["path"].endswith("step-000000003")
+
+
+def test_a_folders_model_is_scored_with_its_window(sampler: FakeSampler, verb: Verbs) -> None:
+    answer_with(sampler, a={"window": 1_024, "stride": 512, "start": ""})
+    said = verb(f"score --model . {write('a.txt')} --stride 512 --allow-code")
+    how = "window 1,024, stride 512, BOS none, so the first token isn't scored"
+    assert said.err.endswith(f", {how}\n")
+    reading = FolderReading(stride=512, allow_code=True)
+    assert [(one.checkpoint, one.folder) for one in scored(sampler)] == [(str(Path.cwd()), reading)]
+    own, found = verb.json("score brisk-heron a.txt"), verb.json("score --model . a.txt")
+    assert found.keys() - own.keys() == {"model"}
+    assert found["model"] == Path.cwd().name
+
+
+def test_a_continuous_cache_adds_its_perplexity(sampler: FakeSampler, verb: Verbs) -> None:
+    answer_with(sampler, a={"cache_loss": 1.0}, b={"tokens": 300, "cache_loss": 1.4})
+    rows = verb(f"score brisk-heron {write('a.txt')} {write('b.txt')} --cache 500").rows
+    assert [row[1:3] for row in rows[1:]] == [["7.39", "2.72"], ["7.39", "4.06"], ["7.39", "3.67"]]
+    reported = verb.json("score brisk-heron a.txt --cache 9 --cache-theta 1 --cache-lambda 0.5")
+    asked = scored(sampler)[-1]
+    assert (asked.cache, asked.cache_theta, asked.cache_lambda) == (9, 1, 0.5)
+    assert reported["cache_perplexity"] == pytest.approx(math.e)
+    assert "2.72 with the cache" in verb("score brisk-heron a.txt --cache 9 --tokens").err
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("brisk-heron", "missing argument 'FILE...'"),
+        ("brisk-heron a.txt --window 5", "--window, --stride and --allow-code need --model"),
+        ("--model . brisk-heron a.txt", "RUN and --model are mutually exclusive"),
+        ("--model . a.txt --window 1", "--window is 1, must be greater than or equal to 2"),
+        ("brisk-heron a.txt --cache 9 --cache-lambda 2", "--cache-lambda is 2.0, must be less"),
+    ],
+)
+def test_options_that_do_not_fit_are_rejected(line: str, words: str, verb: Verbs) -> None:
+    write("a.txt")
+    assert words in verb(f"score {line}", code=2).err
 
 
 def test_progress_is_shown_on_a_terminal_and_erased(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import math
 import resource
 import tracemalloc
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,6 @@ from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.errors import CorpusError, RunStateError, StorageError
 from rnnlm_tui.schema.config import CorpusConfig, DataMode, TokenizerConfig, TrainingConfig
 from rnnlm_tui.schema.sampling import (
-    CacheSettings,
     InspectedToken,
     ScoreDone,
     ScorePiece,
@@ -37,7 +37,7 @@ from rnnlm_tui.worker import scoring
 from rnnlm_tui.worker.models import LoadedModel
 from rnnlm_tui.worker.scoring import score_file
 from tests.fakes.llama_tokenizer import write_tokenizer
-from tests.unit.engine.builders import built_model
+from tests.unit.engine.builders import built_model, small_model
 
 TRAIN = [
     f"{who} {what} the {where}, {number} times."
@@ -79,10 +79,7 @@ def corpus_of(
 
 
 def loaded_for(
-    corpus: PreparedCorpus,
-    mode: DataMode = "stream",
-    context_length: int | None = None,
-    cell_type: str = "elman",
+    corpus: PreparedCorpus, mode: DataMode = "stream", context_length: int | None = None
 ) -> LoadedModel:
     """A model with weights large enough that every token changes what comes after it."""
     model = built_model(
@@ -90,7 +87,6 @@ def loaded_for(
         embedding_dim=12,
         hidden_size=12,
         num_layers=2,
-        cell_type=cell_type,
         initialization="uniform",
         init_scale=0.6,
         pad_id=corpus.manifest.pad_id,
@@ -107,10 +103,10 @@ def loaded_for(
 
 
 def score(
-    loaded: LoadedModel, path: Path, *, tokens: bool = False, cache: CacheSettings | None = None
+    loaded: LoadedModel, path: Path, *, tokens: bool = False, **more: Any
 ) -> tuple[list[InspectedToken], ScoreDone]:
     request = ScoreRequest(
-        id="a", checkpoint=str(loaded.path), path=str(path), tokens=tokens, cache=cache
+        id="a", checkpoint=str(loaded.path), path=str(path), tokens=tokens, **more
     )
     *pieces, done = score_file(loaded, request, lambda: None)
     assert isinstance(done, ScoreDone)
@@ -303,12 +299,11 @@ def test_a_continuous_cache_is_that_of_a_plain_loop_for_every_cell(
     tmp_path: Path, cell_type: str, mode: DataMode
 ) -> None:
     corpus = corpus_of(tmp_path, "word", mode)
-    loaded = loaded_for(corpus, mode, context_length=9, cell_type=cell_type)
+    model = small_model(vocab_size=corpus.manifest.vocab_size, cell_type=cell_type).eval()
+    loaded = replace(loaded_for(corpus, mode, context_length=9), model=model)
     ids, offsets = corpus.tokens("test").tolist(), corpus.offsets("test").tolist()
     texts = [ids] if mode == "stream" else [ids[a : min(a + 9, b)] for a, b in pairwise(offsets)]
-    own, mixed = [], []
-    remembered: list[tuple[NDArray[np.float64], int]] = []
-    model = loaded.model
+    mixed, known = [], list[tuple[NDArray[np.float64], int]]()
     for text in texts:
         state = model.initial_state(1)
         for token, after in pairwise(text):
@@ -316,17 +311,15 @@ def test_a_continuous_cache_is_that_of_a_plain_loop_for_every_cell(
                 output, state = model.advance(torch.tensor([token]), state)
                 p = float(model.output(output).softmax(1)[0, after])
             h = output[0].double().numpy()
-            own.append(-math.log(p))
-            if last := remembered[-30:]:
+            if last := known[-30:]:
                 weights = [math.exp(0.7 * float(h @ other)) for other, _ in last]
-                equal = [w for w, (_, one) in zip(weights, last, strict=True) if one == after]
-                p = 0.8 * p + 0.2 * sum(equal) / sum(weights)
-            remembered.append((h, after))
+                equal = sum(w for w, (_, one) in zip(weights, last, strict=True) if one == after)
+                p = 0.8 * p + 0.2 * equal / sum(weights)
+            known.append((h, after))
             mixed.append(-math.log(p))
-    settings = CacheSettings(size=30, theta=0.7, weight=0.2)
-    found, done = score(loaded, tmp_path / "test.txt", tokens=True, cache=settings)
-    assert done.tokens == len(own) > 300
-    assert done.loss == pytest.approx(sum(own) / len(own), abs=1e-5)
+    cache = {"cache": 30, "cache_theta": 0.7, "cache_lambda": 0.2}
+    found, done = score(loaded, tmp_path / "test.txt", tokens=True, **cache)
+    assert done.loss == pytest.approx(score(loaded, tmp_path / "test.txt")[1].loss, abs=1e-5)
     assert done.cache_loss == pytest.approx(sum(mixed) / len(mixed), abs=1e-5)
     bits = [token.bits for token in found if token.bits is not None]
     assert bits == pytest.approx([nats / math.log(2) for nats in mixed], abs=1e-4)
