@@ -75,7 +75,7 @@ def score(
         "FILE...", "UTF-8 texts of any length; - reads standard input.", default=None
     ),
     model: str | None = opt(
-        "--model DIR", "Score with the causal model in this folder instead of a run's.", None
+        "--model DIR", "In place of RUN: score with the causal model in this folder.", None
     ),
     window: int | None = opt(
         "--window N", "With --model: tokens read at once (default: its context, up to 1,024).", None
