@@ -316,7 +316,7 @@ ROWS += _on(("compare",), "screen",
         ("table_up", "pageup", "scroll the table up", "Scroll table up",
         "part('table', 'scroll_lines', -3)"),
         call="part('table', 'scroll_lines', 3)", shown="PgDn PgUp"),
-    _row("test_runs", "D", "Difference", "difference on the test text: is it real?",
+    _row("test_runs", "D", "Test", "test: is the difference on the test text real?",
         "Test the difference", brief="is the difference real?"),
 )  # fmt: skip
 ROWS += _on(("config",), "screen",

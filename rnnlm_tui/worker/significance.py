@@ -48,22 +48,23 @@ WORD_PARTS = ("first of a word", "continuation", "end of sentence")
 """Kinds of token, by how often it is in the training text, by its place, and by what it is."""
 
 Floats = NDArray[np.float64]
+Numbers = NDArray[Any]
 
 
 class Scored(NamedTuple):
     """A model's losses on its test text, token by token."""
 
     part: ComparedPart
-    codec: TextCodec | None
-    """None of a model of transformers, to which a sentence is one token here."""
-    ids: NDArray[Any]
-    offsets: NDArray[Any]
+    codec: TextCodec
+    """Of its tokens; the first model's for a model of transformers, whose tokens aren't known."""
+    ids: Numbers
+    offsets: Numbers
     """Start of each sentence, and the end of the last."""
     nats: Floats
     """NaN where nothing predicts a token."""
-    sizes: NDArray[Any]
+    sizes: Numbers
     """Bytes of each token; 0 if the tokenizer doesn't keep the text."""
-    times: NDArray[Any]
+    times: Numbers
     """How often each token is in the training text; empty of a model in a local folder."""
 
     @property
@@ -85,7 +86,6 @@ class Scored(NamedTuple):
 
     def text(self, sentence: int) -> str:
         """A sentence as its tokens keep it, with its end token's text."""
-        assert self.codec is not None
         start, end = self.offsets[sentence : sentence + 2].tolist()
         return self.codec.decode(self.ids[start:end].tolist())
 
@@ -198,14 +198,13 @@ def _score_folder(part: ComparedPart, first: Scored, report: ReportProgress) -> 
     """Score the text that the first model's tokens stand for with the model in a folder."""
     from rnnlm_tui.worker.causal_model import CausalModel, open_folder
 
-    assert first.codec is not None
     lines = [first.text(sentence) for sentence in range(len(first.offsets) - 1)]
     model = open_folder(Path(part.path), "cpu", FolderReading())
+    report(f"scoring {part.address}")
     if isinstance(model, CausalModel):
-        report(f"scoring {part.address}")
         rows = [(one.nats if one.tokens else np.nan, one.bytes) for one in model.score_lines(lines)]
         places, (nats, sizes) = np.arange(len(rows) + 1), np.array(rows).T
-        return Scored(part, None, places[:0], places, nats, sizes, places[:0])
+        return Scored(part, first.codec, places[:0], places, nats, sizes, places[:0])
     codec, end = model.codec, first.codec.eos_text
     encoded = [codec.encode(line.removesuffix(end)) for line in lines]
     for ids, place in zip(encoded, first.offsets[1:], strict=True):
@@ -216,11 +215,7 @@ def _score_folder(part: ComparedPart, first: Scored, report: ReportProgress) -> 
 
 
 def _score(
-    part: ComparedPart,
-    loaded: LoadedModel,
-    ids: NDArray[Any],
-    offsets: NDArray[np.uint64],
-    report: ReportProgress,
+    part: ComparedPart, loaded: LoadedModel, ids: Numbers, offsets: Numbers, report: ReportProgress
 ) -> Scored:
     """Score tokens as an evaluation does."""
     import torch
@@ -230,6 +225,7 @@ def _score(
     from rnnlm_tui.engine.loss import IGNORED
 
     nats, codec = np.full(len(ids), np.nan), loaded.codec
+    length = loaded.context_length or max(2, len(ids))
 
     def keep(batch: Batch, losses: Tensor, *_: Tensor) -> None:
         counts, starts = batch.targets_BT != IGNORED, batch.starts_B
@@ -239,11 +235,7 @@ def _score(
         report(f"scoring {part.address}", int((~np.isnan(nats)).sum()), len(ids))
 
     batches = evaluation_batches(
-        ids,
-        offsets,
-        data_mode=loaded.data_mode,
-        context_length=loaded.context_length or max(2, len(ids)),
-        pad_id=codec.pad_id,
+        ids, offsets, data_mode=loaded.data_mode, context_length=length, pad_id=codec.pad_id
     )
     evaluate(loaded.model, batches, each=keep)
     sizes = codec.token_bytes.of(ids, offsets[:-1].astype(int)) * codec.token_bytes.are_exact
@@ -292,7 +284,6 @@ def _kinds(scored: Sequence[Scored]) -> Iterator[KindOfToken]:
 
 def _word_parts(first: Scored) -> NDArray[np.int64]:
     """The index in `WORD_PARTS` of each token."""
-    assert first.codec is not None
     decoder, after_blank, parts = first.codec.incremental(), True, []
     for token in first.ids.tolist():
         text = decoder.push(token)

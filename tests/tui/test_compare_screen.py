@@ -263,7 +263,7 @@ async def test_a_test_of_the_difference_is_drawn_and_ends_when_its_screen_is_clo
 
     monkeypatch.setattr("rnnlm_tui.client.significance.find_differences", find_differences)
     async with comparing(*two_runs(), make_snapshot(name="dusty-lynx")) as (app, pilot):
-        assert "D Difference" in lines_of(app)[-1]
+        assert "D Test" in lines_of(app)[-1]
         await pilot.press("D")
         await until(pilot, lambda: shows(app, "scoring plain-otter@4000 30 % …"))
         await pilot.press("escape")
