@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +29,6 @@ FELT = 0.01
 LAGS = 32
 """The largest lag: each costs a step of the recurrence and its gradient in double precision."""
 SHOWN_LAGS = (2, 4, 8, 16, LAGS)
-REACHED_TEXTS = 2
-"""The longest texts of the sample, whose gradients by lag are summed."""
 
 
 def health(update: Update, sample: Batch) -> Figures:
@@ -57,8 +54,7 @@ def health(update: Update, sample: Batch) -> Figures:
         hidden_NH, targets_N = features_TBE.flatten(0, 1), sample.targets_BT.t().flatten()
         loss = mean_loss(hidden_NH, model.output.weight, model.output.bias, targets_N)
         gradients = torch.autograd.grad(loss, list(model.parameters()))
-    learning = _learning(update, gradients)
-    parts = {part: found.get(part, {}) | figures for part, figures in learning.items()}
+    parts = {part: found.get(part, {}) | own for part, own in _learning(update, gradients).items()}
     parts["model"] = _by_lag(model, sample)
     return {
         part: {name: value for name, value in figures.items() if math.isfinite(value)}
@@ -124,14 +120,12 @@ def _change(optimizer: torch.optim.Optimizer, parameter: nn.Parameter, gradient:
 
 
 def _by_lag(model: RecurrentLanguageModel, sample: Batch) -> dict[str, float]:
-    """How far back the gradient of the last tokens of the longest texts reaches; empty for texts of
+    """How far back the gradient of the last token of the longest text reaches; empty for a text of
     two tokens."""
-    length_B, texts = (sample.targets_BT >= 0).sum(1), list[list[float]]()
-    for row in length_B.argsort(descending=True, stable=True)[:REACHED_TEXTS].tolist():
-        last = int(length_B[row])
-        ids = [*sample.inputs_BT[row, :last].tolist(), int(sample.targets_BT[row, last - 1])]
-        texts.append(gradient_by_lag(model, ids, last, lags=LAGS)[1:].tolist())
-    norms = [sum(norms) for norms in zip_longest(*texts, fillvalue=0.0)]
+    length_B = (sample.targets_BT >= 0).sum(1)
+    row, last = int(length_B.argmax()), int(length_B.max())
+    ids = [*sample.inputs_BT[row, :last].tolist(), int(sample.targets_BT[row, last - 1])]
+    norms = gradient_by_lag(model, ids, last, lags=LAGS)[1:].tolist()
     if len(norms) < 2 or not norms[0] > 0:
         return {}
     shares = {lag: norm / norms[0] for lag, norm in enumerate(norms, 1)}

@@ -14,6 +14,8 @@ STREAMS, TOKENS = 8, 64
 """Of the sample of a stream."""
 SENTENCES = 16
 """Of the sample of separate sentences, each cut to `TOKENS`."""
+MOST_TIME = 0.01
+"""Share of the training time that may have been spent before the next measurement."""
 
 
 class HealthWatch:
@@ -25,18 +27,22 @@ class HealthWatch:
     def __init__(self, session: Session) -> None:
         self._session = session
         self._sample: Batch | None = None
+        self._seconds = 0.0
         self._left = {
             (one.part, one.name) for row in session.health for one in readings([row]) if one.advice
         }
         """Figures that left their range earlier in the run."""
 
     def measure(self) -> None:
-        """Store the figures, and an event for each that leaves its range for the first time.
+        """Store the figures, and an event for each that leaves its range for the first time; leave
+        them out if those before took too much of the training time.
 
         Raises:
             DeviceError: out of memory.
         """
-        session, trainer = self._session, self._session.trainer
+        session, trainer, began = self._session, self._session.trainer, time.perf_counter()
+        if self._seconds > MOST_TIME * trainer.active_seconds:
+            return
         if self._sample is None:
             self._sample = self._first_sample().to(trainer.device)
         rows, length = self._sample.inputs_BT.shape
@@ -48,6 +54,7 @@ class HealthWatch:
             if one.advice and (one.part, one.name) not in self._left:
                 self._left.add((one.part, one.name))
                 session.event("health", one.words)
+        self._seconds += time.perf_counter() - began
 
     def _first_sample(self) -> Batch:
         corpus, training = self._session.corpus, self._session.attempt.config.training

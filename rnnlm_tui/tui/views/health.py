@@ -13,7 +13,8 @@ from rnnlm_tui.tui import palette
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
 
-BARS = "▁▂▃▄▅▆▇█"
+BARS = "▁▂▃▄▅▆▇"
+"""Without a full block, which would touch the row above."""
 COLUMNS = (2, 10, 21, 7, 6, 19)
 """Cells of mark, part, title, value, unit and healthy range; the past gets the rest."""
 
@@ -56,8 +57,8 @@ def _line(reading: Reading, width: int) -> Content:
         (reading.title.ljust(title), palette.TEXT),
         (number.rjust(value), f"bold {bright}"),
         (f" {unit}".ljust(sign), palette.DIM),
+        (reading.figure.range.ljust(healthy), palette.DIM),
         (_past(reading, width - sum(COLUMNS)), colour),
-        (f"  {reading.figure.range}".ljust(healthy), palette.DIM),
     ).truncate(width, ellipsis=True)
 
 
@@ -66,4 +67,4 @@ def _past(reading: Reading, width: int) -> str:
     shown = reading.values[-width:] if width > 0 else ()
     low, high = min(shown, default=0.0), max(shown, default=0.0)
     scale = (len(BARS) - 1) / (high - low) if high > low else 0.0
-    return "".join(BARS[round((value - low) * scale)] for value in shown).ljust(width)
+    return "".join(BARS[round((value - low) * scale)] for value in shown)

@@ -265,6 +265,8 @@ def test_health_is_stored_at_evaluations_and_a_figure_out_of_range_is_an_event_o
         first._trainer.model.layers[0].get_parameter("weight_ih_l0").mul_(500)
     first.evaluate()
     first._trainer.step = 2
+    first.evaluate()  # right after the first, so without figures
+    first._trainer.active_seconds = 1e6
     first.evaluate()
     recorder.flush()
     with RunReader(recorder._run) as reader:
