@@ -55,7 +55,7 @@ from rnnlm_tui.schema.protocol import Calibration, ProbeDone, TaskProgress
 from rnnlm_tui.schema.rules import text_problems
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.schema.summary import RunSummary
-from rnnlm_tui.schema.tuning import RangeDone, RangeRequest
+from rnnlm_tui.schema.tuning import RangeRequest
 from rnnlm_tui.schema.validation import merge, parse_config
 from rnnlm_tui.store.addresses import checkpoint_path
 from rnnlm_tui.store.corpora import add_calibration
