@@ -41,10 +41,10 @@ class TuneScreen(Question[float | None]):
                 raise RnnlmError("closed")
             self._words = f"{at.phase}: {at.done:,} of {at.total:,}" if at.total else at.phase
 
-        wanted = range_request(self._config)
+        asked = range_request(self._config)
         try:
             found = await self.context.wait_for(
-                lambda: client.start.probe(wanted, RangeDone, report)
+                lambda: client.start.probe(asked, RangeDone, report)
             )
         except (RnnlmError, OSError) as error:
             self._words = str(error)
