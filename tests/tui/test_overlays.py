@@ -224,9 +224,9 @@ async def test_the_palette_lists_finds_and_runs_commands_and_opens_runs() -> Non
             (PaletteScreen(cast(PaneScreen, app.screen)), ("Sample now",)),
         ):
             app.push_screen(overlay)
-            for size in ((60, 15), (24, 12), (13, 12), (5, 12), (1, 12), (120, 40)):
+            for size in ((60, 17), (24, 12), (13, 12), (5, 12), (1, 12), (120, 40)):
                 await pilot.resize_terminal(*size)
-                if size >= (60, 15):
+                if size >= (60, 17):
                     await until_shown(pilot, *words)
                     lines = [line for line in lines_of(app) if any(f" {w} " in line for w in words)]
                     assert len(lines) == len(words)

@@ -165,7 +165,7 @@ def test_every_verb_has_its_own_help_with_arguments_as_typed(verb: Verb, capsys:
 def test_help_names_every_preset(verb: str, capsys: Captured) -> None:
     run([*verb.split(), "--help"])
     out = " ".join(capsys.readouterr().out.split())
-    assert ", ".join(PRESETS) in out
+    assert ", ".join(PRESETS) in out.replace("- ", "-"), "click breaks lines after hyphens"
 
 
 def completed(words: str, monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> set[str]:
