@@ -19,6 +19,8 @@ from numpy.typing import DTypeLike, NDArray
 
 from rnnlm_tui.corpus.sources import Advance
 from rnnlm_tui.schema.config import BASELINE_ORDERS
+from rnnlm_tui.system.disk import require_space
+from rnnlm_tui.system.files import storage_errors
 
 Tokens = NDArray[np.uint16] | NDArray[np.uint32]
 Make = Callable[[int, DTypeLike], NDArray[Any]]
@@ -61,12 +63,14 @@ class OrderScores(NamedTuple):
 
 def array_maker(folder: Path) -> Make:
     """Return a function that makes arrays: large ones are nameless files in a folder's file system,
-    which vanish with the array."""
+    which vanish with the array. It raises StorageError if the disk is too small for one."""
 
     def make(count: int, dtype: DTypeLike) -> NDArray[Any]:
-        if count * np.dtype(dtype).itemsize <= _MOST_BYTES:
+        size = count * np.dtype(dtype).itemsize
+        if size <= _MOST_BYTES:
             return np.zeros(count, dtype)
-        with tempfile.TemporaryFile(dir=folder) as file:
+        require_space(folder, size, "counting n-grams")
+        with storage_errors("write to", folder), tempfile.TemporaryFile(dir=folder) as file:
             return np.memmap(file, dtype, "w+", shape=count)
 
     return make
@@ -75,7 +79,7 @@ def array_maker(folder: Path) -> Make:
 def sequences(
     tokens: Tokens,
     offsets: NDArray[np.uint64],
-    context_length: int | None,
+    kept: int | None,
     begin: int,
     make: Make,
     limit: int | None = None,
@@ -84,17 +88,17 @@ def sequences(
 
     Args:
         offsets: the start of each sentence, and the end of the last one: (sentences + 1,).
-        context_length: tokens of a sentence that are kept; None: the text is one stream.
+        kept: tokens of a sentence that are kept; None: the text is one stream.
         limit: leave out what follows this many tokens.
     """
-    if context_length is None:
+    if kept is None:
         stream = tokens[:limit]
         laid_out = make(len(stream) + 1, np.int32)
         laid_out[0], laid_out[1:] = begin, stream
         return laid_out
     if limit is not None:
         offsets = offsets[: max(2, _place(offsets, limit))]
-    lengths = np.minimum(np.diff(offsets).astype(np.int64), context_length)
+    lengths = np.minimum(np.diff(offsets).astype(np.int64), kept)
     laid_out, filled, first = make(int(lengths.sum()) + len(lengths), np.int32), 0, 0
     while first < len(lengths):
         last = max(first + 1, _place(offsets, int(offsets[first]) + _CHUNK) - 1)
@@ -102,7 +106,7 @@ def sequences(
         part = tokens[bounds[0] : bounds[-1]].astype(np.int32)
         place = np.arange(len(part)) - np.repeat(bounds[:-1] - bounds[0], np.diff(bounds))
         starts = np.concatenate(([0], np.cumsum(lengths[first:last])[:-1]))
-        part = np.insert(part[place < context_length], starts, begin)
+        part = np.insert(part[place < kept], starts, begin)
         laid_out[filled : filled + len(part)] = part
         filled, first = filled + len(part), last
     return laid_out
@@ -122,7 +126,6 @@ def score_orders(
     make: Make,
     *,
     base: NDArray[np.float64] | None = None,
-    orders: int = BASELINE_ORDERS,
     advance: Advance = lambda _: None,
 ) -> Iterator[OrderScores]:
     """Count the first text, and score the others with the models of order 1, 2 and so on.
@@ -136,15 +139,17 @@ def score_orders(
         begin: the token that begins a sequence: the size of the vocabulary.
         base: with what the unigrams are interpolated, (vocabulary,); None: the uniform
             distribution.
-        advance: called with the number of tokens just processed, `orders` times for each.
+        advance: called with the number of tokens just processed, once for each order.
     """
     start = time.monotonic()
-    uniform = np.full(begin, 1 / max(begin, 1))
-    below = [np.append(uniform if base is None else base, 1)[text] for text in texts[1:]]
+    below = [
+        np.broadcast_to(1 / begin, len(text)) if base is None else np.append(base, 0)[text]
+        for text in texts[1:]
+    ]
     order = _unigrams(texts, begin, make)
     for text in texts:
         advance(len(text))
-    for number in range(1, orders + 1):
+    for number in range(1, BASELINE_ORDERS + 1):
         if number > 1:
             longer = _longer(order, texts, begin, make, advance)
             below = _probabilities(order, order.continuations(longer, make), below, begin, make)
@@ -211,8 +216,7 @@ def _probabilities(
         result = make(len(lower), np.float64)
         for here, before in _targets(len(lower)):
             contexts, times = order.contexts[text][before], counts[order.ids[text][here]]
-            kept = times - discounts[np.minimum(times, 3)]
-            mixed = kept + held[contexts] * lower[here]
+            mixed = times - discounts[np.minimum(times, 3)] + held[contexts] * lower[here]
             total = totals[contexts]
             result[here] = np.where(total > 0, mixed / np.maximum(total, 1), lower[here])
         found.append(result)

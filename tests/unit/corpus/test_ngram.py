@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from rnnlm_tui.corpus import ngram
 from rnnlm_tui.corpus.builtin import read_addresses
 from rnnlm_tui.corpus.ngram import OrderScores, array_maker, score_orders, sequences
+from rnnlm_tui.errors import StorageError
 
 VOCABULARY = 9
 BEGIN = VOCABULARY
@@ -135,6 +136,8 @@ def test_counting_in_chunks_and_in_files_changes_nothing(
     assert isinstance(make(1_000, np.int32), np.memmap)
     assert figures(list(score_orders(texts, BEGIN, make))) == whole
     assert not list(tmp_path.iterdir())
+    with pytest.raises(StorageError, match="counting n-grams needs"):
+        make(1 << 55, np.int8)
 
 
 def test_keys_too_large_to_be_packed_are_grouped_as_well() -> None:
@@ -146,8 +149,8 @@ def test_keys_too_large_to_be_packed_are_grouped_as_well() -> None:
 
 def test_progress_counts_each_token_once_for_each_order() -> None:
     texts, advanced = [laid_out(text(1, 300)), laid_out(text(2, 50))], list[int]()
-    list(score_orders(texts, BEGIN, np.zeros, orders=3, advance=advanced.append))
-    assert 3 * 350 <= sum(advanced) <= 3 * 352
+    list(score_orders(texts, BEGIN, np.zeros, advance=advanced.append))
+    assert 5 * 350 <= sum(advanced) <= 5 * 352
 
 
 def test_a_stream_begins_once_and_may_be_cut() -> None:
