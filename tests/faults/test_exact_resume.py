@@ -40,7 +40,10 @@ STEPS = 60
 
 @pytest.mark.parametrize(
     ("cell", "mode"),
-    [("elman", "stream"), ("mlstm", "stream"), ("lstm", "sentences"), ("slstm", "sentences")],
+    [
+        *(("elman", "stream"), ("mlstm", "stream"), ("transformer", "stream")),
+        *(("lstm", "sentences"), ("slstm", "sentences")),
+    ],
 )
 def test_a_run_stopped_at_random_steps_or_sampled_ends_bit_identical(
     workers: Workers, text: Path, cell: CellType, mode: DataMode, draw: random.Random

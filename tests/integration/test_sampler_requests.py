@@ -48,6 +48,7 @@ RUNS: Mapping[str, Mapping[str, object]] = {
         "model.num_layers": 1,
     },
     "bytes": {"tokenizer.kind": "byte", "tokenizer.vocab_size": 258},
+    "cached": {"model.cell_type": "transformer", "model.attention_window": 16},
     "words": {
         "tokenizer.kind": "word",
         "training.data_mode": "sentences",
@@ -286,7 +287,7 @@ async def other() -> AsyncIterator[SamplerClient]:
     await client.close()
 
 
-@pytest.mark.parametrize("name", ["characters", "gated", "bytes"])
+@pytest.mark.parametrize("name", ["characters", "gated", "cached", "bytes"])
 async def test_a_kept_state_continues_as_its_text_does_from_another_process_too(
     client: SamplerClient, other: SamplerClient, trained: dict[str, Path], name: str
 ) -> None:
@@ -302,7 +303,7 @@ async def test_a_kept_state_continues_as_its_text_does_from_another_process_too(
         assert (info.text + rest.text).startswith(request.prompt + whole.text)
 
 
-@pytest.mark.parametrize("name", ["characters", "gated", "bytes"])
+@pytest.mark.parametrize("name", ["characters", "gated", "cached", "bytes"])
 async def test_a_prompt_after_a_kept_state_is_read_as_part_of_the_text(
     client: SamplerClient, other: SamplerClient, trained: dict[str, Path], name: str
 ) -> None:
