@@ -571,5 +571,6 @@ def unbound_key_hint(key: str, pane: Pane, actions: Sequence[Action]) -> str:
     if not places or any(entry.works_on(pane) for entry in known):
         return ""
     entry, other = places[0]
-    way = f"{ways[f'show_{other}']}, then {entry.label}"
-    return f"{entry.label} is a key of {PANE_TITLES[other]}: {way}: {entry.help.split(':')[0]}"
+    label = key_label(key)
+    way = f"{ways[f'show_{other}']}, then {label}"
+    return f"{label} is a key of {PANE_TITLES[other]}: {way}: {entry.help.split(':')[0]}"

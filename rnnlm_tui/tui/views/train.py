@@ -52,7 +52,7 @@ PHASES = {
     "reading": "reading the text",
     "tokenizer": "training the tokenizer",
     "encoding": "turning text into tokens",
-    "baseline": "counting n-grams for the baseline",
+    "baseline": "counting n-grams",
     "checking": "checking the corpus",
     "building": "building the model",
     "rehearsing": "testing the largest step",
