@@ -56,7 +56,7 @@ VERBS: tuple[Verb, ...] = tuple(
         "Watch": (
             ("open", "runs.open_run", "Open the app on a run."),
             ("runs", "runs", "List runs: newest first, filtered, sorted."),
-            ("show", "runs", "Show a run's figures, once or live."),
+            ("show", "runs", "Show a run's figures."),
             ("sweep", "runs", "Show a sweep, the best settings first, or list sweeps."),
             ("compare", "runs", "Compare runs: settings that differ, final and best metrics."),
             ("follow", "train", "Print a run's progress until it ends; Ctrl-C detaches."),

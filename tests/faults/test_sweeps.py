@@ -29,7 +29,9 @@ __all__ = ["no_queue_stays", "verb"]
 
 pytestmark = [
     pytest.mark.usefixtures("warm"),
-    pytest.mark.fault("the queue's process is killed in the middle of a sweep, and a run fails"),
+    pytest.mark.fault(
+        "a worker is killed before its first step, or the queue's process at any moment"
+    ),
 ]
 TINY = settings(
     *("tokenizer.kind=character", "tokenizer.vocab_size=64", "model.embedding_dim=8"),

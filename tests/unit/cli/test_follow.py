@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from rnnlm_tui.cli import follow
 from rnnlm_tui.cli.follow import ENDED, follow_run
 from rnnlm_tui.cli.main import run
 from rnnlm_tui.client.monitor import RunSnapshot
@@ -87,7 +86,7 @@ def followed(monkeypatch: pytest.MonkeyPatch, capsys: Captured) -> Followed:
         return code, *capsys.readouterr()
 
     monkeypatch.setattr("time.sleep", lambda _seconds: None)
-    monkeypatch.setattr(follow, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr("rnnlm_tui.cli.follow.LINE_SECONDS", 0.0)
     return follow
 
 
@@ -201,7 +200,7 @@ def test_the_end_of_an_earlier_attempt_is_ignored(followed: Followed) -> None:
 def test_following_ends_if_the_worker_never_begins(
     monkeypatch: pytest.MonkeyPatch, followed: Followed
 ) -> None:
-    monkeypatch.setattr(follow, "BEGIN_SECONDS", -1.0)
+    monkeypatch.setattr("rnnlm_tui.cli.follow.BEGIN_SECONDS", -1.0)
     assert followed(snapshot(summary("crashed", 50)), attempt=2)[0] == 4
 
 

@@ -104,7 +104,7 @@ def test_runs_and_show_print_plain_text_without_json(verb: Verbs) -> None:
     assert "perplexity 60.3" in out
 
 
-@pytest.mark.parametrize("words", ["show", "show --once", "metrics", "metrics --csv", "follow"])
+@pytest.mark.parametrize("words", ["show", "show --health", "metrics", "metrics --csv", "follow"])
 def test_a_log_that_takes_long_to_read_shows_how_far_it_is_on_a_terminal(
     words: str, monkeypatch: pytest.MonkeyPatch, verb: Verbs
 ) -> None:

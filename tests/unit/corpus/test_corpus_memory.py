@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rnnlm_tui.corpus import encode, ngram, splits, text_files
-from rnnlm_tui.corpus import ngram as ngram_module
+from rnnlm_tui.corpus import corpus, encode, ngram, splits, text_files
 from rnnlm_tui.corpus.corpus import prepare_corpus
 from rnnlm_tui.schema.config import CorpusConfig, TokenizerConfig, TrainingConfig
 from tests.fakes.llama_tokenizer import write_tokenizer
@@ -58,7 +57,8 @@ def test_four_times_the_text_needs_no_more_memory(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Every buffer and bound is made so small that the smaller text fills it already.
-    monkeypatch.setattr(ngram_module, "COUNTED_TOKENS", 30_000)
+    monkeypatch.setattr(corpus, "COUNTED_TOKENS", 30_000)
+    monkeypatch.setattr(ngram, "_MOST_BYTES", 1 << 16)
     monkeypatch.setattr(ngram, "_CHUNK", 4_000)
     monkeypatch.setattr(text_files, "_BLOCK", 1 << 16)
     monkeypatch.setattr(splits, "_BATCH_LINES", 256)

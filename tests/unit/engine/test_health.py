@@ -42,7 +42,7 @@ def kept(cell_type: str, gates: dict[str, Tensor]) -> Tensor | None:
     """The share of its state that a unit keeps, as each paper's equations have it."""
     if cell_type in ("elman", "gru"):
         return gates.get("update")
-    return 1 - gates["update"] if cell_type == "mingru" else gates["forget"]
+    return 1 - gates["update"] if cell_type == "mingru" else gates.get("forget")
 
 
 @pytest.mark.parametrize("sample", [STREAMS, SENTENCES], ids=["stream", "sentences"])
