@@ -121,7 +121,9 @@ class SignificanceDone(Message):
         for one in self.models:
             apart = "" if one is first else signed(one.difference)
             bar = "│".center(2 * HALF_BAR + 1) if one is first else one.bar(most)
-            name = f"{one.letter} {one.address[:NAME]:{NAME}}"
+            whole = len(one.address) <= NAME
+            name = one.address if whole else f"{one.address[: NAME - 1]}…"
+            name = f"{one.letter} {name:{NAME}}"
             yield f"{name}{figure(one.loss, 3):>15}{apart:>9}  {bar}".rstrip()
         about = counted(self.sentences, "sentence"), self.method, f"{self.resamples:,} resamples"
         yield from ("", *map(self.verdict, others), *self.left_out)
