@@ -286,6 +286,9 @@ def _print_range(found: RangeDone) -> None:
     from rnnlm_tui.tui.widgets.chart.plot import PlotOptions, draw
     from rnnlm_tui.tui.widgets.chart.scale import x_ticks
 
+    if len(found.losses) < 2:
+        line(found.reason)
+        return
     data, width = range_chart(found), columns(sys.stdout) or 80
     start, *_, end = data.series[0].x
     dots = terminal_kind(os.environ, sys.stdout.encoding).braille

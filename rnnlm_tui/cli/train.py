@@ -161,7 +161,7 @@ def queue_sweep(options: SweepOptions, base: RunConfig, parent: ParentCheckpoint
         check_agreed(question, "sweep", yes=options.yes, otherwise="nothing was created")
     seed = secrets.randbelow(10**6) if seed is None else seed
     configs = sweeps.configs_of(base, sweeps.settings_of(choices, draws, seed), parent)
-    name, runs = options.sweep_name or sweeps.name_of(configs), dict[str, bool]()
+    name, runs = options.sweep_name or sweeps.name_of(configs, parent), dict[str, bool]()
     with ProgressLine() as shown:
         for run, added in sweeps.queue_sweep(name, configs, parent):
             runs[run] = added

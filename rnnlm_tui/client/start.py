@@ -205,13 +205,17 @@ def run_probe(
 
 
 def probe(
-    wanted: RunConfig | RangeRequest, done: type[DoneT], report: Callable[[TaskProgress], None]
+    wanted: RunConfig | RangeRequest,
+    done: type[DoneT],
+    report: Callable[[TaskProgress], None],
+    check: Callable[[], None] | None = None,
 ) -> DoneT:
     """Measure a config, or test a range of learning rates, in a child process.
 
     Args:
         done: the model of the result.
         report: called with each progress message; an exception ends the child.
+        check: as of `run_child`.
 
     Raises: as `run_probe`.
     """
@@ -225,6 +229,7 @@ def probe(
         what="the probe",
         hint_for_memory=lambda: smaller_batch_words(config, estimate(config)),
         settings=WORKER_SETTINGS,
+        check=check,
     )
 
 

@@ -79,7 +79,9 @@ def parse_sweep(assignments: Iterable[str], *, drawn: bool) -> dict[str, Choices
         kind = fields()[path].kind if path in fields() else ""
         ends = _RANGE.fullmatch(text.strip()) if kind in ("whole", "number") else None
         # a value with a comma is in double quotes
-        parts = ends.group("low", "high") if ends else next(csv.reader([text]), [""])
+        parts = ends.group("low", "high") if ends else next(csv.reader([text]), []) or [""]
+        if path in found:
+            problems.append(Problem(path, "is given twice", "give all of its values at once"))
         for part in parts:
             try:
                 values += parse_assignments([f"{path}{equals}{part}"]).values()
@@ -158,11 +160,12 @@ def configs_of(
     return list(configs)
 
 
-def name_of(configs: Iterable[RunConfig]) -> str:
-    """A sweep's name if none is given: the same for the same configs, so that the same command
-    completes a sweep that was interrupted."""
+def name_of(configs: Iterable[RunConfig], parent: ParentCheckpoint | None = None) -> str:
+    """A sweep's name if none is given: the same for the same configs and parent, so that the same
+    command completes a sweep that was interrupted."""
     texts = sorted(repr(config.model_dump()) for config in configs)
-    return f"sweep-{sha256(repr(texts).encode()).hexdigest()[:4]}"
+    texts += [parent.address, parent.optimizer] if parent is not None else []
+    return f"sweep-{sha256(repr(texts).encode()).hexdigest()[:8]}"
 
 
 def queue_sweep(
@@ -180,14 +183,18 @@ def queue_sweep(
         StorageError: a run or the queue can't be written.
         WorkerError: the queue's process failed to start; the runs wait.
     """
-    from rnnlm_tui.client.queue import add_run
+    from rnnlm_tui.client.queue import add_run, ensure_running
+    from rnnlm_tui.store.lineage import read_parent
     from rnnlm_tui.store.runs import create_run, tagged_runs
 
     tags = check_tags([SWEEP + name])
+    start = (parent.address, parent.optimizer) if parent is not None else None
     there: dict[RunConfig, RunDirectory] = {}
     for run in tagged_runs(*tags):
         with suppress(RnnlmError):
-            there[run.read_config()] = run
+            its = read_parent(run)
+            if start == (its and (f"{its.run}@{its.checkpoint}", its.optimizer)):
+                there[run.read_config()] = run
     names = (f"{name}-{number}" for number in count(1))
     free = (one for one in names if not (runs_dir() / one).exists())
     for config in configs:
@@ -197,6 +204,7 @@ def queue_sweep(
             with suppress(RunStateError):  # it waits already
                 added = bool(add_run(run))
         yield run.name, added
+    ensure_running()
 
 
 # what a sweep found

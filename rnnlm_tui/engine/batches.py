@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rnnlm_tui.engine.loss import IGNORED
 from rnnlm_tui.errors import CorpusError
+from rnnlm_tui.schema.config import WARM_UP
 from rnnlm_tui.schema.formatting import counted
 from rnnlm_tui.schema.memory import EVALUATED_SENTENCES, EVALUATED_STREAMS, EVALUATED_WINDOW
 
@@ -241,7 +242,7 @@ def stream_evaluation(
     *,
     streams: int = EVALUATED_STREAMS,
     window: int = EVALUATED_WINDOW,
-    warm_up: int = 128,
+    warm_up: int = WARM_UP,
 ) -> Iterator[Batch]:
     """A text as a few parallel streams, each warmed up on the tokens before its part: windows in
     order, the state is carried from one to the next.
@@ -304,13 +305,18 @@ def evaluation_batches(
     pad_id: int,
     max_sentences: int = 0,
     streams: int = EVALUATED_STREAMS,
+    warm_up: int = WARM_UP,
 ) -> Iterator[Batch]:
     """Evaluation batches of a split, or of its first `max_sentences` sentences (0: all), each from
-    a zero state where sentences are separate."""
+    a zero state where sentences are separate.
+
+    Args:
+        warm_up: as of `stream_evaluation`: `ModelConfig.warm_up`.
+    """
     if max_sentences and max_sentences < len(offsets):
         tokens, offsets = tokens[: int(offsets[max_sentences])], offsets[:max_sentences]
     if data_mode == "stream":
-        return stream_evaluation(tokens, streams=streams)
+        return stream_evaluation(tokens, streams=streams, warm_up=warm_up)
     batches = SentenceBatches(
         tokens, offsets, EVALUATED_SENTENCES, context_length, pad_id, shuffle=False
     )

@@ -54,8 +54,9 @@ class Update:
         self.optimizer.zero_grad(set_to_none=True)
 
     def rehearse(self, inputs_BT: Tensor, targets_BT: Tensor) -> None:
-        """Do the work and use the memory of an update from a zero state without changing weights or
-        moments.
+        """Do the work and use the memory of an update without changing weights or moments.
+
+        It starts from a state of zeros as large as states become.
 
         It advances the random generators; the caller restores them.
         """
@@ -67,7 +68,13 @@ class Update:
                     parameter.grad = torch.zeros_like(parameter)
                 allocate_update(self.optimizer)
                 self.forget_gradients()
-            self.gradients(inputs_BT, targets_BT, None, self.model.initial_state(len(inputs_BT)))
+            rows = len(inputs_BT)
+            state = (
+                tuple(layer.full_state(rows) for layer in self.model.cells)
+                if self.carries
+                else self.model.initial_state(rows)
+            )
+            self.gradients(inputs_BT, targets_BT, None, state)
         finally:
             self.forget_gradients()
             if fresh:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic_core import PydanticKnownError
 
-from rnnlm_tui.schema.cells import CellType
+from rnnlm_tui.schema.cells import CELLS, CellType
 from rnnlm_tui.schema.record import Bounds, Declared, Record
 
 if TYPE_CHECKING:
@@ -163,6 +163,10 @@ class TokenizerConfig(Section):
     )
 
 
+WARM_UP = 128
+"""Tokens after which the state of a recurrent cell no longer depends on where it started."""
+
+
 class ModelConfig(Section):
     """The model."""
 
@@ -228,6 +232,15 @@ class ModelConfig(Section):
         gt=0,
         le=10,
     )
+
+    @property
+    def warm_up(self) -> int:
+        """Tokens that an evaluation of a part of a stream reads before it, so that it starts from
+        the state of one pass over the text: all that the last block of a transformer looks back
+        to."""
+        if not CELLS[self.cell_type].attends:
+            return WARM_UP
+        return max(WARM_UP, self.num_layers * (self.attention_window - 1))
 
 
 class OptimizerConfig(Section):

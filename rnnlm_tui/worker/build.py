@@ -77,6 +77,7 @@ def split_batches(
         context_length=config.training.context_length,
         pad_id=corpus.manifest.pad_id,
         max_sentences=most,
+        warm_up=config.model.warm_up,
     )
 
 

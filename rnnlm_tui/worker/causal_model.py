@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -63,52 +63,61 @@ class CausalModel:
         self.window, self.stride = _window_and_stride(self._model.config, reading)
         """Tokens that are read at once, and from the start of one window to that of the next."""
         probe = self.tokenizer.encode("a")
-        added = probe.special_tokens_mask.index(0)
+        added = probe.special_tokens_mask.index(0) if 0 in probe.special_tokens_mask else 0
         self._start = probe.ids[:added]
         self.start = " ".join(probe.tokens[:added])
         """The special tokens that the tokenizer puts before a text; empty: none."""
         self.first = added or 1
         """The first token of a text that is scored."""
+        ends = (fast.bos_token_id, fast.eos_token_id)
+        self._line_start = self._start or [one for one in ends if one is not None][:1]
         ids = self.tokenizer.encode(_PROBE, add_special_tokens=False).ids
         decoded = self.tokenizer.decode(ids, skip_special_tokens=False)
         self._keeps_texts = self.unk_id in ids or decoded == _PROBE
 
     @torch.inference_mode()
     def read(
-        self, text: str, check: Callable[[], None], progress: Callable[..., None]
+        self,
+        text: str,
+        check: Callable[[], None],
+        progress: Callable[..., None],
+        start: Sequence[int] | None = None,
     ) -> tuple[list[int], NDArray[np.float64], int]:
         """Read a text.
 
         Args:
             check: called between parts of the work; what it raises ends it.
             progress: called with `scoring`, the number of scored tokens, and of those to score.
+            start: tokens in front of the text; None: those that the tokenizer puts there.
 
         Returns:
-            Its tokens; the loss of each in nats, NaN before `first`; and the UTF-8 bytes of the
-            scored ones.
+            Its tokens; the loss of each in nats, NaN where it isn't scored; and the UTF-8 bytes of
+            the scored ones.
         """
         found = self.tokenizer.encode(text, add_special_tokens=False)
-        ids = [*self._start, *found.ids]
+        start = self._start if start is None else start
+        ids, first = [*start, *found.ids], len(start) or 1
         # a first token may be only a part of a character, or the space that is put before it
         edges = [end for _, end in found.offsets[:1]] + [start for start, _ in found.offsets[1:2]]
-        unscored = 0 if self._start else len(text[: min(edges, default=0)].encode())
+        unscored = 0 if start else len(text[: min(edges, default=0)].encode())
         losses, tokens = np.full(len(ids), np.nan), torch.tensor(ids, device=self._model.device)
-        for begin, done, end in windows(len(ids), self.first, self.window, self.stride):
+        for begin, done, end in windows(len(ids), first, self.window, self.stride):
             check()
             answer = self._model(input_ids=tokens[None, begin : end - 1], use_cache=False)
             logits = answer.logits[0, done - end :]
             part = cross_entropy(logits.float(), tokens[done:end], reduction="none")
             losses[done:end] = part.cpu().numpy()
-            progress("scoring", end - self.first, len(ids) - self.first)
+            progress("scoring", end - first, len(ids) - first)
         return ids, losses, len(text.encode()) - unscored if self._keeps_texts else 0
 
     def score_lines(
         self, lines: Iterable[str], check: Callable[[], None] = lambda: None
     ) -> Iterator[LineScore]:
-        """Score lines, each on its own."""
+        """Score lines, each on its own, with an end token in front if the tokenizer puts nothing
+        there: so the first token is scored too, as in a stream."""
         for line in lines:
-            _, losses, size = self.read(line, check, lambda *_: None)
-            scored = losses[self.first :]
+            _, losses, size = self.read(line, check, lambda *_: None, self._line_start)
+            scored = losses[len(self._line_start) or 1 :]
             yield LineScore(float(scored.sum()), len(scored), size if len(scored) else 0)
 
     def push(self) -> Callable[[int], str]:

@@ -241,6 +241,7 @@ class _StateScoring(_Scoring):
             pad_id=self._loaded.codec.pad_id,
             # a cache needs the order of the text
             streams=EVALUATED_STREAMS if self._cache is None else 1,
+            warm_up=self._loaded.model.shape.warm_up,
         )
         bits: NDArray[np.float32] | None = None
         if self._request.tokens:

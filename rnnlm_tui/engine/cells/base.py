@@ -63,6 +63,10 @@ class RecurrentLayer(nn.Module):
         like = next(self.parameters())
         return tuple(like.new_zeros(batch_size, *shape) for shape in self.state_shapes)
 
+    def full_state(self, batch_size: int) -> LayerState:
+        """Zeros of the size that a state has after a long text."""
+        return self.initial_state(batch_size)
+
     @abstractmethod
     def forward(self, inputs_TBE: Tensor, state: LayerState) -> tuple[Tensor, LayerState]:
         """Run over T time steps: hidden_TBH and the state after the last."""

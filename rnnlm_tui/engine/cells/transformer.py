@@ -71,6 +71,11 @@ class TransformerLayer(RecurrentLayer):
         for weight in (self.weight_out, self.weight_down):
             weight.mul_(0.5)
 
+    def full_state(self, batch_size: int) -> LayerState:
+        """Zeros for all tokens of the window but one."""
+        cache = self.norm_mlp.new_zeros(batch_size, self.attention_window - 1, len(self.norm_mlp))
+        return cache, cache.clone()
+
     def forward(
         self,
         inputs_TBE: Tensor,

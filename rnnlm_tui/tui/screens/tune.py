@@ -36,15 +36,17 @@ class TuneScreen(Question[float | None]):
 
     @act
     async def _test(self) -> None:
-        def report(at: TaskProgress) -> None:
+        def check() -> None:
             if not self.is_open:
                 raise RnnlmError("closed")
+
+        def report(at: TaskProgress) -> None:
             self._words = f"{at.phase}: {at.done:,} of {at.total:,}" if at.total else at.phase
 
         asked = range_request(self._config)
         try:
             found = await self.context.wait_for(
-                lambda: client.start.probe(asked, RangeDone, report)
+                lambda: client.start.probe(asked, RangeDone, report, check)
             )
         except (RnnlmError, OSError) as error:
             self._words = str(error)
@@ -52,8 +54,9 @@ class TuneScreen(Question[float | None]):
         if not self.is_open:
             return
         self._words = found.reason
-        await self.mount(chart := Chart(), before=0)
-        chart.show(range_chart(found))
+        if len(found.losses) > 1:
+            await self.mount(chart := Chart(), before=0)
+            chart.show(range_chart(found))
         if (peak := found.suggestion) is not None:
             self._show([("enter", f"set the peak rate to {scientific(peak)}", peak), *CLOSE])
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stdout
+from io import StringIO
+
 import pytest
 
+from rnnlm_tui.cli.estimate import _print_range
+from rnnlm_tui.schema.tuning import range_result
 from tests.unit.cli.calls import Verbs
 
 
@@ -70,3 +75,10 @@ def test_figures_are_printed_and_are_the_same_in_json(verb: Verbs) -> None:
     lasting = sum(peak[name] for name in ("process", "corpus", "weights", "moments", "saving"))
     assert found["memory_bytes"] == lasting + during
     assert f"{found['memory_bytes'] / 2**20:,.0f} MiB peak (process " in out
+
+
+def test_a_range_test_that_diverges_at_once_prints_its_reason() -> None:
+    out = StringIO()
+    with redirect_stdout(out):
+        _print_range(range_result((50.0, 100.0), (9.0,)))
+    assert "test smaller rates" in out.getvalue()

@@ -80,6 +80,8 @@ def test_all_problems_are_named_at_once_and_nothing_is_created(train: str, verb:
     assert 'optimizer.lerning_rate: unknown config key (did you mean "optimizer.learning' in err
     assert "model.dropout: is 2, must be at most 0.99" in err
     assert f"{RATE}: has a range (--sweep-random N draws from it)" in err
+    for twice in ("", "=", "=1e-3 --sweep " + RATE + "=1e-2"):
+        assert f"{RATE}: " in verb(f"{train} --sweep {RATE}{twice}", code=code).err
     for ends, said in (("3..2", "must start below 2"), ("log:0..2", "must start above 0")):
         wrong = f"--sweep training.patience={ends} --sweep-random 3"
         assert said in verb(f"{train} {wrong}", code=code).err

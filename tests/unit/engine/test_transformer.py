@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
+from rnnlm_tui.engine.batches import evaluation_batches
+from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.engine.generation import Generation, read_text
 from rnnlm_tui.engine.model import RecurrentLanguageModel
 from rnnlm_tui.errors import InputError
@@ -107,3 +110,23 @@ def test_a_long_window_costs_a_stream_memory_and_products_for_the_tokens_it_hold
         )
     assert found[1][0] - found[0][0] == 6 * 2 * 2 * 112 * 192
     assert found[1][1] > 1.5 * found[0][1]
+
+
+def test_parallel_streams_of_an_evaluation_lose_nothing_of_a_long_window() -> None:
+    model = transformer(attention_window=150)
+    tokens = np.random.default_rng(3).integers(0, 23, 5_000).astype(np.uint16)
+    ends = np.array([0, len(tokens)], np.uint64)
+    options: dict[str, Any] = {"data_mode": "stream", "context_length": 0, "pad_id": 0}
+    whole, parts, short = (
+        evaluate(model, evaluation_batches(tokens, ends, streams=streams, warm_up=read, **options))
+        for streams, read in ((1, 0), (8, model.shape.warm_up), (8, 128))
+    )
+    assert parts.loss == pytest.approx(whole.loss, rel=1e-9)
+    assert short.loss != pytest.approx(whole.loss, rel=1e-9)
+
+
+def test_a_rehearsal_starts_from_a_full_cache() -> None:
+    layer = next(iter(transformer().cells))
+    state = layer.full_state(3)
+    _, later = layer(torch.ones(2 * WINDOW, 3, 12).double(), layer.initial_state(3))
+    assert [part.shape for part in state] == [part.shape for part in later]

@@ -101,7 +101,7 @@ def test_lines_are_scored_each_on_its_own(folder: Path, tmp_path: Path) -> None:
     model = CausalModel(folder / "plain", "cpu", FolderReading())
     empty, one = model.score_lines(["", LINES[0]])
     assert empty == (0, 0, 0)
-    *_, done = score(folder / "plain", tmp_path / "line", LINES[0])
+    *_, done = score(folder / "bos", tmp_path / "line", LINES[0])  # the first token counts too
     assert one == pytest.approx((done.loss * done.tokens, done.tokens, done.scored_bytes))
 
 

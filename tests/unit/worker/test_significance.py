@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from rnnlm_tui.worker.significance import LEAST_SENTENCES, paired_intervals
+from rnnlm_tui.schema.significance import ComparedPart
+from rnnlm_tui.worker.significance import LEAST_SENTENCES, Scored, _problem, paired_intervals
 
 SIMULATED, AT_ONCE = 2_000, 200
 TRUE = -0.05
@@ -38,3 +42,16 @@ def test_the_interval_covers_the_true_difference_in_94_to_96_percent(
         found, half = paired_intervals(*simulated(draw, sentences, noise), 1_000)
         covered += int((np.abs(found - TRUE) <= half).sum())
     assert 0.94 <= covered / SIMULATED <= 0.96
+
+
+def test_texts_of_as_many_bytes_in_each_sentence_are_told_apart() -> None:
+    def read(text: str) -> Scored:
+        codec: Any = SimpleNamespace(eos_text="", unk_id=None)
+        codec.decode = lambda ids: bytes(ids).decode()
+        ids, part = np.array(list(text.encode())), ComparedPart(letter="B", address="", path="")
+        ends, nats = np.array([0, 5, len(ids)]), np.ones(len(ids))
+        return Scored(part, codec, ids, ends, nats, np.ones(len(ids)), ids[:0])
+
+    first, same, other = (read(text) for text in ("a manabout", "a manabout", "A manabout"))
+    assert not _problem(first, same)
+    assert _problem(first, other) == "B isn't compared: its test text is another"
