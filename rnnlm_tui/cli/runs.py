@@ -257,6 +257,7 @@ def compare(
         return Answer(_as_json(comparison), text, comparison.remark)
     from rnnlm_tui.cli.checkpoints import progress_text
 
+    client.comparison.check_count([*runs, *(model or ())])
     with ProgressLine() as progress:
         done = client.significance.find_differences(
             dict(zip(client.comparison.LETTERS, runs, strict=False)),

@@ -167,17 +167,25 @@ def compare_runs(runs: Sequence[RunDirectory]) -> Comparison:
         RnnlmError: a run's config or a log can't be read.
     """
     names = [run.name for run in runs]
-    if not names or len(names) > len(LETTERS):
-        raise InputError(
-            f"cannot compare {counted(len(names), 'run')}: give 1 to {len(LETTERS)}",
-            hint="name the runs",
-        )
+    check_count(names)
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise InputError(f"{twice} is given twice", hint="name each run once")
     return comparison_of(
         [_compared(run, letter) for run, letter in zip(runs, LETTERS, strict=False)]
     )
+
+
+def check_count(compared: Sequence[object]) -> None:
+    """
+    Raises:
+        InputError: nothing to compare, or more than there are letters.
+    """
+    if not compared or len(compared) > len(LETTERS):
+        raise InputError(
+            f"cannot compare {counted(len(compared), 'run')}: give 1 to {len(LETTERS)}",
+            hint="name the runs",
+        )
 
 
 def comparison_of(runs: Sequence[ComparedRun]) -> Comparison:

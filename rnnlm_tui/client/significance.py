@@ -44,8 +44,6 @@ def find_differences(
     """
     if len(addresses) + len(folders) < 2:
         raise InputError("nothing to compare: name a second run", hint="or RUN@STEP, or --model")
-    if len(addresses) + len(folders) > len(LETTERS):
-        raise InputError(f"cannot compare more than {len(LETTERS)} models", hint="name fewer")
     parts = []
     for letter, address in addresses.items():
         run, which = split_address(address)

@@ -67,7 +67,7 @@ def parse_sweep(assignments: Iterable[str], *, drawn: bool) -> dict[str, Choices
     """Parse `KEY=a,b,c`, and for random draws also `KEY=a..b` and `KEY=log:a..b`.
 
     Raises:
-        ConfigError: all unknown keys, and all values that are invalid whatever the others are.
+        ConfigError: all unknown keys, and all values that are invalid on their own.
     """
     from rnnlm_tui.schema.validation import fields, parse_assignments, value_problems
 

@@ -41,7 +41,7 @@ LEAST_SENTENCES = 50
 """With fewer, the interval covers the true difference less often than it says."""
 CELLS_AT_ONCE = 1 << 20
 READ_SENTENCES = 200
-"""Sentences by which two texts of as many bytes are told apart."""
+"""Sentences that are compared to find out whether two texts of equal size are the same."""
 SHOWN_SENTENCES, SHOWN_CHARACTERS = 5, 100
 """Sentences that are named each way, and how much of each."""
 TIMES = ("never", "1 to 9", "10 to 99", "100 to 999", "1,000 to 9,999", "10,000 or more")
@@ -211,7 +211,7 @@ def _score_run(part: ComparedPart, report: ReportProgress) -> Scored:
 
 
 def _score_folder(part: ComparedPart, first: Scored, report: ReportProgress) -> Scored:
-    """Score the text that the first model's tokens stand for with the model in a folder."""
+    """Score the first model's test text, decoded from its tokens, with the model in a folder."""
     from rnnlm_tui.worker.causal_model import CausalModel, open_folder
 
     lines = [first.text(sentence) for sentence in range(len(first.offsets) - 1)]
