@@ -22,7 +22,11 @@ from tests.fakes.llama_tokenizer import write_tokenizer
 
 LINES = ["Zoë saw 日本, and left 1,234 times.", "", "  Ann <s> the sea; Bob left.", "x"] * 8
 TEXT = "\n".join(LINES)
-OWN_CODE = "from transformers import LlamaConfig as OwnConfig, LlamaForCausalLM as OwnLM"
+OWN_CODE = """from transformers import LlamaConfig, LlamaForCausalLM
+class OwnConfig(LlamaConfig): model_type = "own"
+class OwnLM(LlamaForCausalLM): config_class = OwnConfig
+"""
+"""Classes of its own: transformers marks them, and later saves with their code."""
 
 
 @pytest.fixture(scope="module")
