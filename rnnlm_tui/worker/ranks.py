@@ -398,7 +398,7 @@ class RankReader:
         card = GpuRow() if self._probe is None else self._probe.sample()
         if self._probe is None:
             card = card._replace(
-                percent=self._process.cpu_percent() / torch.get_num_threads(),
+                percent=round(self._process.cpu_percent() / torch.get_num_threads(), 1),
                 memory_own=self._process.memory_info().rss,
                 memory_total=memory_total(),
             )
@@ -406,11 +406,11 @@ class RankReader:
             rank=self._place.rank,
             host=host_name(),
             device=card.name or "",
-            tokens_per_second=tokens / seconds,
+            tokens_per_second=round(tokens / seconds, 1),
             use=card.percent,
             memory=card.memory_own,
             memory_total=card.memory_total,
-            waiting=min(1.0, waited / seconds),
+            waiting=round(min(1.0, waited / seconds), 3),
         )
 
     def _counters(self) -> tuple[float, int, float]:
