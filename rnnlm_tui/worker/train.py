@@ -1,7 +1,7 @@
 """The training worker: `python -m rnnlm_tui.worker.train RUN` runs one attempt on a run.
 
-RUN is its folder or its name. With torchrun's variable RANK above 0 it is one of the other processes that
-share the run's batches.
+RUN is its folder or its name. With torchrun's variable RANK above 0 it is one of the other
+processes that share the run's batches.
 
 torch is imported late, so that the run's log shows a living worker at once.
 """
