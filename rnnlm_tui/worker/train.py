@@ -242,6 +242,7 @@ class Worker:
             progress.handle_commands()  # those that were queued before
             ranks = None
             if place.size > 1:
+                attempt.enter("connecting")
                 self._team = Team(self._run, config, place, self._record_ranks, self._abandon)
                 ranks = self._team.join(corpus, device, checkpoint)
             training = assemble(attempt, corpus, device, ranks)
@@ -285,8 +286,8 @@ class Worker:
                 exit_code=0,
                 device_warning="",
                 lost_device="",
-                # The GPU that the queue gave it: known before torch is imported.
-                gpu_uuid=os.environ.get(VISIBLE_VARIABLE, "").partition("GPU-")[2],
+                # The first GPU that the queue gave it: known before torch is imported.
+                gpu_uuid=os.environ.get(VISIBLE_VARIABLE, "").split(",")[0].partition("GPU-")[2],
                 memory_warning="",
                 stop_after=None,
             )
