@@ -144,6 +144,8 @@ def _launched_place() -> Place:
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        if port == 0:
+            raise ValueError("MASTER_PORT is 0")
     except (KeyError, ValueError) as error:
         raise InputError(
             f"WORLD_SIZE is set, but not all of RANK, MASTER_ADDR and MASTER_PORT: {error}",

@@ -194,8 +194,9 @@ def test_a_launchers_wrong_variables_are_refused(workers: Workers, text: Path) -
     assert str(summarize(run).message).startswith(
         f"port {first['MASTER_PORT']} of 127.0.0.1 can't be used: "
     )
-    assert workers.work(run, environment={"WORLD_SIZE": "2"}) == InputError.exit_code
-    message = "WORLD_SIZE is set, but not all of RANK, MASTER_ADDR and MASTER_PORT: "
-    assert str(summarize(run).message).startswith(message)
+    for wrong in ({"WORLD_SIZE": "2"}, first | {"MASTER_PORT": "0"}):
+        assert workers.work(run, environment=wrong) == InputError.exit_code
+        message = "WORLD_SIZE is set, but not all of RANK, MASTER_ADDR and MASTER_PORT: "
+        assert str(summarize(run).message).startswith(message)
     assert workers.work(run, environment=launch_variables(5)[0]) == ConfigError.exit_code
     assert "training.batch_size: is 4, but" in str(summarize(run).message)

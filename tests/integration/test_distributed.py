@@ -1,8 +1,12 @@
-"""Several processes train one model together: with the same result as one process alone."""
+"""Several processes train one run together: with the same result as one process alone."""
 
 from __future__ import annotations
 
 import multiprocessing
+import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
@@ -10,18 +14,37 @@ from pathlib import Path
 from typing import get_args
 
 import numpy as np
+import psutil
 import pytest
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 
+from rnnlm_tui.client.control import WORKER_SETTINGS, send
+from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.engine.batches import SentenceBatches, StreamBatches, evaluation_batches
 from rnnlm_tui.engine.distributed import Order, Ranks
 from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.engine.trainer import Trainer
+from rnnlm_tui.errors import InputError
 from rnnlm_tui.schema.cells import CellType
 from rnnlm_tui.schema.config import DataMode, OptimizerConfig, ScheduleConfig
 from rnnlm_tui.schema.estimates import Schedule
+from rnnlm_tui.store.checkpoints import list_checkpoints
+from rnnlm_tui.store.manifest import read_manifest, verify_checkpoint
+from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.reader import RunReader
+from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.system.processes import child_environment
+from tests.benchmarks.exact_resume import weights_hash
+from tests.faults.workers import Workers
+from tests.integration.runs import (
+    ENDLESS,
+    PATIENCE_SECONDS,
+    tiny_config,
+    wait_for,
+    wait_for_step,
+)
 from tests.unit.engine.builders import built_model
 
 MOST_PROCESSES = 4
@@ -197,3 +220,110 @@ def test_two_processes_train_every_cell_as_one_does(trained: Train, cell: CellTy
     for mode in get_args(DataMode):
         (alone,) = trained(Case(cell, mode))
         compare(trained(Case(cell, mode, size=2, accumulate=2)), alone)
+
+
+TOGETHER = {"distributed.processes": 2}
+
+
+def test_a_run_of_two_processes_is_logged_evaluated_and_saved_as_that_of_one(
+    workers: Workers, text: Path
+) -> None:
+    config = tiny_config(text, {"model.dropout": 0.0})
+    alone, run = (
+        create_run(config, "alone"),
+        create_run(tiny_config(text, {"model.dropout": 0.0, **TOGETHER}), "together"),
+    )
+    assert workers.work(alone) == 0
+    pid = workers.start(run)
+    (other,) = wait_for(lambda: psutil.Process(pid).children() or None, "the other process")
+    assert workers.wait() == 0, run.log_path.read_text(encoding="utf-8")
+    assert not psutil.pid_exists(other.pid)
+    with RunReader(alone) as one, RunReader(run) as two:
+        for expected, found in zip(one.recent_steps(60), two.recent_steps(60), strict=True):
+            assert found.step == expected.step
+            assert found.tokens_seen == expected.tokens_seen
+            assert found.loss == pytest.approx(expected.loss, abs=1e-4)
+            assert found.grad_norm == pytest.approx(expected.grad_norm, abs=1e-3)
+        for expected, found in zip(one.evaluations(), two.evaluations(), strict=True):
+            assert (found.step, found.name) == (expected.step, expected.name)
+            assert (found.tokens, found.unknown) == (expected.tokens, expected.unknown)
+            assert found.loss == pytest.approx(expected.loss, abs=1e-4)
+        kinds = [event.kind for event in two.events() if event.kind != "note"]
+        assert kinds == [event.kind for event in one.events() if event.kind != "note"]
+        assert len(two.samples()) == len(one.samples()) == 3
+    saved = list_checkpoints(run)
+    assert [one.step for one in saved] == [one.step for one in list_checkpoints(alone)]
+    for entry in saved:
+        assert verify_checkpoint(entry.path).step == entry.step
+        names = {path.name for path in entry.path.iterdir()}
+        assert names == {path.name for path in (alone.checkpoints_path / entry.path.name).iterdir()}
+
+
+def test_every_verb_steers_a_run_of_two_processes_and_a_resume_repeats_its_changes(
+    workers: Workers, text: Path
+) -> None:
+    """The copy resumes from the checkpoint before the changes, and ends with the same bits."""
+    run = create_run(
+        tiny_config(text, {**TOGETHER, "training.max_steps": ENDLESS, "evaluation.every": 0})
+    )
+    workers.start(run)
+    wait_for_step(run, 10)
+    paused = send(run, "pause")
+    assert "validation perplexity" in str(send(run, "evaluate").text)
+    assert str(paused.step) in str(send(run, "checkpoint").checkpoint)
+    changes = {"optimizer.learning_rate": 0.01, "model.dropout": 0.5}
+    answer = send(run, "set", changes={**changes, "training.max_steps": paused.step + 60})
+    assert answer.step == paused.step
+    copy = run.path.parent / "copy"
+    shutil.copytree(run.path, copy, ignore=shutil.ignore_patterns("*.sock"))
+    send(run, "resume")
+    assert workers.wait() == 0, run.log_path.read_text(encoding="utf-8")
+    assert workers.work_together(RunDirectory(copy), "", "") == [0, 0]
+    last = paused.step + 60
+    assert weights_hash(RunDirectory(copy), last) == weights_hash(run, last)
+
+
+def test_a_stop_saves_the_run_of_two_processes_within_a_step(workers: Workers, text: Path) -> None:
+    run = create_run(tiny_config(text, {**TOGETHER, "training.max_steps": ENDLESS}))
+    pids = workers.start_ranks([run, run])
+    wait_for_step(run, 10)
+    stopped = send(run, "stop")
+    assert [workers.exit_code(pid, PATIENCE_SECONDS) for pid in pids] == [0, 0]
+    assert summarize(run).status == "stopped"
+    assert list_checkpoints(run)[-1].step == stopped.step
+
+
+def test_a_resume_with_another_number_of_processes_is_exact_or_refused(
+    workers: Workers, text: Path
+) -> None:
+    run = create_run(tiny_config(text, TOGETHER))
+    assert workers.work_together(run, "rename.after:kill:2", "")[0] == -signal.SIGKILL
+    frozen = run.config_path.read_text(encoding="utf-8")
+    run.config_path.write_text(frozen.replace("processes = 2", "processes = 1"), encoding="utf-8")
+    assert workers.work(run) == InputError.exit_code
+    summary = summarize(run)
+    assert "processes was 2, is 1" in str(summary.message)
+    assert "restore processes" in str(summary.hint)
+    free = frozen.replace("deterministic = true", "deterministic = false")
+    run.config_path.write_text(free.replace("processes = 2", "processes = 1"), encoding="utf-8")
+    assert workers.work(run) == 0
+    with RunReader(run) as reader:
+        notes = [event.text for event in reader.events() if event.kind == "note"]
+    assert any("resumed within rounding error" in one and "was 2, is 1" in one for one in notes)
+
+
+def test_torchrun_trains_a_run_to_its_end(text: Path) -> None:
+    run = create_run(tiny_config(text))
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    ended = subprocess.run(
+        [sys.executable, "-m", *torchrun, "-m", "rnnlm_tui.worker.train", str(run.path)],
+        env=child_environment(WORKER_SETTINGS),
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    summary = summarize(run)
+    assert (summary.status, summary.step, summary.tokens_seen) == ("finished", 60, 60 * 4 * 16)
+    assert read_manifest(list_checkpoints(run)[-1].path).facts["environment"]["processes"] == 2
