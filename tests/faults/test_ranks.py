@@ -149,7 +149,9 @@ def test_a_process_without_memory_fails_the_run_with_its_own_error(
     allow(other, 192 * MIB)
     assert workers.exit_code(other, PATIENCE_SECONDS) == DeviceError.exit_code
     assert workers.exit_code(first, PATIENCE_SECONDS) == DeviceError.exit_code
-    assert re.match(r"rank 1 of 2 on \S+: out of memory", str(summarize(run).message))
+    summary = summarize(run)
+    assert re.match(r"rank 1 of 2 on \S+: out of memory in a step of 500 x ", str(summary.message))
+    assert "try training.batch_size = 500; `rnnlm-tui resume " in str(summary.hint)
 
 
 @DIFFERS

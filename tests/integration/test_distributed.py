@@ -282,10 +282,10 @@ def test_a_run_of_two_processes_is_logged_evaluated_and_saved_as_that_of_one(
             assert found.tokens_seen == expected.tokens_seen
             assert found.loss == pytest.approx(expected.loss, abs=1e-4)
             assert found.grad_norm == pytest.approx(expected.grad_norm, abs=1e-3)
-        for expected, found in zip(one.evaluations(), two.evaluations(), strict=True):
-            assert (found.step, found.name) == (expected.step, expected.name)
-            assert (found.tokens, found.unknown) == (expected.tokens, expected.unknown)
-            assert found.loss == pytest.approx(expected.loss, abs=1e-4)
+        for known, row in zip(one.evaluations(), two.evaluations(), strict=True):
+            assert (row.step, row.name) == (known.step, known.name)
+            assert (row.tokens, row.unknown) == (known.tokens, known.unknown)
+            assert row.loss == pytest.approx(known.loss, abs=1e-4)
         kinds = [event.kind for event in two.events() if event.kind != "note"]
         assert kinds == [event.kind for event in one.events() if event.kind != "note"]
         assert len(two.samples()) == len(one.samples()) == 3
@@ -364,4 +364,6 @@ def test_torchrun_trains_a_run_to_its_end(text: Path) -> None:
     assert ended.returncode == 0, ended.stderr
     summary = summarize(run)
     assert (summary.status, summary.step, summary.tokens_seen) == ("finished", 60, 60 * 4 * 16)
-    assert read_manifest(list_checkpoints(run)[-1].path).facts["environment"]["processes"] == 2
+    environment = read_manifest(list_checkpoints(run)[-1].path).facts["environment"]
+    assert isinstance(environment, dict)
+    assert environment["processes"] == 2
