@@ -396,6 +396,14 @@ class DistributedConfig(Section):
         ge=1,
         le=1_024,
     )
+    timeout: int = field(
+        600,
+        "timeout",
+        "Seconds without an answer after which a process counts as lost and the run ends.",
+        ge=5,
+        le=86_400,
+        unit="s",
+    )
 
 
 class EvaluationConfig(Section):

@@ -6,6 +6,8 @@ from itertools import pairwise
 from operator import attrgetter
 from typing import Literal, NamedTuple
 
+from rnnlm_tui.schema.record import Record
+
 EventKind = Literal[
     "started", "preparing", "running", "paused", "resumed", "stopped", "finished", "failed",
     "checkpoint", "best", "evaluation", "sample", "setting", "skipped", "spike", "degraded",
@@ -248,6 +250,39 @@ class HardwareRow(NamedTuple):
     """The GPU used for training."""
     other_gpus: tuple[GpuRow, ...] = ()
     """The machine's other GPUs."""
+
+
+class RankReading(Record):
+    """One of the processes that train together, over the last few seconds; None if unknown."""
+
+    STRICT = False  # a log has `inf` and `nan` as text
+    EXTRA = "ignore"
+
+    rank: int
+    """From 0; rank 0 is the run's worker."""
+    host: str
+    device: str = ""
+    """The name of its GPU; empty: it computes on the CPU."""
+    tokens_per_second: float | None = None
+    """Of its own share of the batches."""
+    use: float | None = None
+    """Percent of the GPU, or of the cores available to it."""
+    memory: int | None = None
+    """Bytes that the process uses, on the GPU if it has one."""
+    memory_total: int | None = None
+    waiting: float | None = None
+    """Share of its time, 0 to 1, that it waited for other ranks."""
+
+
+class RanksRow(NamedTuple):
+    """All processes that train together, at one moment."""
+
+    attempt: int
+    step: int
+    ranks: tuple[RankReading, ...]
+    """By rank."""
+    time: float
+    """Unix seconds."""
 
 
 class CheckpointRow(NamedTuple):

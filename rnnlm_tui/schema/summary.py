@@ -5,6 +5,7 @@
 
 from typing import Literal
 
+from rnnlm_tui.schema.metrics import RankReading
 from rnnlm_tui.schema.record import Record
 from rnnlm_tui.schema.status import RunStatus
 
@@ -208,6 +209,8 @@ class RunSummary(Figures):
     """Commands that wait for the end of the current step or evaluation, in their order."""
     stop_after: Literal["epoch", "evaluation"] | None = None
     """The run stops after this epoch, or the next evaluation."""
+    ranks: tuple[RankReading, ...] = ()
+    """The newest readings of the processes that train together; empty with one process."""
     parent: str | None = None
     """The `run@step` that this run started from."""
     lineage: LineageFigures | None = None
