@@ -73,9 +73,13 @@ class Child:
 
     def ask(self, method: str, **arguments: object) -> Any:
         """Call a method of the program; raises as `answer`."""
+        self.call(method, arguments)
+        return self.answer()
+
+    def call(self, method: str, arguments: Mapping[str, object]) -> None:
+        """Call a method of the program, whose answer comes later."""
         with suppress(OSError):  # it ended: `answer` says so
             self._connection.send((method, arguments))
-        return self.answer()
 
     def answer(self, on_progress: Callable[[Progress], None] = lambda _: None) -> Any:
         """Wait for the next answer; the first is that of the program itself.

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.distributed
 from safetensors.torch import load_file, save_file
 
 from rnnlm_tui.bench.plain import PlainModel, PlainTraining, naive_continuation
@@ -30,6 +32,7 @@ from rnnlm_tui.corpus.corpus import PreparedCorpus, load_prepared, prepare_corpu
 from rnnlm_tui.corpus.news import NEWS
 from rnnlm_tui.engine.batches import Batches
 from rnnlm_tui.engine.device import describe, wait
+from rnnlm_tui.engine.distributed import Order, Ranks
 from rnnlm_tui.engine.generation import Generation, lay_out_weights, read_text
 from rnnlm_tui.engine.matmul import Matmul, set_gpu_precision
 from rnnlm_tui.engine.memory import peak_bytes
@@ -154,7 +157,9 @@ def _count(batches: Batches) -> tuple[int, int]:
 class TrainingProgram:
     """Each turn continues training where the last one ended."""
 
-    def __init__(self, kind: Kind, config: RunConfig, text: TextFigures) -> None:
+    def __init__(
+        self, kind: Kind, config: RunConfig, text: TextFigures, ranks: Ranks | None = None
+    ) -> None:
         # The plain ways get torch's defaults except for the threads: with the engine's, the ratio
         # isn't one of cores.
         self._device = set_up_torch(config)
@@ -167,7 +172,7 @@ class TrainingProgram:
         self._training: Trainer | PlainTraining
         if kind == "engine":
             self._model: torch.nn.Module = model.to(self._device)
-            self._training = build_trainer(config, model, batches)
+            self._training = build_trainer(config, model, batches, ranks=ranks)
         else:
             plain = PlainModel(model, library=kind == "library").to(self._device)
             self._model, optimizer = plain, config.optimizer
@@ -211,6 +216,47 @@ class TrainingProgram:
         """Write the weights by the engine's names; for the engine only."""
         weights = self._model.state_dict().items()
         save_file({name: one.detach().cpu().contiguous().clone() for name, one in weights}, path)
+
+
+class SharedTrainingProgram(TrainingProgram):
+    """One of the processes that share each batch; all are asked for the same turns.
+
+    Args:
+        config: with this process's device and threads.
+        store: a file through which the processes find one another.
+    """
+
+    def __init__(
+        self, config: RunConfig, text: TextFigures, rank: int, processes: int, store: Path
+    ) -> None:
+        self._ranks: Ranks | None = None
+        if processes > 1:
+            found = torch.distributed.FileStore(str(store), processes)
+            self._ranks = Ranks(rank, processes, found, set_up_torch(config))
+        super().__init__("engine", config, text, self._ranks)
+
+    def turn(
+        self, seconds: float, least: int = 1, tokens: int = SAMPLED_TOKENS, *, adds_up: bool = True
+    ) -> Turn:
+        """Whole steps until the first process's time is up; the others follow.
+
+        Args:
+            adds_up: the gradients of all processes; False: each uses its own, to see what adding
+                them up takes.
+        """
+        ranks, trainer = self._ranks, self._training
+        assert isinstance(trainer, Trainer)
+        if ranks is None or trainer.update.module is None:
+            return super().turn(seconds, least, tokens)
+        with nullcontext() if adds_up else ranks.only_own(trainer.update.module):
+            if ranks.leads:
+                turn = super().turn(seconds, least, tokens)
+                ranks.tell(Order.END)
+                return turn
+            while (told := ranks.told())[0] == Order.STEP:
+                trainer.follow_step(*told[1], seed=0)
+        wait(self._device)
+        return Turn(0, 0, 0.0, peak_bytes(self._device), 0.0)
 
 
 class SamplingProgram:
@@ -272,7 +318,11 @@ class SamplingProgram:
         return (one.token for (one,) in Generation(self._model, start, settings))
 
 
-PROGRAMS = {"training": TrainingProgram, "sampling": SamplingProgram}
+PROGRAMS = {
+    "training": TrainingProgram,
+    "shared training": SharedTrainingProgram,
+    "sampling": SamplingProgram,
+}
 """What `bench.children` makes by name."""
 
 

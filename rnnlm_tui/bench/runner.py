@@ -14,10 +14,12 @@ from typing import Literal
 
 from rnnlm_tui import __version__
 from rnnlm_tui.bench.children import NOTICEABLE_CORES, Child, OtherProcesses
+from rnnlm_tui.bench.processes import Team, check_processes, rank_config
 from rnnlm_tui.bench.report import (
     COMPARED_TOKENS,
     BenchReport,
     Kind,
+    ProcessFigures,
     Ready,
     SamplingFigures,
     TextFigures,
@@ -31,6 +33,7 @@ from rnnlm_tui.client.gpus import unused_gpu_warning
 from rnnlm_tui.client.sampler import SAMPLER_SETTINGS
 from rnnlm_tui.errors import InputError, RnnlmError
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.estimates import gradient_bytes, sent_bytes
 from rnnlm_tui.schema.formatting import counted, duration, percent
 from rnnlm_tui.schema.metrics import Progress
 from rnnlm_tui.schema.presets import preset as find_preset
@@ -64,6 +67,8 @@ class BenchOptions:
     """Approximate computing time per way."""
     only: Part | None = None
     """Only this part; None: both."""
+    processes: tuple[int, ...] = ()
+    """Only training by so many processes that share each batch; empty: the parts."""
     logs: Path | None = None
     """Folder that keeps what the children print; None: nothing does."""
 
@@ -79,7 +84,9 @@ class Way:
 
     name: str
     kind: Kind
-    child: Child
+    child: Child | Team
+    given: Mapping[str, object] = field(default_factory=dict)
+    """Arguments of each turn."""
     ready: Ready = field(init=False)
     warm_up: Turn = field(init=False)
     turns: list[Turn] = field(default_factory=list)
@@ -113,12 +120,16 @@ def run_bench(options: BenchOptions, say: Report) -> BenchReport:
 
     Raises:
         InputError: seconds out of range, not enough memory for the naive loop, unknown device.
+        ConfigError: more processes than GPUs or rows of a batch.
         WorkerError: a child died.
     """
     if not 0 < options.seconds <= MAX_SECONDS:
         raise InputError(
             f"--seconds must be above 0 and at most {MAX_SECONDS:,.0f}, not {options.seconds:g}"
         )
+    if options.processes and options.only:
+        raise InputError("--only and --processes are mutually exclusive")
+    check_processes(options.config, options.processes)
     others, notes = OtherProcesses(), list[str]()
     if unused := unused_gpu_warning(options.config.training.device, "measures"):
         notes.append(unused)
@@ -163,10 +174,12 @@ class _Bench:
     def report(self) -> BenchReport:
         """Measure everything and return the report."""
         options, config = self._options, self._config
-        training, sampling = options.only != "sampling", options.only != "training"
+        shared = options.processes
+        training = not shared and options.only != "sampling"
+        sampling = not shared and options.only != "training"
         text = self._prepare()
         names = self._training_names()
-        count = training * len(names) + sampling * 2
+        count = training * len(names) + sampling * 2 + (2 * len(shared) - 1 if shared else 0)
         self._say(
             f"{count} ways, {options.seconds:g} s each: about {duration(count * options.seconds)},"
             " longer if a step or continuation takes longer than a turn"
@@ -174,7 +187,8 @@ class _Bench:
         weights = self._folder / "weights.safetensors" if training else None
         trained = self._train(names, text, weights) if weights is not None else []
         drawn = self._sample(text, weights) if sampling else []
-        ready = (*trained, *drawn)[0].ready
+        teams = self._train_together(text) if shared else []
+        ready = (*trained, *drawn, *teams)[0].ready
         return BenchReport(
             version=__version__,
             preset=config.preset,
@@ -185,6 +199,7 @@ class _Bench:
             data=text,
             training=training_figures(text, trained) if trained else (),
             sampling=sampling_figures(drawn, greedy=config.sampling.is_greedy) if drawn else (),
+            processes=process_figures(config, text.vocab_size, shared, teams) if shared else (),
         )
 
     def _prepare(self) -> TextFigures:
@@ -241,6 +256,31 @@ class _Bench:
             way.child.close()
         return ways
 
+    def _train_together(self, text: TextFigures) -> list[Way]:
+        """Measure training by each number of processes; by several also without adding up their
+        gradients."""
+        ways = []
+        for count in self._options.processes:
+            name = counted(count, "process", "processes")
+            children = [
+                self._child(
+                    f"process {rank + 1} of {count}",
+                    "shared training",
+                    WORKER_SETTINGS,
+                    config=rank_config(self._config, rank, count),
+                    text=text,
+                    rank=rank,
+                    processes=count,
+                    store=self._folder / f"store of {count}",
+                )
+                for rank in range(count)
+            ]
+            ways.append(Way(name, "engine", team := Team(children)))
+            if count > 1:
+                ways.append(Way(f"{name}, each alone", "engine", team, {"adds_up": False}))
+        self._measure(ways, "training", {"seconds": 0.0, "least": WARM_UP_STEPS})
+        return ways
+
     def _sample(self, text: TextFigures, weights: Path | None) -> list[Way]:
         """Measure the naive way to continue a prompt, with torch's default threads, and ours, with
         one, as the sampler does."""
@@ -294,10 +334,10 @@ class _Bench:
 
         def warm(way: Way) -> None:
             self._say(f"{what}: warming up {way.name}")
-            way.warm_up = way.child.ask("turn", **warm_up)
+            way.warm_up = way.child.ask("turn", **warm_up, **way.given)
 
         def turn(way: Way) -> None:
-            way.turns.append(way.child.ask("turn", seconds=seconds / rounds))
+            way.turns.append(way.child.ask("turn", seconds=seconds / rounds, **way.given))
 
         seconds, rounds = self._options.seconds, self._options.rounds
         each(start)  # all of them: none is warmed up while others import
@@ -360,3 +400,35 @@ def sampling_figures(ways: Sequence[Way], *, greedy: bool) -> tuple[SamplingFigu
         )
         for way in ways
     )
+
+
+def process_figures(
+    config: RunConfig, vocab_size: int, counts: Sequence[int], ways: Sequence[Way]
+) -> tuple[ProcessFigures, ...]:
+    """One row for each number of processes; those of several have a second way, without adding up
+    their gradients."""
+    figures, gradients = [], gradient_bytes(config, vocab_size)
+    one, each = ways[0], iter(ways)
+    for count in counts:
+        way, communication, hardware = next(each), None, float(count)
+        if count > 1:
+            pairs = zip(way.speeds, next(each).speeds, strict=True)
+            communication = spread([1 - together / alone for together, alone in pairs])
+        if way.ready.device.startswith("cpu"):  # cores, not GPUs
+            hardware *= way.ready.threads / one.ready.threads
+        ratios = ratio(way.speeds, one.speeds)
+        figures.append(
+            ProcessFigures(
+                name=way.name,
+                processes=count,
+                threads=way.ready.threads,
+                turns=len(way.turns),
+                tokens_per_second=spread(way.speeds),
+                ratio=ratios,
+                efficiency=ratios.median / hardware,
+                communication=communication,
+                gradient_bytes=gradients if count > 1 else 0,
+                sent_bytes=sent_bytes(gradients, count),
+            )
+        )
+    return tuple(figures)

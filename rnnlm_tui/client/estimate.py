@@ -34,6 +34,7 @@ from rnnlm_tui.schema.estimates import (
     parameter_count,
     positions_per_step,
     rows_at_once,
+    sent_bytes,
     steps_per_epoch,
     total_steps,
 )
@@ -181,9 +182,8 @@ class Estimate:
 
     @property
     def sent_bytes(self) -> int:
-        """What each process sends in a step: the gradients go round a ring of all processes, in
-        as many pieces, once to add them up and once to pass on the sums."""
-        return round(2 * (self.processes - 1) / self.processes * self.gradient_bytes)
+        """What each process sends in a step."""
+        return sent_bytes(self.gradient_bytes, self.processes)
 
     @property
     def what_fits(self) -> str:

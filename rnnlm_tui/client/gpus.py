@@ -143,8 +143,9 @@ def planned_processes(config: RunConfig) -> int:
 
 def process_problems(config: RunConfig) -> tuple[Problem, ...]:
     """What this machine lacks for a config's processes: GPUs, or rows of a batch for each GPU."""
-    processes, cards = planned_processes(config), gpu_count()
-    if processes > cards > 0 and planned_device(config.training.device) == "cuda":
+    processes, device = planned_processes(config), planned_device(config.training.device)
+    cards = {"cuda": gpu_count(), "mps": 1}.get(device, 0)
+    if processes > cards > 0:
         return (
             Problem(
                 PROCESSES,

@@ -15,6 +15,7 @@ from rnnlm_tui.engine.batches import (
     evaluation_batches,
 )
 from rnnlm_tui.engine.device import check_workspace, set_exactness, set_threads, use_device
+from rnnlm_tui.engine.distributed import Ranks
 from rnnlm_tui.engine.model import ModelShape, RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.config import RunConfig
@@ -82,12 +83,18 @@ def split_batches(
 
 
 def build_trainer(
-    config: RunConfig, model: RecurrentLanguageModel, batches: Batches, *, warmup: int | None = None
+    config: RunConfig,
+    model: RecurrentLanguageModel,
+    batches: Batches,
+    *,
+    warmup: int | None = None,
+    ranks: Ranks | None = None,
 ) -> Trainer:
     """A trainer before its first step; move the model to its device first.
 
     Args:
         warmup: warm-up steps; None: those of `planned_warmup`.
+        ranks: the processes that share each batch; None: this one is alone.
     """
     steps = total_steps(config, batches.steps_per_epoch)
     exact = config.training.deterministic
@@ -103,4 +110,6 @@ def build_trainer(
         optimizer=config.optimizer,
         matmul="float32" if exact else config.training.matmul,
         precision=config.training.precision,
+        accumulate=config.training.accumulate,
+        ranks=ranks,
     )

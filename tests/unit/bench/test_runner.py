@@ -10,12 +10,14 @@ import pytest
 
 from rnnlm_tui.bench import runner
 from rnnlm_tui.bench.children import Child
+from rnnlm_tui.bench.processes import process_counts, rank_config
 from rnnlm_tui.bench.report import BenchReport, Ready, Turn
 from rnnlm_tui.bench.runner import MIN_ROUNDS, BenchOptions, bench_config, run_bench
 from rnnlm_tui.client.control import WORKER_SETTINGS
 from rnnlm_tui.client.sampler import SAMPLER_SETTINGS
 from rnnlm_tui.errors import ConfigError, InputError, RnnlmError, WorkerError
 from rnnlm_tui.schema.metrics import Progress
+from rnnlm_tui.system.machine import usable_cores
 from tests.fakes.bench_report import sample_report
 
 SPEEDS = {
@@ -24,6 +26,9 @@ SPEEDS = {
     ("training", "engine"): 500,
     ("sampling", "naive"): 10,
     ("sampling", "engine"): 200,
+    (1, True): 500,
+    (2, True): 600,
+    (2, False): 800,
 }
 """Tokens a second."""
 
@@ -45,6 +50,7 @@ class FakeChild:
         del log
         self.name, self.program, self.arguments = name, program, arguments
         self.settings, self.closed = settings, False
+        self.waiting: list[Turn | None] = []
         self.started.append(self)
 
     def answer(self, on_progress: Callable[[Progress], None] = lambda _: None) -> object:
@@ -52,7 +58,10 @@ class FakeChild:
             on_progress(Progress("reading", 1, 4))
             on_progress(Progress("encoding"))
             return sample_report().data.model_copy(update={"own": False})
-        return Ready("fake", "2", self.arguments["config"].training.threads or 2, "float32")
+        if self.waiting:
+            return self.waiting.pop()
+        device = self.arguments["config"].training.device
+        return Ready(device, "2", self.arguments["config"].training.threads or 2, "float32")
 
     def ask(self, method: str, **arguments: Any) -> Turn | None:
         if self.name == self.failing:
@@ -60,9 +69,16 @@ class FakeChild:
         if method == "save":
             return None
         steps = max(1, arguments.get("least", 1))
-        kind = self.arguments["kind"]
-        tokens, peak = steps * SPEEDS[self.program, kind], 1_000 if kind == "naive" else 250
+        kind = self.arguments.get("kind")
+        of_team = self.arguments.get("processes"), arguments.get("adds_up", True)
+        speed = SPEEDS[self.program, kind] if kind else SPEEDS[of_team]
+        tokens, peak = steps * speed, 1_000 if kind == "naive" else 250
         return Turn(steps, tokens, float(steps), peak, 3.5, (1, 2))
+
+    def call(self, method: str, arguments: Mapping[str, Any]) -> None:
+        """Of several processes, only the first one's figures count."""
+        led = self.ask(method, **arguments) if self.arguments["rank"] == 0 else None
+        self.waiting.append(led)
 
     def close(self) -> None:
         self.closed = True
@@ -139,6 +155,40 @@ def test_only_measures_one_part() -> None:
     report = run_bench(options, silent)
     assert not report.training
     assert len(report.sampling) == 2
+
+
+def test_processes_are_compared_with_one_and_with_turns_without_communication(
+    children: list[FakeChild],
+) -> None:
+    config = bench_config("book", "cpu", ["training.threads=2"])
+    report = run_bench(BenchOptions(config, seconds=0.01, processes=(1, 2)), silent)
+    assert (report.training, report.sampling) == ((), ())
+    one, two = report.processes
+    assert (one.ratio.median, one.efficiency, one.communication) == (1.0, 1.0, None)
+    # 600 tokens a second by twice as many threads as one process with 500, or 800 without waiting.
+    assert [two.ratio.median, two.efficiency] == pytest.approx([1.2, 0.6])
+    assert two.communication is not None
+    assert two.communication.median == pytest.approx(0.25)
+    assert (two.gradient_bytes, two.sent_bytes) == (4 * 8_292_619, 4 * 8_292_619)
+    teams = [child for child in children if child.program == "shared training"]
+    assert [(one.arguments["rank"], one.arguments["processes"]) for one in teams] == [
+        (0, 1),
+        (0, 2),
+        (1, 2),
+    ]
+    assert all(child.closed for child in children)
+
+
+def test_each_process_has_its_gpu_or_its_share_of_the_cores(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config = bench_config("book", "auto")
+    monkeypatch.setattr("rnnlm_tui.bench.processes.planned_device", lambda _: "cuda")
+    assert [rank_config(config, rank, 2).training.device for rank in (0, 1)] == ["cuda:0", "cuda:1"]
+    monkeypatch.setattr("rnnlm_tui.bench.processes.planned_device", lambda _: "cpu")
+    threads = rank_config(config, 1, 2).training.threads
+    assert threads == max(1, usable_cores() // 2)
+    assert process_counts(" 4,2,2") == (1, 2, 4)
 
 
 def test_cells_that_torch_lacks_are_compared_with_the_naive_loop_only() -> None:
