@@ -71,7 +71,9 @@ class Ranks:
         exact: bool = False,
     ) -> None:
         self.rank, self.size, self.exact = rank, size, exact
-        self._device = device
+        self.device = device
+        self.tokens = 0
+        """Targets of this rank's shares so far."""
         backend = "nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(
             backend,
@@ -199,7 +201,7 @@ class Ranks:
         return future.then(lambda done: done.value()[0])
 
     def _mark_ready(self) -> None:
-        if self._device.type != "cuda":
+        if self.device.type != "cuda":
             self._ready = time.perf_counter()
             return
         self._ready = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]

@@ -124,6 +124,7 @@ class Update:
         torch.autograd.backward(loss)
         if ranks is not None and arrives is not None:
             arrives.wait()
+            ranks.tokens += sum(part.tokens for part in parts)
             ranks.add_up(self.model.parameters())
         layers = zip(*states, reached, strict=True)
         return total, tuple(tuple(map(torch.cat, zip(*layer, strict=True))) for layer in layers)

@@ -192,6 +192,11 @@ class Trainer:
         self._updated(batch, rate)
         self._advance(batch.tokens)
 
+    def keep_company(self) -> None:
+        """Rank 0, while it doesn't train: the others hear that it lives, and it that they do."""
+        if self.ranks is not None:
+            self.ranks.tell(Order.WAIT)
+
     def send_carried(self) -> None:
         """Give rank 0 the carried state of this rank's rows."""
         self._whole_state()

@@ -273,6 +273,12 @@ class RankReading(Record):
     waiting: float | None = None
     """Share of its time, 0 to 1, that it waited for other ranks."""
 
+    @property
+    def pace(self) -> float:
+        """Tokens per second while it doesn't wait; infinite if unknown."""
+        speed, busy = self.tokens_per_second, 1 - (self.waiting or 0.0)
+        return math.inf if speed is None or not busy > 0 else speed / busy
+
 
 class RanksRow(NamedTuple):
     """All processes that train together, at one moment."""
@@ -311,6 +317,12 @@ class Progress(NamedTuple):
     """Bytes of the archive or the text; 0 once the corpus is prepared."""
     total: int = 0
     """Bytes of the archive or the text; 0 if unknown."""
+
+
+def slowest_rank(ranks: Sequence[RankReading]) -> RankReading | None:
+    """The rank for which the others wait; None if no speed is known."""
+    known = [rank for rank in ranks if math.isfinite(rank.pace)]
+    return min(known, key=attrgetter("pace"), default=None)
 
 
 def evaluations_during_run(rows: Sequence[EvaluationRow], split: str) -> list[EvaluationRow]:

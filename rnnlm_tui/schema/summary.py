@@ -7,7 +7,7 @@ from typing import Literal
 
 from rnnlm_tui.schema.metrics import RankReading
 from rnnlm_tui.schema.record import Record
-from rnnlm_tui.schema.status import RunStatus
+from rnnlm_tui.schema.status import LIVING, RunStatus
 
 
 class Figures(Record):
@@ -233,3 +233,8 @@ class RunSummary(Figures):
     """The file with the labels is damaged; the app moves it aside and shows a notice."""
     diverged: bool = False
     """Whether the run failed with non-finite losses or gradients; resuming it would fail again."""
+
+    @property
+    def running_ranks(self) -> tuple[RankReading, ...]:
+        """The processes that train together now."""
+        return self.ranks if self.status in LIVING else ()
