@@ -8,8 +8,7 @@ import json
 import sys
 from typing import TextIO
 
-from rnnlm_tui.bench.processes import process_counts
-from rnnlm_tui.bench.runner import BenchOptions, bench_config, run_bench
+from rnnlm_tui.bench.runner import BenchOptions, bench_config, process_counts, run_bench
 from rnnlm_tui.errors import EXIT_INTERRUPTED, RnnlmError
 from rnnlm_tui.schema.formatting import safe
 

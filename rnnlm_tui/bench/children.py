@@ -71,13 +71,8 @@ class Child:
             )
         self._connection.send((program, dict(arguments)))
 
-    def ask(self, method: str, **arguments: object) -> Any:
-        """Call a method of the program; raises as `answer`."""
-        self.call(method, arguments)
-        return self.answer()
-
     def call(self, method: str, arguments: Mapping[str, object]) -> None:
-        """Call a method of the program, whose answer comes later."""
+        """Call a method of the program; `answer` has its result."""
         with suppress(OSError):  # it ended: `answer` says so
             self._connection.send((method, arguments))
 

@@ -155,14 +155,30 @@ def _count(batches: Batches) -> tuple[int, int]:
 
 
 class TrainingProgram:
-    """Each turn continues training where the last one ended."""
+    """Each turn continues training where the last one ended.
+
+    Args:
+        store: a file through which processes that share each batch find one another.
+        rank: of this process among so many.
+    """
 
     def __init__(
-        self, kind: Kind, config: RunConfig, text: TextFigures, ranks: Ranks | None = None
+        self,
+        kind: Kind,
+        config: RunConfig,
+        text: TextFigures,
+        *,
+        store: Path | None = None,
+        rank: int = 0,
+        processes: int = 1,
     ) -> None:
         # The plain ways get torch's defaults except for the threads: with the engine's, the ratio
         # isn't one of cores.
-        self._device = set_up_torch(config)
+        self._device = set_up_torch(config, rank, processes)
+        self._ranks: Ranks | None = None
+        if processes > 1:
+            found = torch.distributed.FileStore(str(store), processes)
+            self._ranks = Ranks(rank, processes, found, self._device)
         corpus = with_vocab_size(load_prepared(Path(text.folder)), text.vocab_size)
         if kind != "engine":
             set_gpu_precision(self._device, rounded=False)
@@ -172,7 +188,7 @@ class TrainingProgram:
         self._training: Trainer | PlainTraining
         if kind == "engine":
             self._model: torch.nn.Module = model.to(self._device)
-            self._training = build_trainer(config, model, batches, ranks=ranks)
+            self._training = build_trainer(config, model, batches, ranks=self._ranks)
         else:
             plain = PlainModel(model, library=kind == "library").to(self._device)
             self._model, optimizer = plain, config.optimizer
@@ -195,9 +211,29 @@ class TrainingProgram:
             numbers = numbers_of(training.matmul, self._device)
         return Ready(describe(self._device), torch.__version__, torch.get_num_threads(), numbers)
 
-    def turn(self, seconds: float, least: int = 1, tokens: int = SAMPLED_TOKENS) -> Turn:
-        """Whole steps until the time is up; waits for the device at the end."""
-        del tokens
+    def turn(self, seconds: float, least: int = 1, *, adds_up: bool = True) -> Turn:
+        """Whole steps until the time is up; waits for the device at the end. Of several processes,
+        the first decides.
+
+        Args:
+            adds_up: the gradients of all processes; False: each uses its own, to see what adding
+                them up takes.
+        """
+        ranks, training = self._ranks, self._training
+        if ranks is None or not isinstance(training, Trainer):
+            return self._steps(seconds, least)
+        module = training.update.module or training.model
+        with nullcontext() if adds_up else ranks.only_own(module):
+            if ranks.leads:
+                turn = self._steps(seconds, least)
+                ranks.tell(Order.END)
+                return turn
+            while (told := ranks.told())[0] == Order.STEP:
+                training.follow_step(*told[1], seed=ranks.rank)
+        wait(self._device)
+        return Turn(0, 0, 0.0, peak_bytes(self._device), 0.0)
+
+    def _steps(self, seconds: float, least: int) -> Turn:
         steps = counted = 0
         first: torch.Tensor | None = None
         wait(self._device)
@@ -216,47 +252,6 @@ class TrainingProgram:
         """Write the weights by the engine's names; for the engine only."""
         weights = self._model.state_dict().items()
         save_file({name: one.detach().cpu().contiguous().clone() for name, one in weights}, path)
-
-
-class SharedTrainingProgram(TrainingProgram):
-    """One of the processes that share each batch; all are asked for the same turns.
-
-    Args:
-        config: with this process's device and threads.
-        store: a file through which the processes find one another.
-    """
-
-    def __init__(
-        self, config: RunConfig, text: TextFigures, rank: int, processes: int, store: Path
-    ) -> None:
-        self._ranks: Ranks | None = None
-        if processes > 1:
-            found = torch.distributed.FileStore(str(store), processes)
-            self._ranks = Ranks(rank, processes, found, set_up_torch(config))
-        super().__init__("engine", config, text, self._ranks)
-
-    def turn(
-        self, seconds: float, least: int = 1, tokens: int = SAMPLED_TOKENS, *, adds_up: bool = True
-    ) -> Turn:
-        """Whole steps until the first process's time is up; the others follow.
-
-        Args:
-            adds_up: the gradients of all processes; False: each uses its own, to see what adding
-                them up takes.
-        """
-        ranks, trainer = self._ranks, self._training
-        assert isinstance(trainer, Trainer)
-        if ranks is None or trainer.update.module is None:
-            return super().turn(seconds, least, tokens)
-        with nullcontext() if adds_up else ranks.only_own(trainer.update.module):
-            if ranks.leads:
-                turn = super().turn(seconds, least, tokens)
-                ranks.tell(Order.END)
-                return turn
-            while (told := ranks.told())[0] == Order.STEP:
-                trainer.follow_step(*told[1], seed=0)
-        wait(self._device)
-        return Turn(0, 0, 0.0, peak_bytes(self._device), 0.0)
 
 
 class SamplingProgram:
@@ -318,11 +313,7 @@ class SamplingProgram:
         return (one.token for (one,) in Generation(self._model, start, settings))
 
 
-PROGRAMS = {
-    "training": TrainingProgram,
-    "shared training": SharedTrainingProgram,
-    "sampling": SamplingProgram,
-}
+PROGRAMS = {"training": TrainingProgram, "sampling": SamplingProgram}
 """What `bench.children` makes by name."""
 
 

@@ -51,6 +51,11 @@ class Turn:
     ids: tuple[int, ...] = ()
     """The first tokens of a continuation."""
 
+    @property
+    def speed(self) -> float:
+        """Tokens per second."""
+        return self.tokens / self.seconds
+
 
 class _Figures(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

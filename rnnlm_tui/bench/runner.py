@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -10,11 +11,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rnnlm_tui import __version__
 from rnnlm_tui.bench.children import NOTICEABLE_CORES, Child, OtherProcesses
-from rnnlm_tui.bench.processes import Team, check_processes, rank_config
 from rnnlm_tui.bench.report import (
     COMPARED_TOKENS,
     BenchReport,
@@ -29,9 +29,9 @@ from rnnlm_tui.bench.report import (
     spread,
 )
 from rnnlm_tui.client.control import WORKER_SETTINGS
-from rnnlm_tui.client.gpus import unused_gpu_warning
+from rnnlm_tui.client.gpus import process_problems, unused_gpu_warning
 from rnnlm_tui.client.sampler import SAMPLER_SETTINGS
-from rnnlm_tui.errors import InputError, RnnlmError
+from rnnlm_tui.errors import ConfigError, InputError, RnnlmError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import gradient_bytes, sent_bytes
 from rnnlm_tui.schema.formatting import counted, duration, percent
@@ -51,6 +51,8 @@ MAX_OVERTIME = 3.0
 planned."""
 LIBRARY_NAMES: Mapping[str, str] = {"elman": "nn.RNN", "lstm": "nn.LSTM", "gru": "nn.GRU"}
 """torch's modules by cell."""
+LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
+"""Processes of this machine that share each batch need no name with an address."""
 LEFT_OUT = "left out: "
 """A note that begins with it names a way that failed."""
 
@@ -84,17 +86,30 @@ class Way:
 
     name: str
     kind: Kind
-    child: Child | Team
-    given: Mapping[str, object] = field(default_factory=dict)
-    """Arguments of each turn."""
+    child: Child
+    others: Sequence[Child] = ()
+    """Those that share each batch with it."""
     ready: Ready = field(init=False)
     warm_up: Turn = field(init=False)
     turns: list[Turn] = field(default_factory=list)
+    alone: list[Turn] = field(default_factory=list)
+    """Turns of several processes that don't add up their gradients."""
 
     @property
     def speeds(self) -> list[float]:
         """Tokens per second of each turn."""
-        return [turn.tokens / turn.seconds for turn in self.turns]
+        return [turn.speed for turn in self.turns]
+
+    def answer(self) -> Any:
+        """The child's answer, after the others' have come; raises as `Child.answer`."""
+        first, *_ = [child.answer() for child in (self.child, *self.others)]
+        return first
+
+    def ask(self, method: str, **arguments: object) -> Any:
+        """Call a method of each child's program, at the same time; raises as `answer`."""
+        for child in (self.child, *self.others):
+            child.call(method, arguments)
+        return self.answer()
 
 
 def bench_config(preset: str, device: str, assignments: Sequence[str] = ()) -> RunConfig:
@@ -110,6 +125,18 @@ def bench_config(preset: str, device: str, assignments: Sequence[str] = ()) -> R
         "training.deterministic": False,
     }
     return parse_config(merge(find_preset(preset), changes))
+
+
+def process_counts(words: str | None) -> tuple[int, ...]:
+    """The numbers of processes in `1,2,4`, from the smallest on; one is always among them.
+
+    Raises:
+        InputError: not such numbers.
+    """
+    counts = [] if words is None else words.split(",")
+    if not all(count.strip().isdecimal() and int(count) for count in counts):
+        raise InputError(f'--processes is "{words}", must be numbers such as 1,2,4')
+    return tuple(sorted({1, *map(int, counts)})) if counts else ()
 
 
 def run_bench(options: BenchOptions, say: Report) -> BenchReport:
@@ -129,7 +156,8 @@ def run_bench(options: BenchOptions, say: Report) -> BenchReport:
         )
     if options.processes and options.only:
         raise InputError("--only and --processes are mutually exclusive")
-    check_processes(options.config, options.processes)
+    if options.processes and (problems := process_problems(options.config, options.processes[-1])):
+        raise ConfigError(problems)
     others, notes = OtherProcesses(), list[str]()
     if unused := unused_gpu_warning(options.config.training.device, "measures"):
         notes.append(unused)
@@ -179,7 +207,7 @@ class _Bench:
         sampling = not shared and options.only != "training"
         text = self._prepare()
         names = self._training_names()
-        count = training * len(names) + sampling * 2 + (2 * len(shared) - 1 if shared else 0)
+        count = training * len(names) + sampling * 2 + sum(1 + (one > 1) for one in shared)
         self._say(
             f"{count} ways, {options.seconds:g} s each: about {duration(count * options.seconds)},"
             " longer if a step or continuation takes longer than a turn"
@@ -251,7 +279,7 @@ class _Bench:
             for kind, name in names.items()
         ]
         self._measure(ways, "training", {"seconds": 0.0, "least": WARM_UP_STEPS})
-        ways[-1].child.ask("save", path=weights)
+        ways[-1].ask("save", path=weights)
         for way in ways:
             way.child.close()
         return ways
@@ -261,23 +289,20 @@ class _Bench:
         gradients."""
         ways = []
         for count in self._options.processes:
-            name = counted(count, "process", "processes")
-            children = [
+            child, *others = [
                 self._child(
                     f"process {rank + 1} of {count}",
-                    "shared training",
-                    WORKER_SETTINGS,
-                    config=rank_config(self._config, rank, count),
+                    "training",
+                    WORKER_SETTINGS | LOOPBACK,
+                    kind="engine",
                     text=text,
+                    store=self._folder / f"store of {count}",
                     rank=rank,
                     processes=count,
-                    store=self._folder / f"store of {count}",
                 )
                 for rank in range(count)
             ]
-            ways.append(Way(name, "engine", team := Team(children)))
-            if count > 1:
-                ways.append(Way(f"{name}, each alone", "engine", team, {"adds_up": False}))
+            ways.append(Way(counted(count, "process", "processes"), "engine", child, others))
         self._measure(ways, "training", {"seconds": 0.0, "least": WARM_UP_STEPS})
         return ways
 
@@ -330,14 +355,16 @@ class _Bench:
                     ways.remove(way)
 
         def start(way: Way) -> None:
-            way.ready = way.child.answer()
+            way.ready = way.answer()
 
         def warm(way: Way) -> None:
             self._say(f"{what}: warming up {way.name}")
-            way.warm_up = way.child.ask("turn", **warm_up, **way.given)
+            way.warm_up = way.ask("turn", **warm_up)
 
         def turn(way: Way) -> None:
-            way.turns.append(way.child.ask("turn", seconds=seconds / rounds, **way.given))
+            way.turns.append(way.ask("turn", seconds=seconds / rounds))
+            if way.others:
+                way.alone.append(way.ask("turn", seconds=seconds / rounds, adds_up=False))
 
         seconds, rounds = self._options.seconds, self._options.rounds
         each(start)  # all of them: none is warmed up while others import
@@ -405,17 +432,14 @@ def sampling_figures(ways: Sequence[Way], *, greedy: bool) -> tuple[SamplingFigu
 def process_figures(
     config: RunConfig, vocab_size: int, counts: Sequence[int], ways: Sequence[Way]
 ) -> tuple[ProcessFigures, ...]:
-    """One row for each number of processes; those of several have a second way, without adding up
-    their gradients."""
-    figures, gradients = [], gradient_bytes(config, vocab_size)
-    one, each = ways[0], iter(ways)
-    for count in counts:
-        way, communication, hardware = next(each), None, float(count)
-        if count > 1:
-            pairs = zip(way.speeds, next(each).speeds, strict=True)
-            communication = spread([1 - together / alone for together, alone in pairs])
+    """One row for each number of processes."""
+    figures, gradients, one = [], gradient_bytes(config, vocab_size), ways[0]
+    for count, way in zip(counts, ways, strict=True):
+        hardware = float(count)
         if way.ready.device.startswith("cpu"):  # cores, not GPUs
             hardware *= way.ready.threads / one.ready.threads
+        pairs = zip(way.turns, way.alone, strict=False)
+        waits = [1 - both.speed / alone.speed for both, alone in pairs]
         ratios = ratio(way.speeds, one.speeds)
         figures.append(
             ProcessFigures(
@@ -426,7 +450,7 @@ def process_figures(
                 tokens_per_second=spread(way.speeds),
                 ratio=ratios,
                 efficiency=ratios.median / hardware,
-                communication=communication,
+                communication=spread(waits) if waits else None,
                 gradient_bytes=gradients if count > 1 else 0,
                 sent_bytes=sent_bytes(gradients, count),
             )

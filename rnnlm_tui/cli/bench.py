@@ -43,8 +43,7 @@ def bench(
     --processes measures how much faster several processes train that share each batch, and what
     share of the time adding up their gradients takes.
     """
-    from rnnlm_tui.bench.processes import process_counts
-    from rnnlm_tui.bench.runner import BenchOptions, bench_config, run_bench
+    from rnnlm_tui.bench.runner import BenchOptions, bench_config, process_counts, run_bench
 
     options = BenchOptions(
         bench_config(preset, device, assignments or ()),

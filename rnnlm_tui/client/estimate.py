@@ -34,7 +34,6 @@ from rnnlm_tui.schema.estimates import (
     parameter_count,
     positions_per_step,
     rows_at_once,
-    sent_bytes,
     steps_per_epoch,
     total_steps,
 )
@@ -179,11 +178,6 @@ class Estimate:
     def memory_needed(self) -> int:
         """The peak in bytes without the copy for checkpoints, which a run can do without."""
         return self.memory_bytes - self.memory.saving
-
-    @property
-    def sent_bytes(self) -> int:
-        """What each process sends in a step."""
-        return sent_bytes(self.gradient_bytes, self.processes)
 
     @property
     def what_fits(self) -> str:
