@@ -29,6 +29,7 @@ Phase = Literal[
     "encoding",
     "baseline",
     "checking",
+    "connecting",
     "building",
     "rehearsing",
     "evaluating",

@@ -1,4 +1,7 @@
-"""The training worker: `python -m rnnlm_tui.worker.train RUN-DIRECTORY` runs one attempt on a run.
+"""The training worker: `python -m rnnlm_tui.worker.train RUN` runs one attempt on a run.
+
+RUN is its folder or its name. With torchrun's variable RANK above 0 it is one of the other
+processes that share the run's batches.
 
 torch is imported late, so that the run's log shows a living worker at once.
 """
@@ -29,7 +32,7 @@ from rnnlm_tui.schema.protocol import Command
 from rnnlm_tui.schema.status import failure_prefix
 from rnnlm_tui.store.checkpoints import list_checkpoints, sweep_temporary
 from rnnlm_tui.store.manifest import read_manifest
-from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.verify import move_damaged_aside, newest_valid
 from rnnlm_tui.system.disk import ROOM_FOR_ROWS, require_space
@@ -239,6 +242,7 @@ class Worker:
             progress.handle_commands()  # those that were queued before
             ranks = None
             if place.size > 1:
+                attempt.enter("connecting")
                 self._team = Team(self._run, config, place, self._record_ranks, self._abandon)
                 ranks = self._team.join(corpus, device, checkpoint)
             training = assemble(attempt, corpus, device, ranks)
@@ -282,8 +286,8 @@ class Worker:
                 exit_code=0,
                 device_warning="",
                 lost_device="",
-                # The GPU that the queue gave it: known before torch is imported.
-                gpu_uuid=os.environ.get(VISIBLE_VARIABLE, "").partition("GPU-")[2],
+                # The first GPU that the queue gave it: known before torch is imported.
+                gpu_uuid=os.environ.get(VISIBLE_VARIABLE, "").split(",")[0].partition("GPU-")[2],
                 memory_warning="",
                 stop_after=None,
             )
@@ -421,10 +425,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     `rnnlm_tui.errors`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if len(given) != 1:
-        _log("usage: python -m rnnlm_tui.worker.train RUN-DIRECTORY")
+        _log("usage: python -m rnnlm_tui.worker.train RUN")
         return 2
     keep_private()
-    run = RunDirectory(Path(given[0]).absolute())
+    path = Path(given[0])
+    run = RunDirectory(path.absolute() if path.is_dir() else runs_dir() / path)
     if os.environ.get("RANK", "0") != "0":
         end_with_parent()
         from rnnlm_tui.worker.ranks import follow
