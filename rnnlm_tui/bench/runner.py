@@ -102,8 +102,8 @@ class Way:
 
     def answer(self) -> Any:
         """The child's answer, after the others' have come; raises as `Child.answer`."""
-        first, *_ = [child.answer() for child in (self.child, *self.others)]
-        return first
+        *_, own = [child.answer() for child in (*self.others, self.child)]
+        return own
 
     def ask(self, method: str, **arguments: object) -> Any:
         """Call a method of each child's program, at the same time; raises as `answer`."""
