@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 
 import pytest
 
 from rnnlm_tui.bench.report import BenchReport
+from tests.faults.workers import Workers
 from tests.integration.runs import settings
 
 TINY = (
@@ -17,9 +17,9 @@ TINY = (
 )
 
 
-def test_a_real_bench_of_a_tiny_model() -> None:
+def test_a_real_bench_of_a_tiny_model(workers: Workers) -> None:
     options = ("--preset", "elman", "--device", "cpu", "--seconds", "0.1", "--json")
-    command = [sys.executable, "-m", "rnnlm_tui", "bench", *options, *settings(*TINY)]
+    command = [str(workers.python), "-m", "rnnlm_tui", "bench", *options, *settings(*TINY)]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert answer.returncode == 0, answer.stderr
     report = BenchReport.model_validate_json(answer.stdout)  # and nothing else is on stdout
