@@ -80,12 +80,14 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
         "tokenizer.vocab_size": 300,
         "corpus.layout": "lines",
         "model.num_heads": 2,
+        "model.num_layers": 1,
     },
     "mlstm": {
         "tokenizer.kind": "pretrained",
         "corpus.mask_digits": True,
         "training.data_mode": "sentences",
         "training.context_length": 12,
+        "model.num_layers": 1,
     },
     "transformer": {"tokenizer.kind": "word", "model.attention_window": 17},
 }
