@@ -35,7 +35,8 @@ FIGURES = (
     *("vocabulary_share", "tokens_seen", "tokens_per_parameter", "unique_tokens_per_parameter"),
     *("steps_per_epoch", "steps", "step_flops", "run_flops", "memory_bytes", "memory_measured"),
     *("memory_free", "checkpoint_bytes", "disk_bytes", "seconds", "evaluation_seconds"),
-    *("calibrated_by", "calibrated_run", "start_loss", "baseline_perplexity", "notes"),
+    *("processes", "rows_at_once", "gradient_bytes", "calibrated_by", "calibrated_run"),
+    *("start_loss", "baseline_perplexity", "notes"),
 )
 """The fields of an Estimate that JSON has under the same name."""
 
@@ -78,9 +79,10 @@ def estimate_json(
 ) -> dict[str, object]:
     """Return the JSON output of `estimate`; unknown values are null, `parameters` is the total.
 
-    `memory_bytes` is the peak: the sum of process, corpus, weights, moments and saving (the copy
-    for checkpoints) in `memory_parts`, and the larger of a step (activations with head or
-    gradients) and an evaluation. If `memory_measured`, a probe measured all but saving.
+    `memory_bytes` is the peak: the sum of process, corpus, weights, moments, buckets and saving
+    (the copy for checkpoints) in `memory_parts`, and the larger of a step (activations with head or
+    gradients) and an evaluation. If `memory_measured`, a probe measured all but saving. On CPUs all
+    but saving counts for each process.
     """
     text, layout, first_lines, probe = found.text, None, None, None
     if text_start is not None:
@@ -134,7 +136,7 @@ def _estimate_lines(
     parts = f"embedding {count.embedding:,}, layers {layers}, output {count.output:,}"
     vocabulary = f"{text.vocab_size:,}{'' if text.vocab_exact else ' at most, depends on the text'}"
     tokens = steps = time = "known after the first start, which prepares the corpus"
-    per_parameter = speed = baseline = ""
+    per_parameter = speed = shared = baseline = ""
     how = " (counted)" if text.known == "counted" else ""
     if text.tokens is not None:
         tokens = f"{text.tokens:,} for training{how}"
@@ -152,6 +154,15 @@ def _estimate_lines(
         time = f"≈ {duration(found.seconds)}, at the speed of {found.calibrated_run or 'the probe'}"
         if found.evaluation_seconds:
             time += f", and {duration(found.evaluation_seconds)} for evaluations"
+        if found.processes > 1:
+            times = f"{found.speedup:,} times " if found.speedup > 1 else ""
+            time += f", if {found.processes:,} processes are {times}as fast as one"
+    if found.processes > 1:
+        shared = (
+            f"{found.processes:,}, each with {counted(found.rows_at_once, 'row')} of a batch at"
+            f" once; it sends {disk(found.sent_bytes)} per step to add up"
+            f" {disk(found.gradient_bytes)} of gradients"
+        )
     if measured is not None:
         speed = (
             f"{short(measured.tokens_per_second)} tokens/s,"
@@ -172,6 +183,7 @@ def _estimate_lines(
         ("work", _work(found)),
         ("time", time),
         ("speed", speed),
+        ("processes", shared),
         ("memory", _memory_text(found)),
         ("disk", f"{disk(found.disk_bytes)}, {disk(found.checkpoint_bytes)} per checkpoint"),
         ("at the start", start),
@@ -220,11 +232,15 @@ def _memory_text(found: Estimate) -> str:
         "corpus": parts.corpus,
         "weights": parts.weights,
         "optimizer": parts.moments,
+        "gradients kept": parts.buckets,
         **during,
         "copy for checkpoints": parts.saving,
     }
     details = ", ".join(f"{name} {_mebibytes(size)}" for name, size in named.items() if size)
     total = _mebibytes(parts.total)
+    if found.processes > 1:
+        each = "each GPU" if found.speedup > 1 else "all processes"
+        return f"{_mebibytes(found.memory_bytes)} peak of {each} (of a process: {details})"
     if found.memory_measured:
         return f"{_mebibytes(found.memory_bytes)} measured, {total} estimated ({details})"
     return f"{total} peak ({details})"

@@ -25,7 +25,6 @@ from rnnlm_tui.cli.output import (
     ProgressLine,
     clipped,
     columns,
-    facts,
     fits,
     line,
     reading_log,
@@ -34,11 +33,10 @@ from rnnlm_tui.cli.output import (
 from rnnlm_tui.cli.start import open_app
 from rnnlm_tui.cli.summaries import (
     print_runs,
+    print_summary,
     queue_places,
-    status_colour,
     status_colours,
     status_text,
-    summary_lines,
 )
 from rnnlm_tui.errors import InputError, did_you_mean
 from rnnlm_tui.schema.filters import best_perplexity, key_names
@@ -116,8 +114,7 @@ def show(
         return _health(run)
     with reading_log(run) as report:
         summary = client.monitor.summarize(run, report)
-    colours = {"status": status_colour(summary)}
-    return Answer(summary, lambda: facts(summary_lines(summary), colours=colours))
+    return Answer(summary, lambda: print_summary(summary))
 
 
 FULL_WIDTH = 120

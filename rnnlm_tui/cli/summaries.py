@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from time import time
 from typing import TYPE_CHECKING
 
-from rnnlm_tui.cli.output import Colour, note, table
+from rnnlm_tui.cli.output import Colour, facts, line, note, table
 from rnnlm_tui.schema.cells import CELL_NAMES
 from rnnlm_tui.schema.formatting import (
     NOTHING,
@@ -18,14 +18,17 @@ from rnnlm_tui.schema.formatting import (
     duration,
     epoch_of,
     figure,
+    memory,
     other_load_text,
     percent,
     perplexity_text,
     short,
 )
+from rnnlm_tui.schema.metrics import slowest_rank
 from rnnlm_tui.schema.status import RunStatus
 
 if TYPE_CHECKING:
+    from rnnlm_tui.schema.metrics import RankReading
     from rnnlm_tui.schema.summary import EvaluationFigures, ReferenceFigures, RunSummary
 
 
@@ -122,6 +125,31 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     yield "started from", summary.parent or ""
     worker = f"pid {summary.pid} on {summary.host}, attempt {summary.attempt}"
     yield "worker", worker if summary.pid else ""
+
+
+def print_summary(summary: RunSummary) -> None:
+    """Print `show`: the figures, then a row per process if several train together."""
+    facts(summary_lines(summary), colours={"status": status_colour(summary)})
+    slowest = slowest_rank(summary.running_ranks)
+    if rows := [
+        (*_rank_cells(rank), "slowest" * (rank == slowest)) for rank in summary.running_ranks
+    ]:
+        line()
+        head = (">rank", "host", "device", ">tok/s", ">use", ">memory", ">waiting", "")
+        table(head, rows, spare=(2,))
+
+
+def _rank_cells(rank: RankReading) -> tuple[str, ...]:
+    of = f" of {memory(rank.memory_total)}" if rank.memory_total else ""
+    return (
+        f"{rank.rank}",
+        rank.host,
+        rank.device or "CPU",
+        short(rank.tokens_per_second),
+        percent(None if rank.use is None else rank.use / 100),
+        f"{memory(rank.memory)}{of}",
+        percent(rank.waiting),
+    )
 
 
 def result_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rnnlm_tui import __version__
-from rnnlm_tui.client.gpus import planned_gpu, shared_gpu_warning, unused_gpu_warning
+from rnnlm_tui.client.gpus import (
+    planned_gpu,
+    planned_processes,
+    process_problems,
+    shared_gpu_warning,
+    unused_gpu_warning,
+)
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.corpus.count import changed_after, count_text
 from rnnlm_tui.corpus.news import NEWS
@@ -24,8 +30,10 @@ from rnnlm_tui.schema.estimates import (
     ParameterCount,
     checkpoint_bytes,
     config_flops_per_token,
+    gradient_bytes,
     parameter_count,
     positions_per_step,
+    rows_at_once,
     steps_per_epoch,
     total_steps,
 )
@@ -89,9 +97,9 @@ class Estimate:
     steps_per_epoch: int | None
     steps: int | None
     memory: MemoryParts
-    """Computed, not measured."""
+    """Of a process; computed, not measured."""
     memory_bytes: int
-    """Peak memory of the training, on the GPU if it trains there."""
+    """Peak memory of the training: of each GPU if it trains there, else of all processes."""
     memory_measured: bool
     """Whether `memory_bytes` was measured by a probe of the same shape."""
     memory_free: int | None
@@ -114,12 +122,20 @@ class Estimate:
     """The count model's, on the test set."""
     step_flops: float
     """Floating-point operations of a step, from `flops_per_token`."""
+    processes: int = 1
+    """Those that share each batch."""
+    rows_at_once: int = 0
+    """The most streams or sentences of a batch that each of them computes at once."""
+    speedup: int = 1
+    """How many times as fast as one of them `seconds` assumes them to be."""
+    gradient_bytes: int = 0
+    """What the processes add up in each step; 0 for one process."""
     evaluation_seconds: float | None = None
     """Time of all evaluations of the run, besides `seconds`."""
     tokens_seen: float | None = None
     """Training tokens of the whole run; each epoch counts its tokens again."""
     problems: tuple[Problem, ...] = ()
-    """What doesn't fit the length of the text: a batch or a warm-up, with adjustments."""
+    """What doesn't fit the length of the text or this machine's GPUs, with adjustments."""
     notes: tuple[str, ...] = ()
     """Notes on the prepared text: lines cut, files left out, sentences in two splits."""
     unused_gpu: GpuProblem | None = None
@@ -164,6 +180,12 @@ class Estimate:
         return self.memory_bytes - self.memory.saving
 
     @property
+    def sent_bytes(self) -> int:
+        """What each process sends in a step: the gradients go round a ring of all processes, in
+        as many pieces, once to add them up and once to pass on the sums."""
+        return round(2 * (self.processes - 1) / self.processes * self.gradient_bytes)
+
+    @property
     def what_fits(self) -> str:
         """What to try if it is too large; short enough for a panel of 35 columns."""
         return (
@@ -179,6 +201,7 @@ class _Speed:
     """None: of a probe."""
     cell_type: str
     flops_per_second: float
+    """Of a GPU, or of all cores."""
     flops_per_step: float
     time: float
 
@@ -217,7 +240,10 @@ def estimate(config: RunConfig) -> Estimate:
     token_flops = config_flops_per_token(config, vocab_size)
     step_tokens = _tokens_per_step(config, text, per_epoch)
     step_flops = step_tokens * token_flops
-    device = planned_device(config.training.device)
+    device, processes = planned_device(config.training.device), planned_processes(config)
+    on_gpu = device == "cuda"
+    # Each GPU adds its speed, while processes on CPUs share the cores.
+    speedup = processes if on_gpu else 1
     probes = [
         entry
         for entry in load_calibrations()
@@ -228,19 +254,22 @@ def estimate(config: RunConfig) -> Estimate:
     )
     seconds = evaluating = None
     if steps is not None and speed is not None:
-        seconds = steps * step_flops / speed.flops_per_second
+        rate = speed.flops_per_second * speedup
+        seconds = steps * step_flops / rate
         evaluated = _evaluated_tokens(config, text, steps)
         # An evaluation is the forward pass alone, a third of a step's work.
-        evaluating = evaluated * token_flops / 3 / speed.flops_per_second
+        evaluating = evaluated * token_flops / 3 / rate
     free = free_training_memory(config.training.device)
     indexed = sentences or 0
-    parts = memory_parts(config, vocab_size, sentences=indexed, on_gpu=device == "cuda")
-    measured = _measured_step(
-        memory_shape(config, vocab_size, indexed), config.training.threads or usable_cores(), probes
-    )
+    parts = memory_parts(config, vocab_size, sentences=indexed, on_gpu=on_gpu, processes=processes)
+    measured = None
+    if processes == 1:  # as probes have
+        shape = memory_shape(config, vocab_size, indexed)
+        measured = _measured_step(shape, config.training.threads or usable_cores(), probes)
     if measured is not None and device == "cpu":
         measured += WORKER_BYTES
-    needed = parts.training if measured is None else measured
+    computed = parts.training * (1 if on_gpu else processes)
+    needed = computed if measured is None else measured
     one = checkpoint_bytes(config, vocab_size)
     kept = kept_checkpoints(config, steps)
     return Estimate(
@@ -258,9 +287,10 @@ def estimate(config: RunConfig) -> Estimate:
             else largest_fitting_batch(
                 config,
                 vocab_size,
-                int(free * min(1.0, parts.training / needed)),
+                int(free * min(1.0, computed / needed)),
                 sentences=indexed,
-                on_gpu=device == "cuda",
+                on_gpu=on_gpu,
+                processes=processes,
             )
         ),
         checkpoint_bytes=one,
@@ -271,9 +301,16 @@ def estimate(config: RunConfig) -> Estimate:
         calibrated_run=None if speed is None else speed.run,
         baseline_perplexity=_baseline(config, text.manifest),
         step_flops=step_flops,
+        processes=processes,
+        rows_at_once=rows_at_once(config, processes),
+        speedup=speedup,
+        gradient_bytes=gradient_bytes(config, vocab_size) if processes > 1 else 0,
         evaluation_seconds=evaluating,
         tokens_seen=None if steps is None else steps * step_tokens,
-        problems=text_problems(config, tokens=tokens, sentences=sentences),
+        problems=(
+            *text_problems(config, tokens=tokens, sentences=sentences),
+            *process_problems(config),
+        ),
         notes=() if text.manifest is None else text.manifest.all_notes,
         unused_gpu=gpu_problem() if config.training.device == "auto" else None,
     )
@@ -393,8 +430,9 @@ def _speed(run: RunDirectory, device: Device) -> _Speed | None:
         or known.active_seconds <= 0
     ):
         return None
-    done = known.tokens_seen * config_flops_per_token(run.read_config(), vocab_size)
-    rate = done / known.active_seconds
+    config = run.read_config()
+    done = known.tokens_seen * config_flops_per_token(config, vocab_size)
+    rate = done / known.active_seconds / (planned_processes(config) if device == "cuda" else 1)
     return _Speed(run.name, cell_type, rate, done / known.step, known.updated or 0.0)
 
 

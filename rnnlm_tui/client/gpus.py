@@ -9,10 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from rnnlm_tui.errors import DeviceError, RnnlmError
+from rnnlm_tui.errors import Adjustment, DeviceError, Problem, RnnlmError
 from rnnlm_tui.schema.config import RunConfig, TrainingConfig
 from rnnlm_tui.schema.estimates import step_length
 from rnnlm_tui.schema.formatting import counted, first_of, memory, unsupported_precision
+from rnnlm_tui.schema.rules import PROCESSES, share_problems
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import list_runs
@@ -130,6 +131,29 @@ def check_device(device: str) -> None:
             )
     if device == "mps" and sys.platform != "darwin":
         raise DeviceError('no device "mps" on this machine: only Macs have it', hint=hint)
+
+
+def planned_processes(config: RunConfig) -> int:
+    """The processes that a run of this config starts on this machine; `auto`: one for each GPU."""
+    wanted, device = config.distributed.processes, config.training.device
+    if wanted != "auto":
+        return wanted
+    return max(1, gpu_count()) if planned_device(device) == "cuda" and ":" not in device else 1
+
+
+def process_problems(config: RunConfig) -> tuple[Problem, ...]:
+    """What this machine lacks for a config's processes: GPUs, or rows of a batch for each GPU."""
+    processes, cards = planned_processes(config), gpu_count()
+    if processes > cards > 0 and planned_device(config.training.device) == "cuda":
+        return (
+            Problem(
+                PROCESSES,
+                f"is {processes:,}, but this machine has {counted(cards, 'GPU')}",
+                "each process needs its own; auto takes them all",
+                (Adjustment.of({PROCESSES: "auto"}), Adjustment.of({"training.device": "cpu"})),
+            ),
+        )
+    return tuple(share_problems(config.training, processes))
 
 
 @dataclass(frozen=True, slots=True)

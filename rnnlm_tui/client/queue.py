@@ -11,7 +11,7 @@ from typing import Literal
 
 from rnnlm_tui.client.config_files import check_draft
 from rnnlm_tui.client.estimate import estimate
-from rnnlm_tui.client.gpus import gpu_of
+from rnnlm_tui.client.gpus import gpu_of, planned_processes
 from rnnlm_tui.client.listing import listed_runs
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.client.start import check_datasets
@@ -357,6 +357,20 @@ def device_of(run: RunDirectory) -> str:
     own = gpu_of(run)
     found = [at for at, uuid in enumerate(gpu_uuids()) if own and uuid.endswith(own)]
     return f"cuda:{found[0]}" if found else devices(config_device(run))[0]
+
+
+def wanted_devices(run: RunDirectory) -> int:
+    """How many devices a run needs at once: one for each of its processes, if those are on GPUs."""
+    with suppress(RnnlmError):
+        config = run.read_config()
+        if planned_device(config.training.device) == "cuda":
+            return planned_processes(config)
+    return 1
+
+
+def devices_of(run: RunDirectory) -> tuple[str, ...]:
+    """The devices that a run occupies: of one with several, all that it may have."""
+    return devices(config_device(run)) if wanted_devices(run) > 1 else (device_of(run),)
 
 
 def config_device(run: RunDirectory) -> str:

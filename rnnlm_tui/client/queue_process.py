@@ -16,7 +16,7 @@ from contextlib import suppress
 from rnnlm_tui.client.control import launch, wanted_niceness
 from rnnlm_tui.client.gpus import training_here
 from rnnlm_tui.client.monitor import summarize, summary_or_problem
-from rnnlm_tui.client.queue import config_device, device_of, devices
+from rnnlm_tui.client.queue import config_device, devices, devices_of, wanted_devices
 from rnnlm_tui.client.start import check_disk
 from rnnlm_tui.errors import InputError, RnnlmError, StorageError, in_one_sentence
 from rnnlm_tui.schema.config import RunConfig
@@ -106,16 +106,20 @@ def _start_next() -> bool:
     """Start the first waiting run with a free device; whether to look again at once."""
     queue = read_queue()
     waits = [] if queue.paused else waiting(queue)
-    occupied = set(map(device_of, training_here() if waits else ()))
+    training = training_here() if waits else ()
+    occupied = {device for run in training for device in devices_of(run)}
     for entry in waits:
         run = RunDirectory(runs_dir() / entry.run)
-        for device in devices(config_device(run)):
-            if device not in occupied:
-                return _begin(queue, entry, run, device)
+        free = [one for one in devices(config_device(run)) if one not in occupied]
+        wanted = wanted_devices(run)
+        if len(free) >= wanted:
+            return _begin(queue, entry, run, free[:wanted])
+        if wanted > 1:  # those behind it would take its devices for ever
+            return False
     return False
 
 
-def _begin(queue: QueueFile, entry: QueueEntry, run: RunDirectory, device: str) -> bool:
+def _begin(queue: QueueFile, entry: QueueEntry, run: RunDirectory, taken: list[str]) -> bool:
     try:
         summarize(run)
         config = run.read_config()
@@ -134,12 +138,12 @@ def _begin(queue: QueueFile, entry: QueueEntry, run: RunDirectory, device: str) 
     if has_begun(entry) or read_queue() != queue:
         return True  # repaired, started by hand, moved, removed or paused just now
     try:
-        launch(run, gpu=_gpu(config, device))
+        launch(run, gpu=",".join(filter(None, (_gpu(config, device) for device in taken))))
     except RnnlmError as error:
         if not has_begun(entry):  # else the run has the reason, or trains
             _end(entry, "failed", in_one_sentence(error), started=False)
     else:
-        report(f"{entry.run}: started on {device}")
+        report(f"{entry.run}: started on {', '.join(taken)}")
     return True
 
 

@@ -26,7 +26,12 @@ from rnnlm_tui.client.estimate import (
     training_text,
     warning_before_start,
 )
-from rnnlm_tui.client.gpus import check_device, check_precision, training_devices
+from rnnlm_tui.client.gpus import (
+    check_device,
+    check_precision,
+    process_problems,
+    training_devices,
+)
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.client.pretrained import check_tokenizer
 from rnnlm_tui.corpus.datasets import check_trusted, remember_dataset
@@ -82,7 +87,8 @@ def check_before_start(config: RunConfig) -> None:
         CorpusError: the source is missing or not text, or files of the Penn Treebank are missing
             for its preset.
         TokenizerError: the tokenizer's folder is missing, or its size differs from the config's.
-        ConfigError: the text's length is known, and the batch is larger.
+        ConfigError: the text's length is known, and the batch is larger; or there are more
+            processes than GPUs or rows of a batch.
         InputError: RNNLM_TUI_NICENESS is invalid.
     """
     wanted_niceness()
@@ -90,7 +96,8 @@ def check_before_start(config: RunConfig) -> None:
     check_precision(config.training)
     check_tokenizer(config.tokenizer)
     text = training_text(config)
-    if problems := text_problems(config, tokens=text.tokens, sentences=text.sentences):
+    problems = text_problems(config, tokens=text.tokens, sentences=text.sentences)
+    if problems := (*problems, *process_problems(config)):
         raise ConfigError(problems)
     check_corpus(config.corpus)
     if config.preset.startswith("ptb-"):

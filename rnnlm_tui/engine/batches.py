@@ -54,6 +54,42 @@ class Batch:
         )
 
 
+def rows_of_share(rows: int, index: int, count: int) -> slice:
+    """The rows of share `index` of `count`: they follow one another, and differ by at most one."""
+    return slice(index * rows // count, (index + 1) * rows // count)
+
+
+def share(batch: Batch, index: int, count: int, *, pads: bool = False) -> Batch:
+    """Share `index` of `count` of a batch on the CPU.
+
+    If there are fewer rows than shares, one without rows computes the first row, and `tokens` is 0.
+
+    Args:
+        pads: what follows a row's last target is padding, so the share ends with its longest row.
+    """
+    if count == 1:
+        return batch
+    rows = rows_of_share(len(batch.inputs_BT), index, count)
+    is_empty = rows.start == rows.stop
+    rows = slice(0, 1) if is_empty else rows
+    inputs_BT, targets_BT = batch.inputs_BT[rows], batch.targets_BT[rows]
+    counted_BT, rows_N = targets_BT != IGNORED, None
+    if pads:
+        longest = int(counted_BT.sum(1).max())
+        inputs_BT, targets_BT = inputs_BT[:, :longest], targets_BT[:, :longest]
+        counted_BT = counted_BT[:, :longest]
+    if not bool(counted_BT.all()):
+        rows_N = counted_BT.t().flatten().nonzero().flatten()
+    return Batch(
+        inputs_BT,
+        targets_BT,
+        0 if is_empty else int(counted_BT.sum()),
+        continues=batch.continues,
+        rows_N=rows_N,
+        starts_B=None if batch.starts_B is None else batch.starts_B[rows],
+    )
+
+
 class Batches(Protocol):
     """The training batches of a trainer."""
 

@@ -95,8 +95,11 @@ def resolve_device(name: str) -> torch.device:
     )
 
 
-def use_device(name: str) -> torch.device:
+def use_device(name: str, index: int | None = None) -> torch.device:
     """As `resolve_device`, and makes a GPU torch's current one, with its first kernel run.
+
+    Args:
+        index: the GPU's, if the device is one; None: the name's own or the first.
 
     Raises:
         DeviceError: no such device, its memory is full, or it can't be used.
@@ -104,6 +107,8 @@ def use_device(name: str) -> torch.device:
     device = resolve_device(name)
     if device.type != "cuda":
         return device
+    if index is not None:
+        device = torch.device("cuda", index)
     try:
         torch.cuda.set_device(device)
         torch.zeros(1, device=device)

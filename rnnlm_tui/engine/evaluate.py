@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from rnnlm_tui.engine.batches import Batch
+from rnnlm_tui.engine.batches import Batch, share
+from rnnlm_tui.engine.distributed import Interrupted, Order, Ranks
 from rnnlm_tui.engine.loss import token_losses
 from rnnlm_tui.engine.matmul import set_gpu_precision
 from rnnlm_tui.engine.model import RecurrentLanguageModel
@@ -37,6 +39,7 @@ def evaluate(
     *,
     unknown_id: int | None = None,
     each: Callable[[Batch, Tensor, Tensor], None] | None = None,
+    ranks: Ranks | None = None,
 ) -> Score:
     """Mean loss of all targets, without dropout; the model's mode and the random generators are
     unchanged.
@@ -47,6 +50,10 @@ def evaluate(
         unknown_id: the unknown token, whose occurrences are counted; None: there is none.
         each: called with each batch, its losses_BT in nats on the CPU, 0 where none counts, and the
             inputs of the head, hidden_BTH on the model's device.
+        ranks: the processes that share each batch and evaluate now; None: this one is alone.
+
+    Raises:
+        Interrupted: on another rank than 0, which gave up.
     """
     began = time.perf_counter()
     was_training = model.training
@@ -55,7 +62,13 @@ def evaluate(
     # Losses are compared between runs, so they aren't rounded.
     set_gpu_precision(model.output.weight.device, rounded=False)
     try:
-        total, tokens, unknown = _sums(model, batches, unknown_id, each)
+        if ranks is None:
+            total, tokens, unknown = _sums(model, batches, unknown_id, each)
+        else:
+            with closing(_shares(batches, ranks)) as own:
+                sums = _sums(model, own, unknown_id, each)
+            total, *counts = ranks.totals(*sums)
+            tokens, unknown = map(int, counts)
     finally:
         set_gpu_precision(model.output.weight.device, rounded=rounded)
         model.train(was_training)
@@ -65,6 +78,23 @@ def evaluate(
         unknown=unknown,
         seconds=time.perf_counter() - began,
     )
+
+
+def _shares(batches: Iterable[Batch], ranks: Ranks) -> Generator[Batch]:
+    """This rank's share of each batch, as long as rank 0 goes on."""
+    if ranks.leads:
+        try:
+            for batch in batches:
+                ranks.tell(Order.NEXT)
+                yield share(batch, ranks.rank, ranks.size)
+        finally:
+            ranks.tell(Order.ENOUGH)
+        return
+    for batch in batches:
+        if ranks.told()[0] != Order.NEXT:
+            raise Interrupted
+        yield share(batch, ranks.rank, ranks.size)
+    ranks.told()
 
 
 @torch.inference_mode()
@@ -105,7 +135,7 @@ def _sums(
             if each is not None:
                 each(on_cpu, _by_position(losses_N, batch), hidden_BTH)
         tokens += batch.tokens
-        if unknown_id is not None:
+        if unknown_id is not None and batch.tokens:
             unknown += int((on_cpu.targets_BT == unknown_id).sum())
     if sums:
         total += float(torch.stack(sums).cpu().double().sum())

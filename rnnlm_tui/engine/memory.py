@@ -111,8 +111,9 @@ def rehearse_evaluation(trainer: Trainer) -> None:
 
 
 def largest_step(trainer: Trainer) -> tuple[int, int]:
-    """(B, T) of the largest batch of a step."""
-    return trainer.batches.batch(trainer.epoch, 0).inputs_BT.shape[0], trainer.batches.longest
+    """(B, T) of the largest part of a batch that is computed at once."""
+    rows = trainer.batches.batch(trainer.epoch, 0).inputs_BT.shape[0]
+    return -(-rows // trainer.parts), trainer.batches.longest
 
 
 def _step(trainer: Trainer, rows: int, length: int) -> float:
@@ -121,7 +122,7 @@ def _step(trainer: Trainer, rows: int, length: int) -> float:
     try:
         spare = torch.empty(SPARE_BYTES, dtype=torch.uint8, device=trainer.device)
         batch = _batch(trainer, rows, length).to(trainer.device)
-        trainer.update.rehearse(batch.inputs_BT, batch.targets_BT)
+        trainer.update.rehearse(batch)
         wait(trainer.device)
         del spare
     finally:

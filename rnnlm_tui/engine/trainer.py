@@ -6,16 +6,19 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from rnnlm_tui.engine.batches import Batch, Batches
+from rnnlm_tui.engine.batches import Batch, Batches, rows_of_share, share
 from rnnlm_tui.engine.device import (
     check_precision,
     errors_explained,
     random_state,
     set_random_state,
 )
-from rnnlm_tui.engine.matmul import choose_matmul
+from rnnlm_tui.engine.distributed import Order, Ranks
+from rnnlm_tui.engine.matmul import choose_matmul, set_gpu_precision
 from rnnlm_tui.engine.model import RecurrentLanguageModel, State
 from rnnlm_tui.engine.optim import build_optimizer, set_learning_rate
 from rnnlm_tui.engine.step import Update
@@ -68,6 +71,8 @@ class Trainer:
         optimizer: OptimizerConfig | None = None,
         matmul: str = "float32",
         precision: str = "float32",
+        accumulate: int = 1,
+        ranks: Ranks | None = None,
     ) -> None:
         """Move the model to its device first.
 
@@ -77,6 +82,9 @@ class Trainer:
             matmul: `auto`, `float32` or `medium`; see `engine.matmul`.
             precision: `bf16`, on a CUDA GPU, decides that the head's products are in bf16, and
                 `matmul` concerns only the layers'; weights, loss and optimizer stay float32.
+            accumulate: parts in which this process computes its share of a batch.
+            ranks: the processes that share each batch, which all make their trainer now; the
+                weights become those of rank 0.
 
         Raises:
             DeviceError: the device doesn't support the matmul mode or the precision.
@@ -90,7 +98,12 @@ class Trainer:
         check_precision(precision, self.device)
         self.precision = precision
         rows = batches.batch_size * batches.longest
-        self.matmul = choose_matmul(matmul, model.output.weight, rows, precision=precision)
+        if ranks is None or ranks.leads:
+            self.matmul = choose_matmul(matmul, model.output.weight, rows, precision=precision)
+        if ranks is not None:  # `auto` may measure differently elsewhere
+            self.matmul = ranks.same(self.matmul if ranks.leads else None)
+            set_gpu_precision(self.device, rounded=self.matmul.mode != "float32")
+        self.ranks, self.accumulate = ranks, accumulate
         settings = OptimizerConfig(max_grad_norm=0.0) if optimizer is None else optimizer
         self.optimizer = build_optimizer(model.parameters(), settings, schedule.peak)
         self.update = Update(
@@ -99,6 +112,8 @@ class Trainer:
             settings.max_grad_norm,
             reduced=self.matmul.reduced,
             carries=not batches.pads,  # sentences start from zero
+            ranks=ranks,
+            module=None if ranks is None else ranks.spread(model),
         )
         self.step, self.tokens_seen, self.active_seconds = 0, 0, 0.0
         self.epoch, self.index = 0, 0
@@ -109,6 +124,11 @@ class Trainer:
     def should_continue(self) -> bool:
         """There are steps left."""
         return self.step < self.max_steps
+
+    @property
+    def parts(self) -> int:
+        """Parts of a batch that are computed one at a time, of all processes."""
+        return self.accumulate * (1 if self.ranks is None else self.ranks.size)
 
     @property
     def epochs_done(self) -> float:
@@ -136,6 +156,9 @@ class Trainer:
             total_steps=self.max_steps,
             steps_per_epoch=self.batches.steps_per_epoch,
         )
+        if self.ranks is not None:
+            clip, dropout = self.update.max_grad_norm, self.model.dropout
+            self.ranks.tell(Order.STEP, rate, clip, dropout)
         batch = self.batches.batch(self.epoch, self.index)
         loss, norm = self._updated(batch, rate)
         self._advance(batch.tokens)
@@ -152,14 +175,42 @@ class Trainer:
             grad_norm=norm,
         )
 
+    def follow_step(self, rate: float, max_grad_norm: float, dropout: float, *, seed: int) -> None:
+        """Do the step of rank 0, on another rank.
+
+        Args:
+            seed: of this rank's random numbers, which depend on it and the step alone, so that
+                nothing has to be saved for a resume.
+
+        Raises: as `train_step`.
+        """
+        self.model.dropout = dropout
+        self.set_max_grad_norm(max_grad_norm)
+        own = np.random.SeedSequence([seed, self.step]).generate_state(1, np.uint64)
+        torch.manual_seed(int(own[0] >> 1))
+        batch = self.batches.batch(self.epoch, self.index)
+        self._updated(batch, rate)
+        self._advance(batch.tokens)
+
+    def keep_company(self) -> None:
+        """Rank 0, while it doesn't train: the others hear that it lives, and it that they do."""
+        if self.ranks is not None:
+            self.ranks.tell(Order.WAIT)
+
+    def send_carried(self) -> None:
+        """Give rank 0 the carried state of this rank's rows."""
+        self._whole_state()
+
     def state_dict(self) -> TrainingState:
         """Everything but the weights: optimizer, schedule, position, carried state, generators,
-        counters.
+        counters. Of several ranks, rank 0 has the state of all.
 
         Mixed precision adds nothing: bf16 has the range of float32, so there is no gradient scaler.
         """
         tensors: dict[str, Tensor] = {}
-        for layer, state in enumerate(self.state):
+        if self.ranks is not None:
+            self.ranks.tell(Order.COLLECT)
+        for layer, state in enumerate(self._whole_state()):
             for part, tensor in enumerate(state):
                 tensors[f"carried.{layer}.{part}"] = tensor
         for name, parameter in self.model.named_parameters():
@@ -214,19 +265,27 @@ class Trainer:
         """Update on a batch; returns loss and gradient norm."""
         set_learning_rate(self.optimizer, rate)
         rows, length = batch.inputs_BT.shape
+        first = 0 if self.ranks is None else self.ranks.rank * self.accumulate
         try:
-            with errors_explained("a step", (rows, length)):
-                here = batch.to(self.device)
+            with errors_explained("a step", (-(-rows // self.parts), length)):
+                parts = [
+                    share(batch, first + part, self.parts, pads=self.batches.pads).to(self.device)
+                    for part in range(self.accumulate)
+                ]
                 carried = self.state if self.index else ()
-                loss, norm, self.state = self.update.do(
-                    here.inputs_BT,
-                    here.targets_BT,
-                    here.rows_N,
-                    carried or self.model.initial_state(rows),
-                )
+                loss, norm, self.state = self.update.do(parts, batch.tokens, carried)
         finally:
             self.update.forget_gradients()
         return loss, norm
+
+    def _whole_state(self) -> State:
+        """The carried state of all ranks' rows; on another rank than 0, of its own."""
+        if self.ranks is None:
+            return self.state
+        rows = self.batches.batch_size
+        return tuple(
+            tuple(self.ranks.collect(tensor, rows) for tensor in layer) for layer in self.state
+        )
 
     def _advance(self, tokens: int) -> None:
         """Count a step and move to the next batch."""
@@ -259,7 +318,9 @@ class Trainer:
         ]
         if not any(name in tensors for layer in names for name in layer):
             return ()
-        return tuple(tuple(tensors[name].to(self.device) for name in layer) for layer in names)
+        ranks, whole = self.ranks, self.batches.batch_size
+        own = slice(None) if ranks is None else rows_of_share(whole, ranks.rank, ranks.size)
+        return tuple(tuple(tensors[name][own].to(self.device) for name in layer) for layer in names)
 
     def _optimizer_state(self, tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
         """Each parameter's state, by its index in the optimizer."""

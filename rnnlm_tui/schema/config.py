@@ -347,6 +347,14 @@ class TrainingConfig(Section):
         "float32; medium: inputs rounded to bf16 (TF32 on a GPU); auto: the fastest, measured at"
         " the start, on a GPU also bf16 for the output layer.",
     )
+    accumulate: int = field(
+        1,
+        "accumulate",
+        "Parts in which a step computes its batch, one after the other, to need less memory.",
+        ge=1,
+        le=4_096,
+        unit="parts",
+    )
     threads: int = field(
         0, "threads", "CPU threads; 0: all cores available to this process.", ge=0, le=1024
     )
@@ -375,6 +383,27 @@ class TrainingConfig(Section):
     def kept_tokens(self) -> int | None:
         """Tokens of a sentence that are kept; None: the text is one stream."""
         return self.context_length if self.data_mode == "sentences" else None
+
+
+class DistributedConfig(Section):
+    """Training by several processes, which share each batch."""
+
+    processes: int | Literal["auto"] = field(
+        1,
+        "processes",
+        "Processes that train together on this machine, each with its own GPU, or on CPUs; auto:"
+        " one for each GPU.",
+        ge=1,
+        le=1_024,
+    )
+    timeout: int = field(
+        600,
+        "timeout",
+        "Seconds without an answer after which a process counts as lost and the run ends.",
+        ge=5,
+        le=86_400,
+        unit="s",
+    )
 
 
 class EvaluationConfig(Section):
@@ -565,6 +594,7 @@ class RunConfig(Section):
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
     training: TrainingConfig = TrainingConfig()
+    distributed: DistributedConfig = DistributedConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
     sampling: SamplingConfig = SamplingConfig()

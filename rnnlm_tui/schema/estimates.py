@@ -101,6 +101,18 @@ def positions_per_step(config: RunConfig) -> int:
     return training.batch_size * step_length(config)
 
 
+def rows_at_once(config: RunConfig, processes: int) -> int:
+    """The most streams or sentences that a process computes at once: its share of a batch, in
+    `training.accumulate` parts."""
+    training = config.training
+    return ceil(training.batch_size / (processes * training.accumulate))
+
+
+def gradient_bytes(config: RunConfig, vocab_size: int) -> int:
+    """Size of the gradients of all weights, which several processes add up in each step."""
+    return FLOAT_BYTES * parameter_count(config.model, vocab_size).total
+
+
 def steps_per_epoch(config: RunConfig, train_tokens: int, train_sentences: int) -> int:
     """Optimizer steps per epoch, as `engine.batches` makes them; the last step may be smaller."""
     training = config.training

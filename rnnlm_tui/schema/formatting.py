@@ -9,6 +9,7 @@ import math
 import os
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 from rnnlm_tui.errors import DeviceError
 
 if TYPE_CHECKING:
+    from rnnlm_tui.schema.metrics import RankReading
     from rnnlm_tui.schema.summary import RunSummary
 
 
@@ -361,9 +363,29 @@ def arithmetic(summary: RunSummary) -> str:
     return f"{rounded} matmul" if summary.matmul == "medium" else "float32"
 
 
+def card_name(name: str) -> str:
+    """A GPU's name without brand and form: `H100`, `RTX 4090`."""
+    first, *more = name.removeprefix("NVIDIA ").removeprefix("GeForce ").split(" ")
+    model = first.partition("-")[0]  # A100-SXM4-40GB
+    return f"{model} {more[0]}" if model.isalpha() and more else model  # RTX 4090, Tesla T4
+
+
+def ranks_text(ranks: Sequence[RankReading], *, hosts: bool = True) -> str:
+    """`8 × H100 on 2 hosts`, `2 processes`; empty with one process."""
+    if len(ranks) < 2:
+        return ""
+    cards = Counter(card_name(rank.device) for rank in ranks)
+    text = ", ".join(f"{number} × {name}" for name, number in cards.items())
+    if "" in cards:
+        text = f"{len(ranks)} processes"
+    number = len({rank.host for rank in ranks})
+    return f"{text} on {number} hosts" if hosts and number > 1 else text
+
+
 def device_text(summary: RunSummary) -> str:
-    """`cpu, 2 threads, bf16 matmul`; empty before the first attempt."""
-    return ", ".join(part for part in (summary.device, arithmetic(summary)) if part)
+    """`cpu, 2 threads, bf16 matmul`, `8 × H100 on 2 hosts, …`; empty before the first attempt."""
+    device = ranks_text(summary.ranks) or summary.device
+    return ", ".join(part for part in (device, arithmetic(summary)) if part)
 
 
 def other_load_text(summary: RunSummary, *, short: bool = False) -> str:

@@ -1,4 +1,4 @@
-"""The memory that a run needs, by part, from its config alone.
+"""The memory that each process of a run needs, by part, from its config alone.
 
 On a CPU, it is within 15 % of the measured peak of the process. On a GPU it counts only tensors,
 with the same constants, and was not measured.
@@ -17,10 +17,10 @@ from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.estimates import (
     FLOAT_BYTES,
     carried_bytes,
+    gradient_bytes,
     layer_sizes,
     looked_back,
-    parameter_count,
-    positions_per_step,
+    rows_at_once,
     step_length,
 )
 from rnnlm_tui.schema.protocol import Fact
@@ -104,13 +104,16 @@ class MemoryParts:
     weights: int
     moments: int
     """AdamW's two moments."""
+    buckets: int
+    """Gradients that stay during a step: of the parts before, or where processes add them up."""
     activations: int
     """Activations of embedding, layers and dropout that the backward pass needs, and the copies of
     an LSTM layer's weights."""
     head: int
     """Chunks of logits, copies of the output matrix and its gradient during the loss."""
     gradients: int
-    """Gradients of all weights after the backward pass, when `head` is free again."""
+    """Gradients of all weights after the backward pass, when `head` is free again; those in
+    `buckets` don't count again."""
     corpus: int
     """Sentence offsets and lengths (sentence mode), in main memory.
 
@@ -129,7 +132,7 @@ class MemoryParts:
     def training(self) -> int:
         """What a run can't do without. If there is no memory for `saving`, training waits while a
         checkpoint is written."""
-        permanent = self.process + self.corpus + self.weights + self.moments
+        permanent = self.process + self.corpus + self.weights + self.moments + self.buckets
         return permanent + max(self.step, self.evaluation)
 
     @property
@@ -152,18 +155,21 @@ def memory_parts(
     *,
     sentences: int = 0,
     on_gpu: bool = False,
+    processes: int = 1,
 ) -> MemoryParts:
-    """Estimate the peak memory by part.
+    """Estimate the peak memory of a process by part.
 
     Args:
         sentences: number of training sentences.
+        processes: those that share each batch.
     """
     training = config.training
     model = config.model
-    weights = FLOAT_BYTES * parameter_count(model, vocab_size).total
+    weights = gradients = gradient_bytes(config, vocab_size)
+    buckets = gradients if processes * training.accumulate > 1 else 0
     moments = 2 * weights if config.optimizer.algorithm == "adamw" else 0
     matrix = FLOAT_BYTES * vocab_size * model.hidden_size
-    positions = positions_per_step(config)
+    positions = rows_at_once(config, processes) * step_length(config)
     kept = positions * _numbers_per_position(config)
     if model.cell_type == "lstm" and not on_gpu:
         kept += LSTM_COPIES * max(size.weights for size in layer_sizes(model))
@@ -190,10 +196,12 @@ def memory_parts(
         else process_bytes() + WORKER_BYTES + COMPILED_BYTES * keeps_compiled_matmuls(config),
         weights=weights,
         moments=moments,
+        buckets=buckets,
         activations=FLOAT_BYTES * round(kept),
         head=head,
         # A tied matrix has two gradients before they are added; word dropout copies the embedding.
-        gradients=weights
+        gradients=gradients
+        - buckets
         + (matrix if model.tie_weights else 0)
         + (2 * FLOAT_BYTES * vocab_size * model.embedding_dim if model.embedding_dropout else 0),
         corpus=0 if on_gpu else index,
@@ -232,7 +240,7 @@ def _gpu_logits(rows: int, vocab_size: int, number_bytes: int) -> int:
 def memory_shape(config: RunConfig, vocab_size: int, sentences: int) -> dict[str, Fact]:
     """The settings that determine memory: configs with the same shape need the same."""
     on_sentences = config.training.data_mode == "sentences"
-    known = {"data_mode", "batch_size", "precision", "matmul", "deterministic"}
+    known = {"data_mode", "batch_size", "accumulate", "precision", "matmul", "deterministic"}
     return {
         "vocab_size": vocab_size,
         **config.model.model_dump(mode="json", exclude={"initialization", "init_scale"}),
@@ -251,16 +259,23 @@ def largest_fitting_batch(
     *,
     sentences: int = 0,
     on_gpu: bool = False,
+    processes: int = 1,
 ) -> int | None:
-    """The largest batch size, up to the config's, that fits into `available` bytes, or None."""
+    """The largest batch size, up to the config's, that fits into `available` bytes, or None: of
+    each process's GPU, or of the main memory that processes on CPUs share."""
 
     def needed(batch: int) -> int:
         training = config.training.model_copy(update={"batch_size": batch})
         smaller = config.model_copy(update={"training": training})
-        return memory_parts(smaller, vocab_size, sentences=sentences, on_gpu=on_gpu).training
+        parts = memory_parts(
+            smaller, vocab_size, sentences=sentences, on_gpu=on_gpu, processes=processes
+        )
+        return parts.training * (1 if on_gpu else processes)
 
-    sizes = range(1, config.training.batch_size + 1)
-    return bisect_right(sizes, available, key=needed) or None
+    least = processes * config.training.accumulate
+    sizes = range(least, config.training.batch_size + 1)
+    fitting = bisect_right(sizes, available, key=needed)
+    return sizes[fitting - 1] if fitting else None
 
 
 def _numbers_per_position(config: RunConfig) -> float:

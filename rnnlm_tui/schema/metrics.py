@@ -6,6 +6,8 @@ from itertools import pairwise
 from operator import attrgetter
 from typing import Literal, NamedTuple
 
+from rnnlm_tui.schema.record import Record
+
 EventKind = Literal[
     "started", "preparing", "running", "paused", "resumed", "stopped", "finished", "failed",
     "checkpoint", "best", "evaluation", "sample", "setting", "skipped", "spike", "degraded",
@@ -27,6 +29,7 @@ Phase = Literal[
     "encoding",
     "baseline",
     "checking",
+    "connecting",
     "building",
     "rehearsing",
     "evaluating",
@@ -250,6 +253,45 @@ class HardwareRow(NamedTuple):
     """The machine's other GPUs."""
 
 
+class RankReading(Record):
+    """One of the processes that train together, over the last few seconds; None if unknown."""
+
+    STRICT = False  # a log has `inf` and `nan` as text
+    EXTRA = "ignore"
+
+    rank: int
+    """From 0; rank 0 is the run's worker."""
+    host: str
+    device: str = ""
+    """The name of its GPU; empty: it computes on the CPU."""
+    tokens_per_second: float | None = None
+    """Of its own share of the batches."""
+    use: float | None = None
+    """Percent of the GPU, or of the cores available to it."""
+    memory: int | None = None
+    """Bytes that the process uses, on the GPU if it has one."""
+    memory_total: int | None = None
+    waiting: float | None = None
+    """Share of its time, 0 to 1, that it waited for other ranks."""
+
+    @property
+    def pace(self) -> float:
+        """Tokens per second while it doesn't wait; infinite if unknown."""
+        speed, busy = self.tokens_per_second, 1 - (self.waiting or 0.0)
+        return math.inf if speed is None or not busy > 0 else speed / busy
+
+
+class RanksRow(NamedTuple):
+    """All processes that train together, at one moment."""
+
+    attempt: int
+    step: int
+    ranks: tuple[RankReading, ...]
+    """By rank."""
+    time: float
+    """Unix seconds."""
+
+
 class CheckpointRow(NamedTuple):
     """A checkpoint in a list."""
 
@@ -276,6 +318,12 @@ class Progress(NamedTuple):
     """Bytes of the archive or the text; 0 once the corpus is prepared."""
     total: int = 0
     """Bytes of the archive or the text; 0 if unknown."""
+
+
+def slowest_rank(ranks: Sequence[RankReading]) -> RankReading | None:
+    """The rank for which the others wait; None if no speed is known."""
+    known = [rank for rank in ranks if math.isfinite(rank.pace)]
+    return min(known, key=attrgetter("pace"), default=None)
 
 
 def evaluations_during_run(rows: Sequence[EvaluationRow], split: str) -> list[EvaluationRow]:

@@ -279,7 +279,13 @@ def _schema_of(hint: Any, bounds: Mapping[str, Any]) -> CoreSchema:
     if origin in (Union, UnionType):
         others = [part for part in parts if part is not NoneType]
         schemas = [_schema_of(part, bounds) for part in others]
-        union = schemas[0] if len(schemas) == 1 else core_schema.union_schema([*schemas])
+        has_word = any(get_origin(part) is Literal for part in others)
+        error = "int_type" if has_word else None  # of a number or a word: one error, not two
+        union = (
+            schemas[0]
+            if len(schemas) == 1
+            else core_schema.union_schema([*schemas], custom_error_type=error)
+        )
         return core_schema.nullable_schema(union) if len(others) < len(parts) else union
     if origin is tuple:
         if parts[1:] == (...,):

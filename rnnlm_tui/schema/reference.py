@@ -66,8 +66,10 @@ _MAY_DIFFER: dict[str, set[str] | bool] = {
         "device",
         "precision",
         "matmul",
+        "accumulate",
         "threads",
     },
+    "distributed": True,
     "evaluation": {"every", "prompts"},
 }
 """Sections (True) and fields that don't matter for `follows_reference`."""
@@ -77,9 +79,10 @@ def follows_reference(config: "RunConfig") -> bool:
     """Whether a run with this config can be compared with the reference.
 
     It must have the book's text, vocabulary, model, optimizer, batches and evaluation. These may
-    differ: the length (the learning rate is constant), device, precision, threads, seed, where text
-    and tokenizer are loaded from, how often it is evaluated, saved and sampled, a small validation
-    set, and fields without an effect on this model and text. The preset's name doesn't matter.
+    differ: the length (the learning rate is constant), device, precision, threads, processes, seed,
+    where text and tokenizer are loaded from, how often it is evaluated, saved and sampled, a small
+    validation set, and fields without an effect on this model and text. The preset's name doesn't
+    matter.
     """
     from rnnlm_tui.schema.presets import BOOK
 

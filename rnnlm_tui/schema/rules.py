@@ -18,6 +18,7 @@ from rnnlm_tui.schema.config import (
     BUILT_IN_SOURCES,
     SECTIONS,
     CorpusConfig,
+    DistributedConfig,
     ModelConfig,
     OptimizerConfig,
     RunConfig,
@@ -33,7 +34,8 @@ SGD_MAX_RATE = 1_000
 """AdamW's updates are about as large as the rate; those of SGD also scale with the gradient."""
 SMALLEST_BPE = 260
 """256 bytes and the special tokens."""
-BATCH = "training.batch_size"
+BATCH, ACCUMULATE = "training.batch_size", "training.accumulate"
+PROCESSES = "distributed.processes"
 
 Check = Callable[..., Iterable[Problem]]
 """Returns the problems of the sections that its fields are in, in the order of these."""
@@ -249,6 +251,37 @@ def _precision(training: TrainingConfig) -> Iterator[Problem]:
         )
 
 
+def share_problems(training: TrainingConfig, processes: int) -> Iterator[Problem]:
+    """The problem of a batch with fewer rows than there are shares of it."""
+    batch, parts = training.batch_size, training.accumulate
+    if batch < processes * parts:
+        yield _problem(
+            BATCH,
+            f"is {batch:,}, but {PROCESSES} x {ACCUMULATE} = {processes:,} x {parts:,} shares need"
+            " a row each",
+            "raise it, or use fewer processes or parts",
+            {BATCH: processes * parts},
+            {PROCESSES: max(1, batch // parts), ACCUMULATE: min(batch, parts)},
+        )
+
+
+def _shares(training: TrainingConfig, distributed: DistributedConfig) -> Iterator[Problem]:
+    processes = distributed.processes
+    yield from share_problems(training, 1 if processes == "auto" else processes)
+
+
+def _one_gpu(training: TrainingConfig, distributed: DistributedConfig) -> Iterator[Problem]:
+    device, processes = training.device, distributed.processes
+    if processes not in ("auto", 1) and (device == "mps" or ":" in device):
+        yield _problem(
+            PROCESSES,
+            f"is {processes}, but training.device = {device} is one GPU",
+            "each process needs its own",
+            {PROCESSES: 1},
+            {"training.device": "auto"},
+        )
+
+
 RULES: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("model.tie_weights", "model.embedding_dim", "model.hidden_size"), _tied),
     (("model.embedding_dim", "model.hidden_size", "model.cell_type"), _widths),
@@ -268,6 +301,8 @@ RULES: tuple[tuple[tuple[str, ...], Check], ...] = (
     (("tokenizer.name", "tokenizer.kind"), _tokenizer_name),
     (("tokenizer.vocab_size", "tokenizer.kind"), _vocabulary),
     (("training.precision", "training.device"), _precision),
+    ((BATCH, ACCUMULATE, PROCESSES), _shares),
+    (("training.device", PROCESSES), _one_gpu),
 )
 """The fields that depend on each other, and their check, in the order in which problems are
 reported. A config alone decides them."""

@@ -5,8 +5,9 @@
 
 from typing import Literal
 
+from rnnlm_tui.schema.metrics import RankReading
 from rnnlm_tui.schema.record import Record
-from rnnlm_tui.schema.status import RunStatus
+from rnnlm_tui.schema.status import LIVING, RunStatus
 
 
 class Figures(Record):
@@ -208,6 +209,8 @@ class RunSummary(Figures):
     """Commands that wait for the end of the current step or evaluation, in their order."""
     stop_after: Literal["epoch", "evaluation"] | None = None
     """The run stops after this epoch, or the next evaluation."""
+    ranks: tuple[RankReading, ...] = ()
+    """The newest readings of the processes that train together; empty with one process."""
     parent: str | None = None
     """The `run@step` that this run started from."""
     lineage: LineageFigures | None = None
@@ -230,3 +233,8 @@ class RunSummary(Figures):
     """The file with the labels is damaged; the app moves it aside and shows a notice."""
     diverged: bool = False
     """Whether the run failed with non-finite losses or gradients; resuming it would fail again."""
+
+    @property
+    def running_ranks(self) -> tuple[RankReading, ...]:
+        """The processes that train together now."""
+        return self.ranks if self.status in LIVING else ()

@@ -52,7 +52,10 @@ _PATTERNS = {
     "training.device": "be auto, cpu, mps, cuda or cuda:N",
 }
 """A description of each field's pattern."""
-_RANGES = {"sampling.temperature": f"{MIN_TEMPERATURE:g} … 100, or 0 for greedy"}
+_RANGES = {
+    "sampling.temperature": f"{MIN_TEMPERATURE:g} … 100, or 0 for greedy",
+    "distributed.processes": "1 … 1,024, or auto",
+}
 """Allowed ranges that can't be derived from the field's bounds."""
 _SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _WANTED = {
@@ -78,7 +81,7 @@ def section_model(section: str) -> type[Record]:
 FieldKind = Literal["whole", "number", "switch", "choice", "list", "text"]
 _KINDS: Mapping[object, FieldKind] = {
     int: "whole", int | None: "whole", float: "number", bool: "switch", str: "text",
-    str | None: "text", Literal: "choice", tuple: "list",
+    str | None: "text", Literal: "choice", tuple: "list", int | Literal["auto"]: "whole",
 }  # fmt: skip
 
 

@@ -32,6 +32,7 @@ from rnnlm_tui.schema.metrics import (
     STEP_PLACE,
     EventRow,
     HardwareRow,
+    RanksRow,
     StepRow,
 )
 from rnnlm_tui.store.log import (
@@ -444,7 +445,8 @@ class _Block:
         kind = FACTS if isinstance(row, dict) else KIND_OF[type(row)]
         what = row.kind if isinstance(row, EventRow) else ""
         step = getattr(row, "step", None)
-        self.rows.append((self.known.attempt, offset, kind, what, step, line))
+        kept = None if isinstance(row, RanksRow) else line  # long, and only the newest is read
+        self.rows.append((self.known.attempt, offset, kind, what, step, kept))
 
     def _add_steps(self, lines: list[bytes], offsets: list[int]) -> None:
         known = self.known

@@ -35,6 +35,8 @@ from rnnlm_tui.schema.metrics import (
     EventRow,
     GpuRow,
     HardwareRow,
+    RankReading,
+    RanksRow,
     SampleRow,
     StartRow,
     StepRow,
@@ -62,7 +64,7 @@ STEP_PREFIX = b'{"kind":"step",'
 
 Row = (
     AttemptRow | StartRow | StepRow | EvaluationRow | SampleRow | EventRow | HardwareRow
-    | HealthRow | CommandRow | SummaryRow
+    | RanksRow | HealthRow | CommandRow | SummaryRow
 )  # fmt: skip
 """What a log has beside facts."""
 KINDS: Mapping[str, type[Any]] = {
@@ -74,6 +76,7 @@ KINDS: Mapping[str, type[Any]] = {
     "sample": SampleRow,
     "event": EventRow,
     "machine": HardwareRow,
+    "ranks": RanksRow,
     "command": CommandRow,
     "summary": SummaryRow,
 }
@@ -198,6 +201,8 @@ def _cut(value: object, most: int) -> object:
         return value if len(value) <= most else f"{value[:most]}…"
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)  # JSON has no such numbers
+    if isinstance(value, Record):
+        value = value.model_dump(exclude_defaults=True)
     if isinstance(value, Mapping):
         return {name: _cut(one, most) for name, one in value.items()}
     return [_cut(one, most) for one in value] if isinstance(value, list | tuple) else value
@@ -336,9 +341,11 @@ def _schema(hint: Any, finite: bool) -> core_schema.CoreSchema:
     if kind is Literal:
         return core_schema.literal_schema(list(get_args(hint)))
     if kind is tuple:
-        return core_schema.tuple_variable_schema(_schema(GpuRow, finite))
+        return core_schema.tuple_variable_schema(_schema(get_args(hint)[0], finite))
     if kind is GpuRow:
         return _values_schema(GpuRow, True)
+    if kind is RankReading:
+        return RankReading.__get_pydantic_core_schema__()
     if kind is float:
         return core_schema.float_schema(strict=True, allow_inf_nan=not finite)
     return _SCHEMAS[kind]

@@ -21,6 +21,7 @@ from rnnlm_tui.schema.metrics import (
     EvaluationRow,
     EventRow,
     HardwareRow,
+    RankReading,
     SampleRow,
     StepRow,
 )
@@ -514,6 +515,13 @@ class RunReader:
     def hardware(self, limit: int | None = None) -> list[HardwareRow]:
         """The newest machine readings in order."""
         return list(self._tail("machine", limit))
+
+    def ranks(self) -> tuple[RankReading, ...]:
+        """The newest readings of the processes that train together; empty if the newest attempt has
+        none."""
+        found = self._tail("ranks", 1)
+        is_newest = bool(found) and found[0].attempt == max(self._known.logs)
+        return found[0].ranks if is_newest else ()
 
     def machine(self, max_buckets: int = 1024) -> MachineTable:
         """Machine readings of the whole run in at most `max_buckets` buckets; reads only new

@@ -115,6 +115,7 @@ class RunStates:
             ),
             last_state=reader.last_state(),
             hardware=reader.hardware(readings),
+            ranks=reader.ranks(),
             labels=labels_file(run).look(),
         )
         status = self.status(state, lock)

@@ -25,6 +25,7 @@ from rnnlm_tui.schema.metrics import (
     EvaluationRow,
     EventRow,
     HardwareRow,
+    RankReading,
     StepRow,
     evaluations_during_run,
     evaluations_without_improvement,
@@ -102,6 +103,8 @@ class RunState(NamedTuple):
     """The checkpoint that the run started from."""
     hardware: Sequence[HardwareRow] = ()
     """The newest machine readings in order."""
+    ranks: tuple[RankReading, ...] = ()
+    """The newest readings of processes that train together."""
     labels: Found[RunLabels] = Found(RunLabels())
     config_path: str = ""
     """Path of the run's config, which a new run can start from."""
@@ -297,6 +300,7 @@ def summarize_state(state: RunState, eta_seconds: float | None = None) -> RunSum
         patience=_patience(state),
         requests=_requests(state.page) if living else (),
         stop_after=facts.stop_after if living else None,
+        ranks=state.ranks,
         parent=None if state.parent is None else state.parent.address,
         lineage=None if state.parent is None else _lineage(state.parent),
         created=state.created,

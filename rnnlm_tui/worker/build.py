@@ -15,23 +15,29 @@ from rnnlm_tui.engine.batches import (
     evaluation_batches,
 )
 from rnnlm_tui.engine.device import check_workspace, set_exactness, set_threads, use_device
+from rnnlm_tui.engine.distributed import Ranks
 from rnnlm_tui.engine.model import ModelShape, RecurrentLanguageModel
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.corpora import Split
 from rnnlm_tui.schema.estimates import Schedule, planned_warmup, total_steps
+from rnnlm_tui.system.machine import usable_cores
 
 
-def set_up_torch(config: RunConfig) -> torch.device:
+def set_up_torch(config: RunConfig, local_rank: int = 0, local_size: int = 1) -> torch.device:
     """Set threads and exact mode of this process; returns the device, started.
+
+    Args:
+        local_rank: this process's number among those of the run on this machine, which each have
+            their own GPU, or share its cores.
 
     Raises:
         DeviceError: no such device on this machine, or it can't be used.
         InputError: exact mode, and the environment prevents it.
     """
-    set_threads(config.training.threads)
+    set_threads(config.training.threads or max(1, usable_cores() // local_size))
     set_exactness(config.training.deterministic)
-    device = use_device(config.training.device)
+    device = use_device(config.training.device, local_rank if local_size > 1 else None)
     if config.training.deterministic:
         check_workspace(device)
     return device
@@ -82,12 +88,18 @@ def split_batches(
 
 
 def build_trainer(
-    config: RunConfig, model: RecurrentLanguageModel, batches: Batches, *, warmup: int | None = None
+    config: RunConfig,
+    model: RecurrentLanguageModel,
+    batches: Batches,
+    *,
+    warmup: int | None = None,
+    ranks: Ranks | None = None,
 ) -> Trainer:
     """A trainer before its first step; move the model to its device first.
 
     Args:
         warmup: warm-up steps; None: those of `planned_warmup`.
+        ranks: the processes that share each batch; None: this one is alone.
     """
     steps = total_steps(config, batches.steps_per_epoch)
     exact = config.training.deterministic
@@ -103,4 +115,6 @@ def build_trainer(
         optimizer=config.optimizer,
         matmul="float32" if exact else config.training.matmul,
         precision=config.training.precision,
+        accumulate=config.training.accumulate,
+        ranks=ranks,
     )

@@ -14,10 +14,11 @@ from typing import TypeVar
 from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.engine.batches import evaluation_shape
 from rnnlm_tui.engine.device import errors_explained, explained_aside, is_lost
+from rnnlm_tui.engine.distributed import Order
 from rnnlm_tui.engine.evaluate import evaluate
 from rnnlm_tui.errors import DeviceError, RnnlmError, StorageError
 from rnnlm_tui.schema.config import RunConfig
-from rnnlm_tui.schema.corpora import Split
+from rnnlm_tui.schema.corpora import SPLITS, Split
 from rnnlm_tui.schema.formatting import bits_per_byte_text, counted, figure
 from rnnlm_tui.schema.metrics import (
     EvaluationRow,
@@ -222,9 +223,15 @@ class Evaluator:
         corpus, training = self._corpus, self._config.training
         batches = split_batches(self._config, corpus, split, max_sentences)
         shape = evaluation_shape(training.data_mode, training.context_length - 1)
+        ranks = self._trainer.ranks
+        if ranks is not None:
+            ranks.tell(Order.EVALUATE, SPLITS.index(split), max_sentences)
         with errors_explained("an evaluation", shape):
             score = evaluate(
-                self._trainer.model, self._stoppable(batches), unknown_id=self._codec.unk_id
+                self._trainer.model,
+                self._stoppable(batches),
+                unknown_id=self._codec.unk_id,
+                ranks=ranks,
             )
         offsets = corpus.offsets(split)
         scored, total = self._codec.token_bytes.scored(

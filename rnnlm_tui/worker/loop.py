@@ -306,6 +306,7 @@ class TrainingRun:
             waits = self._status == "paused" or self._recorder.full or self._checkpointer.is_waiting
             if waits:
                 self._metrics.flush()
+                self._trainer.keep_company()
             pending = self._attempt.inbox.take(wait=PAUSE_SECONDS if waits else 0.0)
             if pending is not None:
                 self._attempt.commands.handle(pending)

@@ -58,7 +58,7 @@ RUN_SETTINGS_KEY = "settings"
 ENVIRONMENT_KEY = "environment"
 """Keys of a checkpoint manifest's facts that a resume is checked against."""
 FREE_SETTINGS = frozenset(
-    {"device", "threads", "deterministic", "matmul", "max_bad_steps", "patience"}
+    {"device", "accumulate", "threads", "deterministic", "matmul", "max_bad_steps", "patience"}
 )
 """Of the section `training`: fields that the environment covers, or that only decide when a run
 ends early."""
@@ -74,6 +74,8 @@ def environment(trainer: Trainer, *, deterministic: bool) -> dict[str, str | int
         "processor": processor(device),
         "instructions": instructions(),
         "threads": torch.get_num_threads(),
+        "processes": 1 if trainer.ranks is None else trainer.ranks.size,
+        "accumulate": trainer.accumulate,
         "deterministic": deterministic,
         "matmul": trainer.matmul.mode,
         **versions(),
@@ -214,9 +216,10 @@ def check_environment(
     Raises:
         InputError: there are differences and the run is in exact mode; the message lists all.
     """
+    before_ranks = {"processes": 1, "accumulate": 1}  # earlier versions didn't record them
     then = {
         name: value
-        for name, value in _recorded(manifest, ENVIRONMENT_KEY).items()
+        for name, value in (before_ranks | {**_recorded(manifest, ENVIRONMENT_KEY)}).items()
         if name not in NOT_COMPARED
     }
     now = {name: value for name, value in here.items() if name not in NOT_COMPARED}

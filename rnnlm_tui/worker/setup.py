@@ -8,6 +8,7 @@ from rnnlm_tui.corpus.codec import TextCodec
 from rnnlm_tui.corpus.corpus import PreparedCorpus
 from rnnlm_tui.engine.checkpoint import load_optimizer_state, load_training_state
 from rnnlm_tui.engine.device import describe
+from rnnlm_tui.engine.distributed import Ranks
 from rnnlm_tui.engine.padded_loss import kernel_note
 from rnnlm_tui.engine.trainer import Trainer
 from rnnlm_tui.schema.estimates import planned_warmup, total_steps, warmup_note
@@ -34,8 +35,13 @@ WARMUP_FACT = "warmup_steps"
 """Manifest key of the run's warm-up steps, which may be fewer than the config's."""
 
 
-def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> TrainingRun:
+def assemble(
+    attempt: Attempt, corpus: PreparedCorpus, device: torch.device, ranks: Ranks | None = None
+) -> TrainingRun:
     """A run that is ready to train from its start step.
+
+    Args:
+        ranks: the processes that share each batch; None: this one is alone.
 
     Raises:
         DeviceError: out of memory for the model or its largest step.
@@ -63,6 +69,7 @@ def assemble(attempt: Attempt, corpus: PreparedCorpus, device: torch.device) -> 
             model,
             batches,
             warmup=_warmup(attempt, saved, total_steps(config, batches.steps_per_epoch)),
+            ranks=ranks,
         )
         if parent is not None and parent.optimizer == "keep":
             load_optimizer_state(attempt.run.path / PARENT_FOLDER, trainer)

@@ -1,4 +1,7 @@
-"""The training worker: `python -m rnnlm_tui.worker.train RUN-DIRECTORY` runs one attempt on a run.
+"""The training worker: `python -m rnnlm_tui.worker.train RUN` runs one attempt on a run.
+
+RUN is its folder or its name. With torchrun's variable RANK above 0 it is one of the other
+processes that share the run's batches.
 
 torch is imported late, so that the run's log shows a living worker at once.
 """
@@ -13,16 +16,23 @@ import traceback
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rnnlm_tui.errors import LostDeviceError, RnnlmError, RunStateError
 from rnnlm_tui.schema.facts import Facts
-from rnnlm_tui.schema.metrics import EventKind, EventRow, Progress, StartRow
+from rnnlm_tui.schema.metrics import (
+    EventKind,
+    EventRow,
+    Progress,
+    RankReading,
+    RanksRow,
+    StartRow,
+)
 from rnnlm_tui.schema.protocol import Command
 from rnnlm_tui.schema.status import failure_prefix
 from rnnlm_tui.store.checkpoints import list_checkpoints, sweep_temporary
 from rnnlm_tui.store.manifest import read_manifest
-from rnnlm_tui.store.paths import RunDirectory
+from rnnlm_tui.store.paths import RunDirectory, runs_dir
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.verify import move_damaged_aside, newest_valid
 from rnnlm_tui.system.disk import ROOM_FOR_ROWS, require_space
@@ -30,9 +40,13 @@ from rnnlm_tui.system.files import keep_private
 from rnnlm_tui.system.gpu import VISIBLE_VARIABLE, gpu_count
 from rnnlm_tui.system.locks import RunLock
 from rnnlm_tui.system.machine import MachineReader
+from rnnlm_tui.system.processes import end_with_parent
 from rnnlm_tui.worker.commands import CommandHandler, Inbox, Requests, StopRequested
 from rnnlm_tui.worker.control import ControlServer, PendingCommand
 from rnnlm_tui.worker.recorder import Attempt, Recorder, versions
+
+if TYPE_CHECKING:
+    from rnnlm_tui.worker.ranks import Team
 
 _STDERR = 2
 PROGRESS_SECONDS = 0.2
@@ -146,6 +160,7 @@ class Worker:
         self._requests = Requests(lambda waiting: self._recorder.show(requests=waiting))
         self._server: ControlServer | None = None
         self._failure: RnnlmError | None = None
+        self._team: Team | None = None
         self._device = "the device"  # its name, once it is known
 
     @property
@@ -187,6 +202,7 @@ class Worker:
         # worker first.
         from rnnlm_tui.engine.device import cpu_warning, describe, uuid_of
         from rnnlm_tui.worker.build import set_up_torch
+        from rnnlm_tui.worker.ranks import Team, own_place
         from rnnlm_tui.worker.resuming import check_settings, prepare_text
         from rnnlm_tui.worker.setup import assemble
         from rnnlm_tui.worker.step_metrics import DeviceProbe
@@ -201,7 +217,8 @@ class Worker:
             self._commands,
         )
         # First: a missing device should fail before a long preparation.
-        device = set_up_torch(config)
+        place = own_place(config)
+        device = set_up_torch(config, place.local_rank, place.local_size)
         self._device = describe(device)
         warning = cpu_warning(config.training.device, device)
         uuid = uuid_of(device) if device.type == "cuda" else ""
@@ -223,7 +240,12 @@ class Worker:
         corpus = prepare_text(self._run, config, saved, progress, known)
         with self._inbox.immediately(self._commands.handle, self._leave):
             progress.handle_commands()  # those that were queued before
-            training = assemble(attempt, corpus, device)
+            ranks = None
+            if place.size > 1:
+                attempt.enter("connecting")
+                self._team = Team(self._run, config, place, self._record_ranks, self._abandon)
+                ranks = self._team.join(corpus, device, checkpoint)
+            training = assemble(attempt, corpus, device, ranks)
         self._recorder.show(progress=None)
         progress.handle_commands()
         self._commands.target = training
@@ -246,6 +268,15 @@ class Worker:
         finally:
             os._exit(code)
 
+    def _abandon(self, failure: RnnlmError) -> None:
+        """End the process: another rank has ended, and this one waits for it in vain."""
+        code = self._failed(failure)
+        self._close("failed")
+        os._exit(code)
+
+    def _record_ranks(self, readings: tuple[RankReading, ...]) -> None:
+        self._recorder.add(RanksRow(self._attempt, self.step, readings, time.time()))
+
     def _announce(self) -> MachineReader:
         """Write the first events, then start to read the machine and the control socket."""
         self._recorder.add(
@@ -255,8 +286,8 @@ class Worker:
                 exit_code=0,
                 device_warning="",
                 lost_device="",
-                # The GPU that the queue gave it: known before torch is imported.
-                gpu_uuid=os.environ.get(VISIBLE_VARIABLE, "").partition("GPU-")[2],
+                # The first GPU that the queue gave it: known before torch is imported.
+                gpu_uuid=os.environ.get(VISIBLE_VARIABLE, "").split(",")[0].partition("GPU-")[2],
                 memory_warning="",
                 stop_after=None,
             )
@@ -315,6 +346,8 @@ class Worker:
 
     def _explained(self, error: Exception) -> RnnlmError:
         """What any exception that ended the attempt means."""
+        if self._team is not None and (cause := self._team.cause(error)) is not None:
+            return cause
         lost = self._lost_device(error)
         if lost is not None:
             return lost
@@ -373,6 +406,8 @@ class Worker:
         """Stop all threads, release the lock, then answer the commands that wait."""
         if self._server is not None:
             self._server.retire()
+        if self._team is not None:
+            self._team.close(orderly=ending != "failed")
         self._recorder.close()
         self._lock.release()
         self._commands.answer_stops()
@@ -390,12 +425,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     `rnnlm_tui.errors`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if len(given) != 1:
-        _log("usage: python -m rnnlm_tui.worker.train RUN-DIRECTORY")
+        _log("usage: python -m rnnlm_tui.worker.train RUN")
         return 2
     keep_private()
+    path = Path(given[0])
+    run = RunDirectory(path.absolute() if path.is_dir() else runs_dir() / path)
+    if os.environ.get("RANK", "0") != "0":
+        end_with_parent()
+        from rnnlm_tui.worker.ranks import follow
+
+        return follow(run)
     inbox = Inbox()
     inbox.listen_to_signals()
-    run = RunDirectory(Path(given[0]).absolute())
     lock = RunLock(run.lock_path)
     try:
         run.check_own_files()

@@ -27,6 +27,8 @@ from rnnlm_tui.schema.metrics import (
     EventRow,
     GpuRow,
     HardwareRow,
+    RankReading,
+    RanksRow,
     SampleRow,
     StepRow,
 )
@@ -81,7 +83,26 @@ FACTS = Facts(
 )
 GIB = 2**30
 CARD = GpuRow(0, "NVIDIA L4", 71.0, int(4.7 * GIB), int(0.6 * GIB), 23 * GIB, 48.0, 61.0)
-Recorded = StepRow | EvaluationRow | SampleRow | HardwareRow | HealthRow
+Recorded = StepRow | EvaluationRow | SampleRow | HardwareRow | HealthRow | RanksRow
+H100 = "NVIDIA H100 80GB HBM3"
+BUSY = (
+    (97, 0.05),
+    (96, 0.06),
+    (98, 0.04),
+    (97, 0.05),
+    (93, 0.11),
+    (99, 0.0),
+    (94, 0.10),
+    (93, 0.11),
+)
+RANKS = tuple(
+    RankReading(
+        rank=rank, host=f"gpu{1 + rank // 4}", device=H100, tokens_per_second=49_200.0 - 17 * rank,
+        use=float(use), memory=61 * GIB, memory_total=80 * GIB, waiting=waiting,
+    )
+    for rank, (use, waiting) in enumerate(BUSY)
+)  # fmt: skip
+"""Eight ranks on two hosts; the others wait for rank 5."""
 IDLE = GpuRow(0, "NVIDIA L4", memory_used=int(4.1 * GIB), memory_total=23 * GIB)
 """The same card as `describe_machine` finds it."""
 CLOCKS = (
@@ -239,6 +260,7 @@ def demo_run(
     curve: bool = True,
     saved: Mapping[int, float | None] | None = None,
     health: Sequence[HealthRow] = (),
+    ranks: Sequence[RankReading] = (),
     runs: Path | None = None,
 ) -> Iterator[RunDirectory]:
     """A demo run whose last row is of this moment, with losses so many nats lower; without the
@@ -252,12 +274,25 @@ def demo_run(
         if step:
             rows += steps(step, began, lower)[0 if curve else -8 :]
             rows += [*evaluations(step, began, lower), *samples(step, began), *known, *health]
+            rows += [RanksRow(1, step, tuple(ranks), now)] if ranks else []
             save(run, dict(losses), began)
         record(run, status, step, rows, facts, began=began, pause=PAUSED)
 
     run = RunDirectory((runs or runs_dir()) / name)
     with recorded(
-        run, config, status, now, write, step, facts, known, losses, curve, str(health), page=page
+        run,
+        config,
+        status,
+        now,
+        write,
+        step,
+        facts,
+        known,
+        losses,
+        curve,
+        str(health),
+        str(ranks),
+        page=page,
     ):
         yield run
 

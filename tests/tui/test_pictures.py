@@ -26,7 +26,7 @@ from rnnlm_tui.system.files import make_private_directory
 from rnnlm_tui.system.locks import LockPage
 from rnnlm_tui.tui.actions import Pane
 from tests.tui.book_run import book_run
-from tests.tui.demo_run import CLOCK, FACTS, HOUR, NOW, demo_run, readings, worker
+from tests.tui.demo_run import CLOCK, FACTS, HOUR, NOW, RANKS, demo_run, readings, worker
 from tests.tui.panes.seeing import press
 from tests.tui.pictures import MORE, SIZES, SMALL, Mode, assert_picture
 from tests.tui.support import at_home, text_of, until
@@ -138,6 +138,7 @@ WALKS = (
     ),
     alone("train-cpu", partial(demo_run, hardware=readings(card=GpuRow()))),
     alone("train-health", partial(demo_run, health=HEALTH), "H"),
+    alone("train-ranks", partial(demo_run, ranks=RANKS)),
     alone("train-book", book_run),
     alone("train-book-neighbour", partial(book_run, others=1.0), "right left left"),
     alone(

@@ -148,6 +148,10 @@ class ShownEstimate:
             yield GAP if used is None else line("{} this run  {} others {}", OWN, OTHERS, others)
         if estimate.too_large:
             yield row("", Content.styled(estimate.what_fits, BAD))
+        if estimate.processes > 1:
+            rows = counted(estimate.rows_at_once, "row")
+            yield row("processes", f"{estimate.processes:,} × {rows}")
+            yield row("gradients per step", amount(formatting.disk(estimate.gradient_bytes)))
         yield GAP
         yield row("disk", self._disk(estimate))
         if self.machine is not None and self.machine.disk_free is not None:
@@ -239,7 +243,8 @@ def _calibration(estimate: Estimate) -> str:
         return "known once the corpus is built"
     if estimate.seconds is None:
         return "not measured here yet"
-    return f"based on {safe_text(estimate.calibrated_run or '', limit=24) or 'a probe'}"
+    based = f"based on {safe_text(estimate.calibrated_run or '', limit=24) or 'a probe'}"
+    return f"{based} × {estimate.speedup:,}" if estimate.speedup > 1 else based
 
 
 def _flops(value: float | None) -> Content:

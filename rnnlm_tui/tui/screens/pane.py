@@ -216,7 +216,9 @@ class PaneScreen(ChangedCellsScreen, CurrentSize, Screen[None]):
         """Update line 1 and the footer."""
         if not self.is_ready:
             return
-        self._identity.show(self.identity, self.context.machine)
+        run = self.snapshot if self.PANE == "train" else None
+        ranks = () if run is None else run.summary.running_ranks
+        self._identity.show(self.identity, self.context.machine, ranks)
         self.refresh_footer()
 
     def refresh_footer(self) -> None:

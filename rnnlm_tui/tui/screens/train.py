@@ -311,6 +311,8 @@ class TrainScreen(ChartedScreen, SteersRuns):
         below, rows = trouble + frame if trouble else 0, self.snapshot.hardware
         living = self.snapshot.summary.status in LIVING
         cards = len(rows[-1].other_gpus) if living and rows else 0
+        if ranks := self.snapshot.summary.running_ranks:
+            cards = len(ranks) - 2  # a table has room for two
         return arrangement(body, alone, below=below, hidden=hidden, cards=cards)
 
     def footer_entries(self) -> dict[str, str]:

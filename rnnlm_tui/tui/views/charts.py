@@ -303,6 +303,7 @@ def _what_will_come(snapshot: RunSnapshot) -> str:
         return ""
     preparing = snapshot.summary.preparing
     waits: dict[str, str] = {
+        "connecting": "when all processes are there",
         "building": "when the model is built",
         "rehearsing": "after a test of the largest step",
         "evaluating": "after a test evaluation",

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from textual.content import Content
 
 from rnnlm_tui.schema.cells import CELL_NAMES
-from rnnlm_tui.schema.formatting import age, count, counted, duration, short
+from rnnlm_tui.schema.formatting import age, card_name, count, counted, duration, short
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.text import line, safe_content, safe_text
 
@@ -187,11 +187,7 @@ def device_name(machine: MachineFacts, *, wide: bool, device: str | None = None)
     if machine.gpu.name and not (device or "").startswith("cpu"):
         if wide:
             return safe_text(machine.gpu.name, limit=36, newlines="show")
-        first, *more = machine.gpu.name.removeprefix("NVIDIA ").removeprefix("GeForce ").split(" ")
-        model = first.partition("-")[0]  # A100-SXM4-40GB
-        if model.isalpha() and more:  # RTX 4090, Tesla T4
-            model = f"{model} {more[0]}"
-        return safe_text(model, limit=14, newlines="show")
+        return safe_text(card_name(machine.gpu.name), limit=14, newlines="show")
     return counted(machine.cpu_count, "CPU")
 
 

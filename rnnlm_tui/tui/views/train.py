@@ -54,6 +54,7 @@ PHASES = {
     "encoding": "turning text into tokens",
     "baseline": "counting n-grams",
     "checking": "checking the corpus",
+    "connecting": "starting the other processes",
     "building": "building the model",
     "rehearsing": "testing the largest step",
     "evaluating": "testing an evaluation",

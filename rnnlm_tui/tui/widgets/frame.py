@@ -10,6 +10,7 @@ from textual.reactive import reactive, var
 from textual.style import Style
 from textual.timer import Timer
 
+from rnnlm_tui.schema.formatting import ranks_text
 from rnnlm_tui.tui.actions import (
     ACTIONS,
     PANE_TITLES,
@@ -27,6 +28,7 @@ from rnnlm_tui.tui.views.status import machine_label
 from rnnlm_tui.tui.widgets.panel import Line
 
 if TYPE_CHECKING:
+    from rnnlm_tui.schema.metrics import RankReading
     from rnnlm_tui.system.machine import MachineFacts
 
 WIDE = 120
@@ -38,8 +40,13 @@ NOTICE_SECONDS = 4.0
 class IdentityLine(Line):
     """Line 1: the app, the run, and the device at the right."""
 
-    def show(self, identity: Callable[[int], Content], machine: MachineFacts | None) -> None:
-        """Show what `identity` returns for the room beside the device.
+    def show(
+        self,
+        identity: Callable[[int], Content],
+        machine: MachineFacts | None,
+        ranks: Sequence[RankReading] = (),
+    ) -> None:
+        """Show what `identity` returns for the room beside the device, or beside the ranks.
 
         If the run's name would be cut, the app's name goes first, then the host's.
         """
@@ -47,6 +54,8 @@ class IdentityLine(Line):
         for app, host in ((True, True), (False, True), (False, False)):
             name = Content.styled(" rnnlm-tui  ", f"bold {DIM}") if app else Content(" ")
             device = machine_label(machine, wide=width >= WIDE, host=host)
+            if together := ranks_text(ranks, hosts=host):
+                device = safe_content(together, limit=32, newlines="show").stylize(TEXT)
             room = max(8, width - name.cell_length - device.cell_length - 3)
             middle = identity(room)
             if "…" not in middle.plain.split(" ")[0]:

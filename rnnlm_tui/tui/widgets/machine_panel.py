@@ -22,19 +22,21 @@ from rnnlm_tui.schema.formatting import (
     gib,
     memory,
     other_load_text,
+    ranks_text,
 )
 from rnnlm_tui.schema.metrics import CARD_LOST
 from rnnlm_tui.schema.status import LIVING
 from rnnlm_tui.tui.palette import BAD, BRIGHT, DIM, TEXT, THIRD, TRAIN, WARN
 from rnnlm_tui.tui.text import OTHERS, OWN, amount, bar, line, safe_content, safe_text, spread
 from rnnlm_tui.tui.views.machine import Readings, averaged, has_card, history, steady_reading
+from rnnlm_tui.tui.views.ranks import rank_lines
 from rnnlm_tui.tui.views.status import device_name, machine_label
 from rnnlm_tui.tui.widgets.chart.raster import Raster, Scale, curve_layer
 from rnnlm_tui.tui.widgets.panel import Label, Panel
 
 if TYPE_CHECKING:
     from rnnlm_tui.client.monitor import RunSnapshot
-    from rnnlm_tui.schema.metrics import GpuRow, HardwareRow
+    from rnnlm_tui.schema.metrics import GpuRow, HardwareRow, RankReading
     from rnnlm_tui.system.machine import MachineFacts
 
 
@@ -49,6 +51,8 @@ GUTTER = 4
 FIGURES, MORE_FIGURES = 19, 28
 """Cells kept for the figures right of a bar, in the tall and in the short form."""
 LEAST_BAR = 3
+HEADED = 3
+"""Rows below the ranks from which a reading of rank 0's machine is shown."""
 CELL = 12
 """Cells of each GPU if several share a line, with a blank."""
 OLD_READING_SECONDS = 10.0
@@ -78,6 +82,8 @@ class MachineView(NamedTuple):
     """The precision of its matrix products."""
     others: str = ""
     """A warning about other processes."""
+    ranks: Sequence[RankReading] = ()
+    """The processes that train together; empty with one process."""
     ended: RunSnapshot | None = None
     """An ended run, whose totals are shown instead of readings."""
 
@@ -91,7 +97,8 @@ def machine_view(
     """
     summary, rows, living = snapshot.summary, snapshot.hardware, snapshot.summary.status in LIVING
     if rows and len(snapshot.machine) and not living:
-        return MachineView(legend=line("whole run"), arithmetic=arithmetic(summary), ended=snapshot)
+        label = line("rank 0" if summary.ranks else "whole run")
+        return MachineView(legend=label, arithmetic=arithmetic(summary), ended=snapshot)
     here = machine if machine is None or summary.host in (None, machine.host) else None
     idle = here is not None and not living and bool(own.rows)
     label = machine_label(machine, wide=wide).stylize(DIM)
@@ -103,7 +110,10 @@ def machine_view(
         return MachineView(own.rows, label, here, trains=False)
     device = "" if machine is None else device_name(machine, wide=False, device=summary.device)
     alarm, others = summary.status in ("stalled", "degraded"), other_load_text(summary, short=True)
-    return MachineView(rows, label, here, True, alarm, device, arithmetic(summary), others)
+    if ranks := summary.running_ranks:
+        label = safe_content(ranks_text(ranks), newlines="show").stylize(DIM)
+        device = safe_text(ranks_text(ranks, hosts=False), newlines="show")
+    return MachineView(rows, label, here, True, alarm, device, arithmetic(summary), others, ranks)
 
 
 class MachinePanel(Panel):
@@ -124,17 +134,25 @@ class MachinePanel(Panel):
         if the name is too long."""
         view = self._view
         parts = view.device, view.arithmetic
-        brief = [" · ".join(parts)] if all(parts) and self.inner_size.height < TALL else []
-        return (*brief, view.legend, view.device)
+        is_brief = all(parts) and self.inner_size.height < TALL and not view.ranks
+        return (*([" · ".join(parts)] if is_brief else ()), view.legend, view.device)
 
     def prepare(self, width: int, height: int) -> None:
         """Lay out the lines for this size; in the bottom edge the GPU's clock, what slows it down
         or is wrong with it, or what others use if there is no line for it."""
-        view, tall = self._view, height >= TALL
+        view, table = self._view, list[Content]()
         row = None if view.ended is not None else steady_reading(view.rows)
         label = Content("") if row is None else edge(row, width - 2)
+        if view.ranks:
+            table = rank_lines(view.ranks, width, height)
+            heading = line("rank 0 on {}", safe_content(view.ranks[0].host, newlines="show"))
+            spare = height - len(table)
+            table += [heading] if spare >= HEADED else [Content("")] * spare
+            row = None if row is None else row._replace(other_gpus=())  # the table has them
+        height -= len(table)
+        tall = bool(table) or height >= TALL
         others = Content.styled(view.others, WARN)
-        self.set_reactive(Panel.bottom, label if label.plain or tall else others)
+        self.set_reactive(Panel.bottom, label if label.plain or height >= TALL else others)
         dots = (width - GUTTER) * (1 if self.ascii_only else 2)
         loads: list[tuple[int, float]] = []
         if view.ended is not None:
@@ -143,11 +161,13 @@ class MachinePanel(Panel):
         elif row is None:
             lines = [line("no readings yet")]
         else:
-            reading = _Reading(view, row, width, height)
+            reading = _Reading(view, row, width, height, brief=not tall)
             lines = reading.tall() if tall else reading.short()
+            if not height and reading.disk_style != TEXT:
+                self.set_reactive(Panel.bottom, line("disk {}", reading.disk_free))
             loads = history(view.rows, dots) if view.trains else []
         curve = self._curve(loads, width, height - len(lines)) if tall and loads else []
-        self.lines = [*curve, *lines[:height]]
+        self.lines = [*table, *curve, *lines[:height]]
 
     def _curve(self, loads: Sequence[tuple[int, float]], width: int, height: int) -> list[Content]:
         """Plot a load in percent, given as (dot column, percent), if there is room."""
@@ -187,13 +207,15 @@ def resource_line(
 class _Reading:
     """The lines of a reading, `width` cells each."""
 
-    def __init__(self, view: MachineView, row: HardwareRow, width: int, height: int) -> None:
+    def __init__(
+        self, view: MachineView, row: HardwareRow, width: int, height: int, *, brief: bool
+    ) -> None:
         if not view.trains:  # all that is used is shown like a run's own
             gpu = row.gpu._replace(memory_own=row.gpu.memory_used)
             own, load = row.memory_used, row.cpu_percent
             row = row._replace(process_memory=own, process_cpu_percent=load, gpu=gpu)
         self.view, self.row, self.gpu, self.width, self.height = view, row, row.gpu, width, height
-        self.card, self.brief = has_card(row), height < TALL
+        self.card, self.brief = has_card(row), brief
         self.line = partial(resource_line, width, MORE_FIGURES if self.brief else FIGURES)
         self.memory: Use = row.process_memory, row.memory_used, row.memory_total
         if self.card:

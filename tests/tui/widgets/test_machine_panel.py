@@ -8,12 +8,12 @@ import re
 from array import array
 from collections.abc import Iterable
 from dataclasses import replace
-from itertools import product
+from itertools import chain, product
 
 import pytest
 from textual.content import Content
 
-from rnnlm_tui.schema.metrics import EventRow, GpuRow, HardwareRow
+from rnnlm_tui.schema.metrics import EventRow, GpuRow, HardwareRow, RankReading
 from rnnlm_tui.store.series import Band
 from rnnlm_tui.tui import palette
 from rnnlm_tui.tui.views.machine import HISTORY_SECONDS, history, steady_reading
@@ -48,6 +48,20 @@ def panel(view: MachineView, size: tuple[int, int]) -> list[Content]:
 def text_of(row: HardwareRow, size: tuple[int, int], *, trains: bool = True) -> str:
     view = MachineView((row,), machine=WITH_DISK, trains=trains)
     return "\n".join(line.plain for line in panel(view, size))
+
+
+def ranks(*hosts: str, **changes: object) -> list[RankReading]:
+    """A rank on each of these hosts, of which the last one waits least."""
+    return [
+        RankReading(rank=rank, host=host, tokens_per_second=1e3, waiting=0.4 - rank / 1000)
+        .model_copy(update=changes)
+        for rank, host in enumerate(hosts)
+    ]  # fmt: skip
+
+
+def rows_of(ranks: list[RankReading], size: tuple[int, int]) -> list[list[str]]:
+    view = MachineView((READING,), machine=WITH_DISK, ranks=ranks)
+    return [line.plain.split() for line in panel(view, size)]
 
 
 def cards(count: int) -> tuple[GpuRow, ...]:
@@ -149,3 +163,38 @@ def test_every_machine_fits_every_size() -> None:
         assert row.gpu.watts is not None or "0 W" not in text
         if size[1] >= 10:
             assert text.count("gpu") == len(row.other_gpus), "a line per card"
+
+
+def test_ranks_have_a_row_each_or_else_their_hosts_and_the_slowest_ranks_have() -> None:
+    four = ranks("a.cluster", "a.cluster", "b", "b")
+    assert [row[:2] for row in rows_of(four, (36, 5))[1:-1]] == [
+        ["0", "a"], ["1", "a"], ["2", "b"]
+    ]  # fmt: skip
+    assert rows_of(four, (36, 5))[-1][:3] == ["▼", "3", "b"]
+    assert [row[:3] for row in rows_of(four, (28, 4))[1:]] == [
+        ["2×", "a", "1k"], ["2×", "b", "1k"], ["▼", "3", "b"]
+    ]  # fmt: skip
+    assert [row[:2] for row in rows_of(four, NARROW)[1:]] == [["4×", "all"], ["▼", "3"]]
+    assert any("rank 0 on a" in " ".join(row) for row in rows_of(four, FULL))
+
+
+@pytest.mark.parametrize("size", [*SIZES, (28, 200)])
+def test_ranks_of_any_number_and_with_unknown_figures_stay_in_the_panel(
+    size: tuple[int, int],
+) -> None:
+    odd = {"tokens_per_second": None, "use": math.nan, "waiting": 1.0, "device": "\x1b[31m" * 9}
+    for count, changes in product((2, 9, 300), ({}, odd)):
+        rows = rows_of(ranks(*(f"node-{at:04}" for at in range(count)), **changes), size)
+        assert ("▼" in "".join(chain(*rows))) is not bool(changes)
+
+
+def test_a_rank_for_which_the_others_wait_long_is_a_warning_and_a_full_disk_too() -> None:
+    for waiting, colour in ((0.3, palette.WARN), (0.02, palette.BRIGHT)):
+        two = [*ranks("a", waiting=waiting), *ranks("a", waiting=0.0, rank=1)]
+        row = panel(MachineView((READING,), ranks=two), NARROW)[-1]
+        assert row.plain.startswith("▼ 1")
+        assert {str(span.style) for span in row.spans} == {f"bold {colour}"}
+    shown = MachinePanel()
+    shown.show(MachineView((READING._replace(disk_free=10**9),), ranks=ranks("a", "a")))
+    shown.prepare(*NARROW)
+    assert str(shown.bottom) == "disk 1.0 GB free"

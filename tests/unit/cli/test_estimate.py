@@ -50,9 +50,10 @@ def test_slstm_on_a_gpu_is_warned_of_with_its_launches(
 
 KEYS = """
 baseline_perplexity calibrated_by calibrated_run checkpoint_bytes disk_bytes evaluation_seconds
-first_lines fitting_batch layout memory_bytes memory_free memory_measured memory_parts notes
-parameters parameters_by_part preset probe run_flops seconds start_loss step_flops steps
-steps_per_epoch text_known tokens_per_parameter tokens_seen train_sentences train_tokens
+first_lines fitting_batch gradient_bytes layout memory_bytes memory_free memory_measured
+memory_parts notes parameters parameters_by_part preset probe processes rows_at_once run_flops
+seconds start_loss step_flops steps steps_per_epoch text_known tokens_per_parameter tokens_seen
+train_sentences train_tokens
 unique_tokens_per_parameter vocab_exact vocab_size vocabulary_share warnings
 """
 
@@ -75,6 +76,16 @@ def test_figures_are_printed_and_are_the_same_in_json(verb: Verbs) -> None:
     lasting = sum(peak[name] for name in ("process", "corpus", "weights", "moments", "saving"))
     assert found["memory_bytes"] == lasting + during
     assert f"{found['memory_bytes'] / 2**20:,.0f} MiB peak (process " in out
+
+
+def test_several_processes_are_shown_with_what_they_exchange(verb: Verbs) -> None:
+    asked = "estimate --preset book --set training.device=cpu --set distributed.processes=4"
+    out, found = verb(asked)[0], verb.json(asked)
+    assert (found["processes"], found["rows_at_once"]) == (4, 32)
+    assert "4, each with 32 rows of a batch at once; it sends 50 MB per step to add up 33 MB" in out
+    assert f"{found['memory_bytes'] / 2**20:,.0f} MiB peak of all processes (of a process: " in out
+    words = "training.batch_size: is 128, but distributed.processes x training.accumulate = 200 x 1"
+    assert words in verb("estimate --preset book --set distributed.processes=200", code=2)[1]
 
 
 def test_a_range_test_that_diverges_at_once_prints_its_reason() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from rnnlm_tui.cli.summaries import model_text, summary_lines
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.facts import Facts
-from rnnlm_tui.schema.metrics import EvaluationRow, EventRow, StepRow
+from rnnlm_tui.schema.metrics import EvaluationRow, EventRow, RankReading, RanksRow, StepRow
 from rnnlm_tui.schema.presets import BOOK
 from rnnlm_tui.schema.summary import (
     BaselineFigures,
@@ -19,6 +21,7 @@ from rnnlm_tui.schema.summary import (
     RunSummary,
 )
 from rnnlm_tui.store.runs import create_run
+from rnnlm_tui.system.locks import RunLock
 from tests.unit.cli.calls import Verbs
 from tests.unit.client.logs import record
 
@@ -68,6 +71,38 @@ def test_show_names_the_slice_and_the_reference_nearest_to_it(
     assert ("test" in lines) is whole_test
     assert lines["device"].endswith("cpu, 2 threads, bf16 matmul")
     assert "neighbours" not in lines
+
+
+def test_show_has_a_row_a_rank_and_names_the_slowest(verb: Verbs) -> None:
+    first, second = (
+        RankReading(rank=rank, host="a", device="NVIDIA H100 80GB HBM3", tokens_per_second=5e4,
+            use=97.0, memory=2**36, memory_total=80 * 2**30, waiting=0.1 - rank / 10)
+        for rank in (0, 1)
+    )  # fmt: skip
+    directory = create_run(RunConfig(), "plain-otter")
+    record(
+        directory,
+        Facts(device="cuda:0"),
+        EventRow(1, 0, "running", "", 1.0),
+        *(RanksRow(1, step, (first, second), 1.0) for step in (1, 2)),
+        RanksRow(1, 3, (first, second.model_copy(update={"host": "b"})), 1.0),
+    )
+    with RunLock(directory.lock_path):
+        said = verb("show plain")
+        answer = verb.json("show plain")
+    assert re.search(r"device +2 × H100 on 2 hosts\n", said.out)
+    *_, head, upper, lower = said.out.splitlines()
+    assert head.split() == ["rank", "host", "device", "tok/s", "use", "memory", "waiting"]
+    assert upper.endswith("10 %")
+    assert "64 GiB of 80 GiB" in lower
+    assert lower.endswith("0 %  slowest")
+    assert [rank["host"] for rank in answer["ranks"]] == ["a", "b"]
+    assert answer["ranks"][1]["waiting"] == 0
+    stopped = verb("show plain").out
+    assert "2 × H100 on 2 hosts" in stopped
+    assert "slowest" not in stopped
+    record(directory, EventRow(1, 0, "finished", "", 2.0))
+    assert verb.json("show plain")["ranks"] == [], "a later attempt had one process"
 
 
 REFERENCE = ReferenceFigures(sentences=4_900_000, perplexity=86.77, reference_sentences=4_001_280)

@@ -19,6 +19,7 @@ from rnnlm_tui.client.estimate import (
 from rnnlm_tui.schema.config import (
     CheckpointConfig,
     CorpusConfig,
+    DistributedConfig,
     EvaluationConfig,
     RunConfig,
     TokenizerConfig,
@@ -227,6 +228,20 @@ def test_the_most_similar_run_or_probe_gives_the_speed(home: Path) -> None:
     assert estimate(config).calibrated_run == "plain-otter", "the newer of two equally similar ones"
     keep_probe(config, time=3.0)
     assert estimate(config).calibrated_by == "probe"
+
+
+def test_processes_on_cpus_share_cores_and_memory(home: Path) -> None:
+    training = TrainingConfig(max_steps=300, device="cpu")
+    keep_probe(RunConfig(training=training))
+    config = RunConfig(training=training, distributed=DistributedConfig(processes=4))
+    found = estimate(config)
+    assert (found.processes, found.rows_at_once) == (4, training.batch_size // 4)
+    assert found.seconds == pytest.approx(300 * 0.1), "the cores are the same"
+    assert found.memory == memory_parts(config, 2_048, processes=4)
+    assert (found.memory_measured, found.memory_needed) == (False, 4 * found.memory.training)
+    # Three of four quarters are added up round the ring, and three sums are passed on.
+    assert found.gradient_bytes == 4 * found.parameters.total
+    assert found.sent_bytes == round(6 / 4 * found.gradient_bytes)
 
 
 @pytest.mark.parametrize(

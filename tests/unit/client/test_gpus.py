@@ -10,13 +10,15 @@ from rnnlm_tui.client.estimate import estimate, warning_before_start
 from rnnlm_tui.client.gpus import (
     check_device,
     device_choice,
+    planned_processes,
+    process_problems,
     runs_on,
     shared_gpu_warning,
     training_devices,
     unused_gpu_warning,
 )
-from rnnlm_tui.client.start import PendingResume
-from rnnlm_tui.errors import DeviceError
+from rnnlm_tui.client.start import PendingResume, check_before_start
+from rnnlm_tui.errors import ConfigError, DeviceError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.validation import merge, parse_config
@@ -81,6 +83,23 @@ def test_cuda_is_refused_before_a_run_is_created(machine: pytest.MonkeyPatch) ->
         check_device("cuda")
     assert "update the driver" in caught.value.hint
     check_device("auto")
+
+
+def test_processes_are_one_for_each_gpu_and_never_more(machine: pytest.MonkeyPatch) -> None:
+    assert planned_processes(on("auto", distributed__processes="auto")) == 2
+    assert planned_processes(on("cuda:1", distributed__processes="auto")) == 1
+    assert planned_processes(on("cpu", distributed__processes="auto")) == 1
+    assert process_problems(on("cpu", distributed__processes=3)) == ()
+    more = on("auto", distributed__processes=3)
+    with pytest.raises(ConfigError, match="is 3, but this machine has 2 GPUs") as caught:
+        check_before_start(more)
+    assert caught.value.problems == estimate(more).problems
+    for adjustment in caught.value.problems[0].adjustments:
+        assert process_problems(parse_config(merge(more, dict(adjustment.changes)))) == ()
+    (short,) = process_problems(on("auto", distributed__processes="auto", training__batch_size=1))
+    assert short.path == "training.batch_size"
+    found = estimate(on("cuda", distributed__processes=2, training__max_steps=300))
+    assert (found.speedup, found.memory_needed) == (2, found.memory.training)
 
 
 def test_a_run_is_offered_the_devices_that_it_can_train_on(machine: pytest.MonkeyPatch) -> None:

@@ -266,6 +266,24 @@ def test_each_gpu_gets_a_run(workers: Workers) -> None:
 
 
 @pytest.mark.usefixtures("two_gpus")
+def test_a_run_of_two_processes_waits_for_two_gpus_and_gets_both(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rnnlm_tui.client.gpus.gpu_count", lambda: 2)
+    for name, processes in (("one", 1), ("both", "auto"), ("three", 1)):
+        add(parse_config(merge(GPU, {"distributed.processes": processes})), name)
+    workers.living |= {"one", "both", "three"}
+    look(workers)
+    assert workers.started == [("one", "GPU-a")], "nothing takes a device that the second waits for"
+    workers.end("one")
+    look(workers)
+    assert workers.started[1:] == [("both", "GPU-a,GPU-b")]
+    workers.end("both")
+    look(workers)
+    assert workers.started[2:] == [("three", "GPU-a")]
+
+
+@pytest.mark.usefixtures("two_gpus")
 def test_a_run_that_was_started_by_hand_delays_only_those_on_its_gpu(
     workers: Workers, monkeypatch: pytest.MonkeyPatch
 ) -> None:

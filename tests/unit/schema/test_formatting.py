@@ -8,7 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from rnnlm_tui.schema import formatting
-from rnnlm_tui.schema.formatting import arithmetic, device_text, other_load_text
+from rnnlm_tui.schema.formatting import arithmetic, device_text, other_load_text, ranks_text
+from rnnlm_tui.schema.metrics import RankReading
 from rnnlm_tui.schema.summary import ModelFigures, RunSummary
 
 WRITTEN: dict[Callable[[float], str], tuple[tuple[float, str], ...]] = {
@@ -171,6 +172,25 @@ def test_the_device_text_includes_the_arithmetic(
     )
     assert device_text(summary) == words
     assert words.endswith(arithmetic(summary))
+
+
+@pytest.mark.parametrize(
+    ("devices", "hosts", "words"),
+    [
+        (["NVIDIA H100 80GB HBM3"] * 4, "aabb", "4 × H100 on 2 hosts"),
+        (["NVIDIA A100-SXM4-40GB", "NVIDIA GeForce RTX 4090"], "aa", "1 × A100, 1 × RTX 4090"),
+        (["", ""], "aa", "2 processes"),
+        (["", "", ""], "abc", "3 processes on 3 hosts"),
+        ([""], "a", ""),
+    ],
+)
+def test_ranks_are_counted_by_card_and_host(devices: list[str], hosts: str, words: str) -> None:
+    ranks = [
+        RankReading(rank=rank, host=host, device=device)
+        for rank, (device, host) in enumerate(zip(devices, hosts, strict=True))
+    ]
+    assert ranks_text(ranks) == words
+    assert ranks_text(ranks, hosts=False) == words.partition(" on ")[0]
 
 
 @pytest.mark.parametrize(

@@ -72,12 +72,38 @@ def test_the_largest_fitting_batch_is_found() -> None:
     assert largest_fitting_batch(BOOK, 32_011, 1_000_000) is None
 
 
+def test_processes_and_parts_share_the_activations_and_keep_the_gradients() -> None:
+    one = memory_parts(BOOK, 32_011, on_gpu=True)
+    parts = changed(BOOK, training={"accumulate": 4})
+    for shared in (
+        memory_parts(BOOK, 32_011, on_gpu=True, processes=4),
+        memory_parts(parts, 32_011, on_gpu=True),
+    ):
+        assert 4 * shared.activations == one.activations
+        assert (shared.buckets, shared.gradients) == (one.gradients, 0)
+        assert shared.head < one.head
+    assert (one.buckets, one.gradients) == (0, one.weights)
+
+
+def test_the_largest_fitting_batch_of_several_processes_has_a_row_for_each_share() -> None:
+    config = changed(BOOK, training={"batch_size": 1_000, "accumulate": 2})
+    fits = changed(config, training={"batch_size": 96, "accumulate": 2})
+    room = memory_parts(fits, 32_011, processes=4).training
+    assert largest_fitting_batch(config, 32_011, 4 * room, processes=4) == 96
+    assert largest_fitting_batch(config, 32_011, room, on_gpu=True, processes=4) == 1_000
+    least = changed(config, training={"batch_size": 8, "accumulate": 2})
+    room = memory_parts(least, 32_011, processes=4).training
+    assert largest_fitting_batch(config, 32_011, 4 * room, processes=4) == 8
+    assert largest_fitting_batch(config, 32_011, 4 * room - 1, processes=4) is None
+
+
 def test_the_shape_has_only_settings_that_affect_memory() -> None:
     shape = memory_shape(BOOK, 32_011, 5)
     same = changed(BOOK, optimizer={"learning_rate": 0.5}, checkpoint={"every": 7})
     assert memory_shape(same, 32_011, 5) == shape
     for other in (
         changed(BOOK, training={"batch_size": 64}),
+        changed(BOOK, training={"accumulate": 2}),
         changed(BOOK, model={"dropout": 0.5}),
         changed(BOOK, optimizer={"algorithm": "sgd"}),
     ):

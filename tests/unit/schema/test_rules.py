@@ -43,6 +43,9 @@ CONTRADICTIONS: dict[str, dict[str, object]] = {
     "bpe": {"tokenizer.vocab_size": 100},
     "word": {"tokenizer.kind": "word", "tokenizer.vocab_size": 2},
     "precision": {"training.precision": "bf16", "training.device": "cpu"},
+    "shares": {"distributed.processes": 8, "training.accumulate": 3},
+    "parts": {"training.accumulate": 30},
+    "one GPU": {"distributed.processes": 2, "training.device": "cuda:1"},
 }
 
 

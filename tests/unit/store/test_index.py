@@ -36,6 +36,8 @@ from rnnlm_tui.schema.metrics import (
     EventRow,
     GpuRow,
     HardwareRow,
+    RankReading,
+    RanksRow,
     SampleRow,
     StartRow,
     StepRow,
@@ -141,6 +143,9 @@ class Lines:
             ),
             key=lambda row: row.step,
         )
+
+        of_newest = [row.ranks for row in self.of(RanksRow) if row.attempt == self.numbers[-1]]
+        self.ranks = of_newest[-1] if of_newest else ()
 
     def of(self, kind: type[Any]) -> list[Any]:
         return [row for row in self.rows if isinstance(row, kind)]
@@ -276,6 +281,7 @@ def assert_shows_the_lines(shown: RunReader, draw: random.Random, buckets: int) 
         equal(lambda: shown.last_state(), states[-1] if states else None),
         equal(lambda: shown.hardware(), readings),
         equal(lambda: shown.hardware(2), readings[-2:]),
+        equal(lambda: shown.ranks(), said.ranks),
         equal(lambda: shown.facts(), said.facts),
         equal(
             lambda: [(row.attempt, row.start_step) for row in shown.attempts()],
@@ -402,6 +408,7 @@ class Author:
                     draw.choice(["note", "paused", "best", "spike", "running"]), step, attempt
                 ),
                 StartRow(attempt, draw.randint(0, step)),
+                RanksRow(attempt, step, (RankReading(rank=0, host="a", use=step / 7),), 1.0),
                 CommandRow(attempt, "a", draw.choice(["set", "pause"]), {"who": "me"}, answer, 1.0),
                 Facts(steps_per_epoch=draw.choice([10, 10, 7])),
                 Facts(device=f"card {step}", settings={"training.epochs": step}),

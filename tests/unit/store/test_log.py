@@ -21,7 +21,16 @@ from hypothesis import strategies as st
 from rnnlm_tui.errors import NewerLogError, StorageError
 from rnnlm_tui.schema import metrics
 from rnnlm_tui.schema.facts import Facts
-from rnnlm_tui.schema.metrics import AttemptRow, EventKind, GpuRow, HardwareRow, SampleRow, StepRow
+from rnnlm_tui.schema.metrics import (
+    AttemptRow,
+    EventKind,
+    GpuRow,
+    HardwareRow,
+    RankReading,
+    SampleRow,
+    StepRow,
+)
+from rnnlm_tui.schema.record import fields_of
 from rnnlm_tui.store.log import KINDS, MAX_LINE, RunLog, decode, decode_columns, encode, logs_of
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader, merged_facts
@@ -44,12 +53,28 @@ VALUES: dict[Any, st.SearchStrategy[Any]] = {
 }
 
 
+RANKS = st.lists(
+    st.builds(
+        RankReading,
+        **{
+            name: st.one_of(*(VALUES[part] for part in get_args(field.annotation)))
+            if get_args(field.annotation)
+            else VALUES[field.annotation]
+            for name, field in fields_of(RankReading).items()
+        },
+    ),
+    max_size=3,
+)
+
+
 def strategy(kind: type[Any]) -> st.SearchStrategy[Any]:
     """Rows of a class with any values of their types."""
     of: dict[str, st.SearchStrategy[Any]] = {}
     for name, hint in get_type_hints(kind, vars(metrics)).items():
         if name == "other_gpus":
             of[name] = st.lists(strategy(GpuRow), max_size=3).map(tuple)
+        elif name == "ranks":
+            of[name] = RANKS.map(tuple)
         elif hint is GpuRow:
             of[name] = strategy(GpuRow)
         elif "Literal" in str(hint):
