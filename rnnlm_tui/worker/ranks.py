@@ -313,12 +313,13 @@ class Team:
         )
 
     def close(self, *, orderly: bool) -> None:
-        """End the other ranks, at once unless `orderly`."""
+        """End the other ranks, at once unless `orderly` and they train."""
         self._closing.set()
+        until = time.monotonic()
         if orderly and self._ranks is not None:
+            until += LEAVE_SECONDS
             with suppress(RuntimeError):
                 self._ranks.tell(Order.END)
-        until = time.monotonic() + (LEAVE_SECONDS if orderly else 0.0)
         for child in self._children.values():
             with suppress(subprocess.TimeoutExpired):
                 child.wait(max(0.0, until - time.monotonic()))

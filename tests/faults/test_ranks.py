@@ -154,15 +154,32 @@ def test_a_process_without_memory_fails_the_run_with_its_own_error(
     assert "try training.batch_size = 500; `rnnlm-tui resume " in str(summary.hint)
 
 
+@FAILS
+def test_a_process_without_the_text_fails_the_run_with_its_own_error(
+    workers: Workers, text: Path, tmp_path: Path
+) -> None:
+    run = create_run(tiny_config(text))
+    copy = copy_with_text(run, text, tmp_path / "nowhere.txt")
+    first, other = workers.start_ranks([run, copy])
+    for pid in (first, other):
+        assert workers.exit_code(pid, PATIENCE_SECONDS) == InputError.exit_code
+    assert re.match(r"rank 1 of 2 on \S+: .*nowhere\.txt", str(summarize(run).message))
+
+
+def copy_with_text(run: RunDirectory, text: Path, other: Path) -> RunDirectory:
+    """A copy of the run, as on a machine that shares no files with it, for another text."""
+    copy = RunDirectory(Path(shutil.copytree(run.path, other.parent / "copy")))
+    frozen = run.config_path.read_text(encoding="utf-8")
+    copy.config_path.write_text(frozen.replace(str(text), str(other)), encoding="utf-8")
+    return copy
+
+
 @DIFFERS
 def test_another_config_text_or_version_is_refused_before_the_first_step_with_all_differences(
     workers: Workers, text: Path, tmp_path: Path
 ) -> None:
     run = create_run(tiny_config(text))
-    copy = RunDirectory(Path(shutil.copytree(run.path, tmp_path / "copy")))
-    other = write_text(tmp_path / "other.txt", sentences=900)
-    frozen = run.config_path.read_text(encoding="utf-8")
-    copy.config_path.write_text(frozen.replace(str(text), str(other)), encoding="utf-8")
+    copy = copy_with_text(run, text, write_text(tmp_path / "other.txt", sentences=900))
     newer = tmp_path / "packages" / "numpy-99.0.dist-info"
     newer.mkdir(parents=True)
     (newer / "METADATA").write_text("Name: numpy\nVersion: 99.0\n", encoding="utf-8")
