@@ -54,7 +54,7 @@ class Ranks:
 
     Args:
         store: through which the ranks find one another.
-        seconds: longest wait for another rank in a step.
+        seconds: longest wait for another rank in a step, and of rank 0 for any answer.
         exact: reduce all gradients at once, in an order that is the same in every step.
 
     Raises (every method that communicates):
@@ -83,7 +83,8 @@ class Ranks:
             world_size=size,
             timeout=timedelta(seconds=seconds),
         )
-        patience = timedelta(seconds=max(seconds, CONTROL_SECONDS))
+        # The others wait for orders; rank 0 never waits longer for an answer than in a step.
+        patience = timedelta(seconds=seconds if rank == 0 else max(seconds, CONTROL_SECONDS))
         # Not the gradients' group: on GPUs orders would wait for the steps before them.
         self._control = dist.new_group(backend="gloo", timeout=patience)
         self._waited = 0.0

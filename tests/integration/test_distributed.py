@@ -185,7 +185,7 @@ def trained(processes: ProcessPoolExecutor, tmp_path: Path) -> Train:
     def in_processes(case: Case) -> list[Result]:
         store = tmp_path / str(case)
         asked = [processes.submit(train, case, rank, store) for rank in range(case.size)]
-        return [one.result() for one in asked]
+        return [one.result(PATIENCE_SECONDS) for one in asked]
 
     return in_processes
 
@@ -258,6 +258,29 @@ def test_an_evaluation_that_fails_on_rank_0_ends_on_the_others(
     asked = [processes.submit(give_up, rank, tmp_path / "store", failing) for rank in range(2)]
     first, other = (one.result(PATIENCE_SECONDS) for one in asked)
     assert first == other
+
+
+def wait_in_vain(rank: int, path: Path) -> str:
+    """Ask for the state of a process that doesn't answer; rank 0's error."""
+    store, message = dist.FileStore(str(path), 2), ""
+    ranks = Ranks(rank, 2, store, CPU, seconds=5.0)
+    if rank == 0:
+        with pytest.raises(RuntimeError) as error:
+            ranks.collect(torch.zeros(1, 3), 2)
+        message = str(error.value)
+        store.set("over", "")
+    else:
+        store.wait(["over"])
+    ranks.close()
+    return message
+
+
+def test_rank_0_waits_for_the_state_of_another_as_long_as_in_a_step(
+    processes: ProcessPoolExecutor, tmp_path: Path
+) -> None:
+    asked = [processes.submit(wait_in_vain, rank, tmp_path / "store") for rank in range(2)]
+    message, _ = (one.result(PATIENCE_SECONDS) for one in asked)
+    assert "Timed out waiting 5000ms" in message
 
 
 TOGETHER = {"distributed.processes": 2}
