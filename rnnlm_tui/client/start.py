@@ -77,9 +77,12 @@ MAX_READ_BYTES = 8_000_000
 """How much of a user's text is read, which takes a tenth of a second. The worker reads the rest."""
 
 
-def check_before_start(config: RunConfig) -> None:
+def check_before_start(config: RunConfig, *, here: bool = True) -> None:
     """Refuse a config that can't run on this machine. The worker repeats these checks, and does
     more.
+
+    Args:
+        here: whether it will run on this machine, and not on one with other devices.
 
     Raises:
         DeviceError: this machine lacks the device, or it doesn't support the precision.
@@ -92,8 +95,9 @@ def check_before_start(config: RunConfig) -> None:
         InputError: RNNLM_TUI_NICENESS is invalid.
     """
     wanted_niceness()
-    check_device(config.training.device)
-    check_precision(config.training)
+    if here:
+        check_device(config.training.device)
+        check_precision(config.training)
     check_tokenizer(config.tokenizer)
     text = training_text(config)
     problems = text_problems(config, tokens=text.tokens, sentences=text.sentences)
