@@ -77,7 +77,8 @@ def submit(
     else:
         wanted, fork = wanted_run(with_text(new, text), trust_dataset=trust_dataset)
         wanted = client.slurm.with_processes(wanted, request)
-        client.start.check_before_start(wanted, here=False)
+        ranks = request.nodes * client.slurm.ranks_of_node(wanted, request)
+        client.start.check_before_start(wanted, ranks=ranks)
         run = create_run(wanted, new.name, fork)
     settings = client.control.training_settings(run.read_config())
     try:

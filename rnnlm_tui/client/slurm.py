@@ -57,6 +57,12 @@ def with_processes(config: RunConfig, request: JobRequest) -> RunConfig:
     return config.model_copy(update={"distributed": auto})
 
 
+def ranks_of_node(config: RunConfig, request: JobRequest) -> int:
+    """The processes that train on each node."""
+    processes = config.distributed.processes
+    return (request.gpus or 1) if processes == "auto" else processes
+
+
 def job_script(run: RunDirectory, request: JobRequest, settings: Mapping[str, str]) -> str:
     """The script that sbatch runs: one worker that starts its own ranks, or on several nodes a
     task for each rank.
@@ -66,9 +72,7 @@ def job_script(run: RunDirectory, request: JobRequest, settings: Mapping[str, st
     Args:
         settings: environment variables of the worker.
     """
-    processes = run.read_config().distributed.processes
-    ranks = (request.gpus or 1) if processes == "auto" else processes
-    tasks = ranks if request.nodes > 1 else 1
+    tasks = ranks_of_node(run.read_config(), request) if request.nodes > 1 else 1
     worker = shlex.join(python_command("rnnlm_tui.worker.train", str(run.path)))
     asked = {
         "job-name": run.name,
@@ -140,7 +144,7 @@ def submit(run: RunDirectory, request: JobRequest, settings: Mapping[str, str]) 
         os.close(open_private(run.log_path, os.O_WRONLY))  # before Slurm makes one that all read
     answer = _slurm("sbatch", "--parsable", str(run.script_path))
     if answer.returncode:
-        hint = f"the script: {run.script_path}"
+        hint = ""
         if "partition" in answer.stderr:
             names = sorted(set(_slurm("sinfo", "--noheader", "--format=%R").stdout.split()))
             hint = f"partitions: {', '.join(names)}"

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
@@ -129,9 +129,8 @@ def _free_ports(count: int) -> int:
             return first
 
 
-def _wait(question: object, folder: Path) -> None:
+def _wait(question: Callable[[], bool], folder: Path) -> None:
     """Wait until this is so; skips the test with what the daemons say if it never is."""
-    assert callable(question)
     deadline = time.monotonic() + START_SECONDS
     while not question():
         if time.monotonic() > deadline:

@@ -215,6 +215,8 @@ def test_a_job_that_slurm_refuses_leaves_no_run_and_quotes_slurm(
     assert "partitions: high, low" in said
     assert command(["submit", text, "--nodes", "9"]) == 2
     assert "node configuration is not available" in capfd.readouterr().err
+    assert command(["submit", text, "--gpus", "99"]) == 2
+    assert "99 x 1 shares need a row each" in capfd.readouterr().err
     with monkeypatch.context() as patch:
         patch.setenv("PATH", "")
         assert command(["submit", text]) == 2
