@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import subprocess
@@ -46,6 +45,7 @@ def cluster(daemons: None) -> Iterator[None]:
     """The same, without the jobs of other tests."""
     yield
     slurm("scancel", "--me", "--quiet")
+    wait_for(lambda: not slurm("squeue", "--noheader"), "the end of all jobs")
 
 
 def submit(name: str, *options: str) -> RunDirectory:
@@ -226,7 +226,7 @@ def test_a_job_that_slurm_refuses_leaves_no_run_and_quotes_slurm(
 
 @pytest.mark.fault("Slurm refuses a job or a command, or isn't installed")
 def test_where_slurm_cant_steer_a_run_the_ssh_command_is_named(
-    cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cluster: None, tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = submit("wise-mole", *tiny_options(tmp_path, **{"training.max_steps": 1_000_000}))
     wait_for_attempt(run, 1)
@@ -238,7 +238,6 @@ def test_where_slurm_cant_steer_a_run_the_ssh_command_is_named(
         patch.setenv("PATH", str(no_srun))
         refused = on_login_node("set", run.name, "training.patience=3")
     assert refused.returncode == 3
-    home = os.environ["RNNLM_TUI_HOME"]
     ssh = f"ssh {socket.gethostname()} RNNLM_TUI_HOME={home} rnnlm-tui set wise-mole"
     assert f"{ssh} training.patience=3" in refused.stderr
 
