@@ -8,7 +8,7 @@ import json
 import sys
 from typing import TextIO
 
-from rnnlm_tui.bench.runner import BenchOptions, bench_config, run_bench
+from rnnlm_tui.bench.runner import BenchOptions, bench_config, process_counts, run_bench
 from rnnlm_tui.errors import EXIT_INTERRUPTED, RnnlmError
 from rnnlm_tui.schema.formatting import safe
 
@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--device", default="auto")
     parser.add_argument("--only", choices=["training", "sampling"])
+    parser.add_argument("--processes", metavar="N,…")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--json", action="store_true", help="default, and the only format here")
     given = parser.parse_args()
@@ -31,6 +32,7 @@ def main() -> int:
             bench_config(given.preset, given.device, given.set),
             seconds=given.seconds,
             only=given.only,
+            processes=process_counts(given.processes),
         )
         report = run_bench(options, lambda text: _write(sys.stderr, text))
     except RnnlmError as error:

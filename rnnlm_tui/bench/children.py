@@ -1,4 +1,5 @@
-"""The child processes of `bench`: `python -m rnnlm_tui.bench.children DESCRIPTOR` runs a program.
+"""The child processes of `bench`: `python -m rnnlm_tui.bench.children` runs a program, which is
+asked over a socket as its standard input.
 
 Also counts the cores that other processes use meanwhile.
 """
@@ -7,7 +8,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -61,21 +61,19 @@ class Child:
         self._connection, theirs = Pipe()
         with theirs, log.open("wb") as output:
             self._process = subprocess.Popen(
-                python_command("rnnlm_tui.bench.children", str(theirs.fileno())),
-                stdin=subprocess.DEVNULL,
+                python_command("rnnlm_tui.bench.children"),
+                stdin=theirs.fileno(),
                 stdout=output,
                 stderr=output,
-                pass_fds=[theirs.fileno()],
                 env=dependent_environment(settings),
                 start_new_session=True,
             )
         self._connection.send((program, dict(arguments)))
 
-    def ask(self, method: str, **arguments: object) -> Any:
-        """Call a method of the program; raises as `answer`."""
+    def call(self, method: str, arguments: Mapping[str, object]) -> None:
+        """Call a method of the program; `answer` has its result."""
         with suppress(OSError):  # it ended: `answer` says so
             self._connection.send((method, arguments))
-        return self.answer()
 
     def answer(self, on_progress: Callable[[Progress], None] = lambda _: None) -> Any:
         """Wait for the next answer; the first is that of the program itself.
@@ -125,7 +123,7 @@ def main() -> None:
     """Make the program that the parent names, then call its methods, until the parent is gone or
     one fails."""
     end_with_parent()
-    with Connection(int(sys.argv[1])) as connection, suppress(EOFError, BrokenPipeError):
+    with Connection(0) as connection, suppress(EOFError, BrokenPipeError):
         program, arguments = connection.recv()
         try:
             # Only now: torch may be missing, which is reported as any other failure.

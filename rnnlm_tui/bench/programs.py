@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+import torch.distributed
 from safetensors.torch import load_file, save_file
 
 from rnnlm_tui.bench.plain import PlainModel, PlainTraining, naive_continuation
@@ -30,6 +32,7 @@ from rnnlm_tui.corpus.corpus import PreparedCorpus, load_prepared, prepare_corpu
 from rnnlm_tui.corpus.news import NEWS
 from rnnlm_tui.engine.batches import Batches
 from rnnlm_tui.engine.device import describe, wait
+from rnnlm_tui.engine.distributed import Order, Ranks
 from rnnlm_tui.engine.generation import Generation, lay_out_weights, read_text
 from rnnlm_tui.engine.matmul import Matmul, set_gpu_precision
 from rnnlm_tui.engine.memory import peak_bytes
@@ -152,12 +155,30 @@ def _count(batches: Batches) -> tuple[int, int]:
 
 
 class TrainingProgram:
-    """Each turn continues training where the last one ended."""
+    """Each turn continues training where the last one ended.
 
-    def __init__(self, kind: Kind, config: RunConfig, text: TextFigures) -> None:
+    Args:
+        store: a file through which processes that share each batch find one another.
+        rank: of this process among so many.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        config: RunConfig,
+        text: TextFigures,
+        *,
+        store: Path | None = None,
+        rank: int = 0,
+        processes: int = 1,
+    ) -> None:
         # The plain ways get torch's defaults except for the threads: with the engine's, the ratio
         # isn't one of cores.
-        self._device = set_up_torch(config)
+        self._device = set_up_torch(config, rank, processes)
+        self._ranks: Ranks | None = None
+        if processes > 1:
+            found = torch.distributed.FileStore(str(store), processes)
+            self._ranks = Ranks(rank, processes, found, self._device)
         corpus = with_vocab_size(load_prepared(Path(text.folder)), text.vocab_size)
         if kind != "engine":
             set_gpu_precision(self._device, rounded=False)
@@ -167,7 +188,7 @@ class TrainingProgram:
         self._training: Trainer | PlainTraining
         if kind == "engine":
             self._model: torch.nn.Module = model.to(self._device)
-            self._training = build_trainer(config, model, batches)
+            self._training = build_trainer(config, model, batches, ranks=self._ranks)
         else:
             plain = PlainModel(model, library=kind == "library").to(self._device)
             self._model, optimizer = plain, config.optimizer
@@ -190,9 +211,29 @@ class TrainingProgram:
             numbers = numbers_of(training.matmul, self._device)
         return Ready(describe(self._device), torch.__version__, torch.get_num_threads(), numbers)
 
-    def turn(self, seconds: float, least: int = 1, tokens: int = SAMPLED_TOKENS) -> Turn:
-        """Whole steps until the time is up; waits for the device at the end."""
-        del tokens
+    def turn(self, seconds: float, least: int = 1, *, adds_up: bool = True) -> Turn:
+        """Whole steps until the time is up; waits for the device at the end. Of several processes,
+        the first decides.
+
+        Args:
+            adds_up: the gradients of all processes; False: each uses its own, to see what adding
+                them up takes.
+        """
+        ranks, training = self._ranks, self._training
+        if ranks is None or not isinstance(training, Trainer):
+            return self._steps(seconds, least)
+        module = training.update.module or training.model
+        with nullcontext() if adds_up else ranks.only_own(module):
+            if ranks.leads:
+                turn = self._steps(seconds, least)
+                ranks.tell(Order.END)
+                return turn
+            while (told := ranks.told())[0] == Order.STEP:
+                training.follow_step(*told[1], seed=ranks.rank)
+        wait(self._device)
+        return Turn(0, 0, 0.0, peak_bytes(self._device), 0.0)
+
+    def _steps(self, seconds: float, least: int) -> Turn:
         steps = counted = 0
         first: torch.Tensor | None = None
         wait(self._device)

@@ -51,6 +51,11 @@ class Turn:
     ids: tuple[int, ...] = ()
     """The first tokens of a continuation."""
 
+    @property
+    def speed(self) -> float:
+        """Tokens per second."""
+        return self.tokens / self.seconds
+
 
 class _Figures(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -96,7 +101,7 @@ class WayFigures(_Figures):
     tokens_per_second: Spread
     """Trained: non-padding tokens over training time."""
     ratio: Spread
-    """To the naive way, by turns of the same round."""
+    """To the first way, by turns of the same round."""
 
 
 class TrainingFigures(WayFigures):
@@ -128,6 +133,21 @@ class SamplingFigures(WayFigures):
     """Greedy: whether the first tokens equal those of the naive way with the same weights."""
 
 
+class ProcessFigures(WayFigures):
+    """Training by several processes that share each batch; the first way is one process."""
+
+    processes: int
+    efficiency: float
+    """Median speed of a GPU, or of a core, compared with one process."""
+    communication: Spread | None
+    """Share of the time that adding up the gradients takes: what turns without it save. None: one
+    process."""
+    gradient_bytes: int
+    """What is added up in each step."""
+    sent_bytes: int
+    """What each process sends in a step, computed for a ring."""
+
+
 class BenchReport(_Figures):
     """The result of one `bench`."""
 
@@ -145,6 +165,7 @@ class BenchReport(_Figures):
     data: TextFigures
     training: tuple[TrainingFigures, ...]
     sampling: tuple[SamplingFigures, ...]
+    processes: tuple[ProcessFigures, ...] = ()
     notes: tuple[str, ...] = ()
     """Remarks for the reader, one sentence each."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import tempfile
 import threading
 import time
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rnnlm_tui import __version__
 from rnnlm_tui.bench.children import NOTICEABLE_CORES, Child, OtherProcesses
@@ -18,6 +19,7 @@ from rnnlm_tui.bench.report import (
     COMPARED_TOKENS,
     BenchReport,
     Kind,
+    ProcessFigures,
     Ready,
     SamplingFigures,
     TextFigures,
@@ -27,10 +29,11 @@ from rnnlm_tui.bench.report import (
     spread,
 )
 from rnnlm_tui.client.control import WORKER_SETTINGS
-from rnnlm_tui.client.gpus import unused_gpu_warning
+from rnnlm_tui.client.gpus import process_problems, unused_gpu_warning
 from rnnlm_tui.client.sampler import SAMPLER_SETTINGS
-from rnnlm_tui.errors import InputError, RnnlmError
+from rnnlm_tui.errors import ConfigError, InputError, RnnlmError
 from rnnlm_tui.schema.config import RunConfig
+from rnnlm_tui.schema.estimates import gradient_bytes, sent_bytes
 from rnnlm_tui.schema.formatting import counted, duration, percent
 from rnnlm_tui.schema.metrics import Progress
 from rnnlm_tui.schema.presets import preset as find_preset
@@ -48,6 +51,8 @@ MAX_OVERTIME = 3.0
 planned."""
 LIBRARY_NAMES: Mapping[str, str] = {"elman": "nn.RNN", "lstm": "nn.LSTM", "gru": "nn.GRU"}
 """torch's modules by cell."""
+LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
+"""Processes of this machine that share each batch need no name with an address."""
 LEFT_OUT = "left out: "
 """A note that begins with it names a way that failed."""
 
@@ -64,6 +69,8 @@ class BenchOptions:
     """Approximate computing time per way."""
     only: Part | None = None
     """Only this part; None: both."""
+    processes: tuple[int, ...] = ()
+    """Only training by so many processes that share each batch; empty: the parts."""
     logs: Path | None = None
     """Folder that keeps what the children print; None: nothing does."""
 
@@ -80,14 +87,29 @@ class Way:
     name: str
     kind: Kind
     child: Child
+    others: Sequence[Child] = ()
+    """Those that share each batch with it."""
     ready: Ready = field(init=False)
     warm_up: Turn = field(init=False)
     turns: list[Turn] = field(default_factory=list)
+    alone: list[Turn] = field(default_factory=list)
+    """Turns of several processes that don't add up their gradients."""
 
     @property
     def speeds(self) -> list[float]:
         """Tokens per second of each turn."""
-        return [turn.tokens / turn.seconds for turn in self.turns]
+        return [turn.speed for turn in self.turns]
+
+    def answer(self) -> Any:
+        """The child's answer, after the others' have come; raises as `Child.answer`."""
+        *_, own = [child.answer() for child in (*self.others, self.child)]
+        return own
+
+    def ask(self, method: str, **arguments: object) -> Any:
+        """Call a method of each child's program, at the same time; raises as `answer`."""
+        for child in (self.child, *self.others):
+            child.call(method, arguments)
+        return self.answer()
 
 
 def bench_config(preset: str, device: str, assignments: Sequence[str] = ()) -> RunConfig:
@@ -105,6 +127,18 @@ def bench_config(preset: str, device: str, assignments: Sequence[str] = ()) -> R
     return parse_config(merge(find_preset(preset), changes))
 
 
+def process_counts(words: str | None) -> tuple[int, ...]:
+    """The numbers of processes in `1,2,4`, from the smallest on; one is always among them.
+
+    Raises:
+        InputError: not such numbers.
+    """
+    counts = [] if words is None else words.split(",")
+    if not all(count.strip().isdecimal() and int(count) for count in counts):
+        raise InputError(f'--processes is "{words}", must be numbers such as 1,2,4')
+    return tuple(sorted({1, *map(int, counts)})) if counts else ()
+
+
 def run_bench(options: BenchOptions, say: Report) -> BenchReport:
     """Measure. The child processes end with this function, however it ends.
 
@@ -113,12 +147,17 @@ def run_bench(options: BenchOptions, say: Report) -> BenchReport:
 
     Raises:
         InputError: seconds out of range, not enough memory for the naive loop, unknown device.
+        ConfigError: more processes than GPUs or rows of a batch.
         WorkerError: a child died.
     """
     if not 0 < options.seconds <= MAX_SECONDS:
         raise InputError(
             f"--seconds must be above 0 and at most {MAX_SECONDS:,.0f}, not {options.seconds:g}"
         )
+    if options.processes and options.only:
+        raise InputError("--only and --processes are mutually exclusive")
+    if options.processes and (problems := process_problems(options.config, options.processes[-1])):
+        raise ConfigError(problems)
     others, notes = OtherProcesses(), list[str]()
     if unused := unused_gpu_warning(options.config.training.device, "measures"):
         notes.append(unused)
@@ -163,10 +202,12 @@ class _Bench:
     def report(self) -> BenchReport:
         """Measure everything and return the report."""
         options, config = self._options, self._config
-        training, sampling = options.only != "sampling", options.only != "training"
+        shared = options.processes
+        training = not shared and options.only != "sampling"
+        sampling = not shared and options.only != "training"
         text = self._prepare()
         names = self._training_names()
-        count = training * len(names) + sampling * 2
+        count = training * len(names) + sampling * 2 + sum(1 + (one > 1) for one in shared)
         self._say(
             f"{count} ways, {options.seconds:g} s each: about {duration(count * options.seconds)},"
             " longer if a step or continuation takes longer than a turn"
@@ -174,7 +215,8 @@ class _Bench:
         weights = self._folder / "weights.safetensors" if training else None
         trained = self._train(names, text, weights) if weights is not None else []
         drawn = self._sample(text, weights) if sampling else []
-        ready = (*trained, *drawn)[0].ready
+        teams = self._train_together(text) if shared else []
+        ready = (*trained, *drawn, *teams)[0].ready
         return BenchReport(
             version=__version__,
             preset=config.preset,
@@ -185,6 +227,7 @@ class _Bench:
             data=text,
             training=training_figures(text, trained) if trained else (),
             sampling=sampling_figures(drawn, greedy=config.sampling.is_greedy) if drawn else (),
+            processes=process_figures(config, text.vocab_size, shared, teams) if shared else (),
         )
 
     def _prepare(self) -> TextFigures:
@@ -236,9 +279,31 @@ class _Bench:
             for kind, name in names.items()
         ]
         self._measure(ways, "training", {"seconds": 0.0, "least": WARM_UP_STEPS})
-        ways[-1].child.ask("save", path=weights)
+        ways[-1].ask("save", path=weights)
         for way in ways:
             way.child.close()
+        return ways
+
+    def _train_together(self, text: TextFigures) -> list[Way]:
+        """Measure training by each number of processes; by several also without adding up their
+        gradients."""
+        ways = []
+        for count in self._options.processes:
+            child, *others = [
+                self._child(
+                    f"process {rank + 1} of {count}",
+                    "training",
+                    WORKER_SETTINGS | LOOPBACK,
+                    kind="engine",
+                    text=text,
+                    store=self._folder / f"store of {count}",
+                    rank=rank,
+                    processes=count,
+                )
+                for rank in range(count)
+            ]
+            ways.append(Way(counted(count, "process", "processes"), "engine", child, others))
+        self._measure(ways, "training", {"seconds": 0.0, "least": WARM_UP_STEPS})
         return ways
 
     def _sample(self, text: TextFigures, weights: Path | None) -> list[Way]:
@@ -290,14 +355,16 @@ class _Bench:
                     ways.remove(way)
 
         def start(way: Way) -> None:
-            way.ready = way.child.answer()
+            way.ready = way.answer()
 
         def warm(way: Way) -> None:
             self._say(f"{what}: warming up {way.name}")
-            way.warm_up = way.child.ask("turn", **warm_up)
+            way.warm_up = way.ask("turn", **warm_up)
 
         def turn(way: Way) -> None:
-            way.turns.append(way.child.ask("turn", seconds=seconds / rounds))
+            way.turns.append(way.ask("turn", seconds=seconds / rounds))
+            if way.others:
+                way.alone.append(way.ask("turn", seconds=seconds / rounds, adds_up=False))
 
         seconds, rounds = self._options.seconds, self._options.rounds
         each(start)  # all of them: none is warmed up while others import
@@ -360,3 +427,32 @@ def sampling_figures(ways: Sequence[Way], *, greedy: bool) -> tuple[SamplingFigu
         )
         for way in ways
     )
+
+
+def process_figures(
+    config: RunConfig, vocab_size: int, counts: Sequence[int], ways: Sequence[Way]
+) -> tuple[ProcessFigures, ...]:
+    """One row for each number of processes."""
+    figures, gradients, one = [], gradient_bytes(config, vocab_size), ways[0]
+    for count, way in zip(counts, ways, strict=True):
+        hardware = float(count)
+        if way.ready.device.startswith("cpu"):  # cores, not GPUs
+            hardware *= way.ready.threads / one.ready.threads
+        pairs = zip(way.turns, way.alone, strict=False)
+        waits = [1 - both.speed / alone.speed for both, alone in pairs]
+        ratios = ratio(way.speeds, one.speeds)
+        figures.append(
+            ProcessFigures(
+                name=way.name,
+                processes=count,
+                threads=way.ready.threads,
+                turns=len(way.turns),
+                tokens_per_second=spread(way.speeds),
+                ratio=ratios,
+                efficiency=ratios.median / hardware,
+                communication=spread(waits) if waits else None,
+                gradient_bytes=gradients if count > 1 else 0,
+                sent_bytes=sent_bytes(gradients, count),
+            )
+        )
+    return tuple(figures)

@@ -6,12 +6,18 @@ from typing import TYPE_CHECKING, Literal
 
 from rnnlm_tui.cli.options import SetOption, complete_preset, opt
 from rnnlm_tui.cli.output import Answer, facts, line, note, table
-from rnnlm_tui.schema.formatting import counted, duration, memory
+from rnnlm_tui.schema.formatting import counted, disk, duration, memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from rnnlm_tui.bench.report import BenchReport, SamplingFigures, Spread, TrainingFigures
+    from rnnlm_tui.bench.report import (
+        BenchReport,
+        ProcessFigures,
+        SamplingFigures,
+        Spread,
+        TrainingFigures,
+    )
 
 
 def bench(
@@ -23,6 +29,9 @@ def bench(
     only: Literal["training", "sampling"] | None = opt(
         "--only training|sampling", "Measure only this.", None
     ),
+    processes: str | None = opt(
+        "--processes N,…", "Measure only training by so many processes, such as 1,2,4.", None
+    ),
     assignments: SetOption = None,
 ) -> Answer:
     """Measure how fast this machine trains and samples.
@@ -30,11 +39,17 @@ def bench(
     The textbook's loop, torch's own layers and the engine train on the same text from the same
     weights, each in its own process. They take turns of one or two seconds, so that other load on
     the machine affects all of them alike.
+
+    --processes measures how much faster several processes train that share each batch, and what
+    share of the time adding up their gradients takes.
     """
-    from rnnlm_tui.bench.runner import BenchOptions, bench_config, run_bench
+    from rnnlm_tui.bench.runner import BenchOptions, bench_config, process_counts, run_bench
 
     options = BenchOptions(
-        bench_config(preset, device, assignments or ()), seconds=seconds, only=only
+        bench_config(preset, device, assignments or ()),
+        seconds=seconds,
+        only=only,
+        processes=process_counts(processes),
     )
     report = run_bench(options, note)
     return Answer(report, lambda: print_report(report))
@@ -64,6 +79,20 @@ SAMPLING: dict[str, Callable[[SamplingFigures], str]] = {
 """The columns of the table of sampling."""
 
 
+PROCESSES: dict[str, Callable[[ProcessFigures], str]] = {
+    "training by": lambda row: row.name,
+    ">threads each": lambda row: f"{row.threads}",
+    ">tokens/s": lambda row: f"{row.tokens_per_second.median:,.0f}",
+    ">× one": lambda row: f"{row.ratio.median:.2f}",
+    ">quartiles": lambda row: _between(row.ratio),
+    ">efficiency": lambda row: _share(row.efficiency),
+    ">communication": lambda row: _share(row.communication.median) if row.communication else "",
+    ">gradients": lambda row: disk(row.gradient_bytes) if row.communication else "",
+    ">each sends": lambda row: f"{disk(row.sent_bytes)}/step" if row.communication else "",
+}
+"""The columns of the table of processes."""
+
+
 def print_report(report: BenchReport) -> None:
     """Print the report as plain tables."""
     from rnnlm_tui.bench.report import SAMPLED_TOKENS
@@ -87,6 +116,10 @@ def print_report(report: BenchReport) -> None:
         heads = [head.format(tokens=SAMPLED_TOKENS) for head in SAMPLING]
         drawn = [[cell(row) for cell in SAMPLING.values()] for row in report.sampling]
         table(heads, drawn)
+    if report.processes:
+        line()
+        shared = [[cell(row) for cell in PROCESSES.values()] for row in report.processes]
+        table(tuple(PROCESSES), shared)
     if report.notes:
         line()
     for remark in report.notes:

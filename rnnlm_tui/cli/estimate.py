@@ -19,6 +19,7 @@ from rnnlm_tui.cli.options import (
 )
 from rnnlm_tui.cli.output import Answer, ProgressLine, clipped, columns, facts, line, warn
 from rnnlm_tui.errors import ConfigError, CorpusError, RnnlmError
+from rnnlm_tui.schema.estimates import sent_bytes
 from rnnlm_tui.schema.formatting import counted, disk, duration, figure, flops, percent, short
 
 if TYPE_CHECKING:
@@ -158,9 +159,10 @@ def _estimate_lines(
             times = f"{found.speedup:,} times " if found.speedup > 1 else ""
             time += f", if {found.processes:,} processes are {times}as fast as one"
     if found.processes > 1:
+        sent = sent_bytes(found.gradient_bytes, found.processes)
         shared = (
             f"{found.processes:,}, each with {counted(found.rows_at_once, 'row')} of a batch at"
-            f" once; it sends {disk(found.sent_bytes)} per step to add up"
+            f" once; it sends {disk(sent)} per step to add up"
             f" {disk(found.gradient_bytes)} of gradients"
         )
     if measured is not None:

@@ -180,12 +180,6 @@ class Estimate:
         return self.memory_bytes - self.memory.saving
 
     @property
-    def sent_bytes(self) -> int:
-        """What each process sends in a step: the gradients go round a ring of all processes, in
-        as many pieces, once to add them up and once to pass on the sums."""
-        return round(2 * (self.processes - 1) / self.processes * self.gradient_bytes)
-
-    @property
     def what_fits(self) -> str:
         """What to try if it is too large; short enough for a panel of 35 columns."""
         return (

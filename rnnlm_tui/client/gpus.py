@@ -141,10 +141,12 @@ def planned_processes(config: RunConfig) -> int:
     return max(1, gpu_count()) if planned_device(device) == "cuda" and ":" not in device else 1
 
 
-def process_problems(config: RunConfig) -> tuple[Problem, ...]:
-    """What this machine lacks for a config's processes: GPUs, or rows of a batch for each GPU."""
-    processes, cards = planned_processes(config), gpu_count()
-    if processes > cards > 0 and planned_device(config.training.device) == "cuda":
+def process_problems(config: RunConfig, processes: int | None = None) -> tuple[Problem, ...]:
+    """What this machine lacks for a config's processes, or so many: GPUs, or rows of a batch for
+    each GPU."""
+    processes = processes or planned_processes(config)
+    cards = {"cuda": gpu_count(), "mps": 1}.get(planned_device(config.training.device), 0)
+    if processes > cards > 0:
         return (
             Problem(
                 PROCESSES,

@@ -113,6 +113,12 @@ def gradient_bytes(config: RunConfig, vocab_size: int) -> int:
     return FLOAT_BYTES * parameter_count(config.model, vocab_size).total
 
 
+def sent_bytes(gradients: int, processes: int) -> int:
+    """What each process sends in a step: the gradients go round a ring of all processes, in as many
+    pieces, once to add them up and once to pass on the sums."""
+    return round(2 * (processes - 1) / processes * gradients)
+
+
 def steps_per_epoch(config: RunConfig, train_tokens: int, train_sentences: int) -> int:
     """Optimizer steps per epoch, as `engine.batches` makes them; the last step may be smaller."""
     training = config.training

@@ -200,7 +200,8 @@ def memory_parts(
         activations=FLOAT_BYTES * round(kept),
         head=head,
         # A tied matrix has two gradients before they are added; word dropout copies the embedding.
-        gradients=gradients
+        # Exact mode adds up a copy of them.
+        gradients=gradients * (1 + (training.deterministic and processes > 1))
         - buckets
         + (matrix if model.tie_weights else 0)
         + (2 * FLOAT_BYTES * vocab_size * model.embedding_dim if model.embedding_dropout else 0),

@@ -33,6 +33,7 @@ class MemoryBudget:
     Args:
         run: the run's name, for suggested commands.
         sentences: of the training set.
+        processes: those that share each batch.
     """
 
     def __init__(
@@ -43,14 +44,20 @@ class MemoryBudget:
         *,
         vocab_size: int,
         sentences: int,
+        processes: int = 1,
     ) -> None:
         self._run = run
         self._config = config
         self._device = device
         self._vocab_size = vocab_size
         self._sentences = sentences
+        self._processes = processes
         self.needed = memory_parts(
-            config, vocab_size, sentences=sentences, on_gpu=device.type == "cuda"
+            config,
+            vocab_size,
+            sentences=sentences,
+            on_gpu=device.type == "cuda",
+            processes=processes,
         ).training
         """Estimated bytes, without the copy for checkpoints."""
 
@@ -172,6 +179,7 @@ class MemoryBudget:
             self.available(),
             sentences=self._sentences,
             on_gpu=self._device.type == "cuda",
+            processes=self._processes,
         )
 
     def _model_words(self) -> str:

@@ -50,7 +50,8 @@ def assemble(
     """
     config, recorder = attempt.config, attempt.recorder
     saved = None if attempt.checkpoint is None else read_manifest(attempt.checkpoint)
-    budget = _memory_budget(attempt, saved, corpus, device)
+    processes, step = 1 if ranks is None else ranks.size, 0 if saved is None else saved.step
+    budget = _memory_budget(attempt, step, corpus, device, processes)
     with RunReader(attempt.run) as reader:
         evaluations = reader.evaluations()
         changes = reader.changes()
@@ -119,7 +120,7 @@ def assemble(
 
 
 def _memory_budget(
-    attempt: Attempt, saved: Manifest | None, corpus: PreparedCorpus, device: torch.device
+    attempt: Attempt, step: int, corpus: PreparedCorpus, device: torch.device, processes: int
 ) -> MemoryBudget:
     """The attempt's memory. Warn now if it may be short: an out-of-memory killer leaves no
     message."""
@@ -129,11 +130,12 @@ def _memory_budget(
         device,
         vocab_size=corpus.manifest.vocab_size,
         sentences=corpus.manifest.splits["train"].sentences,
+        processes=processes,
     )
     shortage = budget.shortage()
     attempt.recorder.add(shortage)
     if shortage.memory_warning:
-        attempt.note(0 if saved is None else saved.step, shortage.memory_warning)
+        attempt.note(step, shortage.memory_warning)
     return budget
 
 

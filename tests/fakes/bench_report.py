@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rnnlm_tui.bench.report import (
     BenchReport,
+    ProcessFigures,
     SamplingFigures,
     Spread,
     TextFigures,
@@ -44,6 +45,20 @@ def sample_report() -> BenchReport:
             same_tokens=same,
         )
 
+    def shared(processes: int, times: float) -> ProcessFigures:
+        return ProcessFigures(
+            name=f"{processes} processes",
+            processes=processes,
+            threads=2 // processes,
+            turns=13,
+            tokens_per_second=around(8_000 * times),
+            ratio=around(times),
+            efficiency=times,
+            communication=around(0.25) if processes > 1 else None,
+            gradient_bytes=33_000_000,
+            sent_bytes=33_000_000,
+        )
+
     return BenchReport(
         version="0.1",
         preset="book",
@@ -64,5 +79,6 @@ def sample_report() -> BenchReport:
         ),
         training=(training("naive", 1, 2**31), training("engine", 4, 2**29)),
         sampling=(sampling("naive", 1, None), sampling("engine", 20, True)),
+        processes=(shared(1, 1.0), shared(2, 0.9)),
         notes=("a remark",),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -42,7 +42,7 @@ class WallClock:
 
 
 @pytest.fixture
-def wall(monkeypatch: pytest.MonkeyPatch) -> WallClock:
+def wall(monkeypatch: pytest.MonkeyPatch) -> Iterator[WallClock]:
     """The clock used by everything in this process, and by the file that shows heartbeats."""
     clock = WallClock()
     monkeypatch.setattr(time, "time", clock)
@@ -52,7 +52,8 @@ def wall(monkeypatch: pytest.MonkeyPatch) -> WallClock:
         return state._replace(touched=(state.touched or 0.0) + clock.offset)
 
     monkeypatch.setattr("rnnlm_tui.client.monitor.read_lock", look)
-    return clock
+    yield clock
+    clock.offset = 0.0  # a module that was imported meanwhile with `from time import time` keeps it
 
 
 @pytest.fixture

@@ -6,8 +6,6 @@ import random
 import sys
 from contextlib import suppress
 from functools import partial
-from itertools import count
-from time import monotonic
 
 import pytest
 
@@ -17,9 +15,9 @@ pytestmark = pytest.mark.fault("the terminal changes its size, the clock jumps")
 
 DEADLINE = 60.0
 PATIENCE = 5.0
-"""Seconds after which a key is typed again."""
-ESCAPE_SECONDS = 0.5
-"""A key that comes sooner after esc is one with alt."""
+"""How long to wait for an overlay that may have closed."""
+ESC = "\x1b[27u"
+"""As a terminal with Kitty's protocol sends it: a key right after a plain esc is one with alt."""
 EXTREMES = (
     (1, 1),
     (300, 1),
@@ -37,37 +35,37 @@ OTHERS, SIZES = 4, 4
 SCREENS: dict[str, tuple[tuple[str, str], ...]] = {
     "train": (("", "Perplexity, log"),),
     "samples step by step": (("h", "Samples, step by step"),),
-    "the worker's log": (("\x1b", "-Samples, step by step"), ("L", "Log, plain-otter")),
-    "one chart with a cursor": (("\x1b", "-Log, plain-otter"), ("z\x1b[C", "Close cursor")),
-    "config": (("\x1b", "-Close cursor"), ("\x1b", "Machine"), ("1", "Tokenizer")),
+    "the worker's log": ((ESC, "-Samples, step by step"), ("L", "Log, plain-otter")),
+    "one chart with a cursor": ((ESC, "-Log, plain-otter"), ("z\x1b[C", "Close cursor")),
+    "config": ((ESC, "-Close cursor"), (ESC, "Machine"), ("1", "Tokenizer")),
     "a field of a draft": (("n", "draft, not started"), ("\r", "enter Keep")),
-    "presets": (("\x1b", "enter Edit"), ("P", "esc cancel")),
-    "checkpoints": (("\x1b", "-esc cancel"), ("3", "kept, newest")),
+    "presets": ((ESC, "enter Edit"), ("P", "esc cancel")),
+    "checkpoints": ((ESC, "-esc cancel"), ("3", "kept, newest")),
     "prompt": (("4", "@best"),),
     "settings": (("\t", "enter Keep"),),
     "a prompt being written": (
-        ("\x1b", "-enter Keep"),
-        ("\x1b", "enter Write"),
+        (ESC, "-enter Keep"),
+        (ESC, "enter Write"),
         ("\r", "enter Generate"),
         ("The state of", "The state of"),
     ),
-    "runs": (("\x1b", "q Leave"), ("\x0c", "progress")),
-    "the filter": (("\x1b", ""), ("/", "name, tag, ppl<80")),
-    "a run's tags": (("\x1b", "-name, tag, ppl<80"), ("t", "Tags of")),
-    "the trash": (("\x1b", "-Tags of"), ("T", "╭─ Trash")),
-    "runs compared": (("\x1b", "-╭─ Trash"), ("=", "comparing")),
+    "runs": ((ESC, "q Leave"), ("\x0c", "progress")),
+    "the filter": ((ESC, ""), ("/", "name, tag, ppl<80")),
+    "a run's tags": ((ESC, "-name, tag, ppl<80"), ("t", "Tags of")),
+    "the trash": ((ESC, "-Tags of"), ("T", "╭─ Trash")),
+    "runs compared": ((ESC, "-╭─ Trash"), ("=", "comparing")),
     "keys": (("r", "progress"), ("?", "Keys: Runs")),
-    "palette": (("\x1b", "-Keys: Runs"), ("\x10", "type to search")),
+    "palette": ((ESC, "-Keys: Runs"), ("\x10", "type to search")),
     "the question before leaving": (
-        ("\x1b", "-type to search"),
+        (ESC, "-type to search"),
         ("k", "╭─ plain-otter"),
         ("2", "Perplexity, log"),
         ("q", "Leave rnnlm-tui?"),
     ),
 }
 """What is on the screen, and how to get there from the previous one: keys, and the words that show
-their effect; `-` before words that must be gone. Typed again, a way leads to the same place."""
-BACK = (("\x1b", "-Leave rnnlm-tui?"),)
+their effect; `-` before words that must be gone."""
+BACK = ((ESC, "-Leave rnnlm-tui?"),)
 
 
 def sizes(draw: random.Random) -> list[tuple[int, int]]:
@@ -90,24 +88,11 @@ def settle(opened: Terminal) -> None:
 
 
 def walk(opened: Terminal, way: tuple[tuple[str, str], ...]) -> None:
-    """Type and wait for each key's effect; typed again if it was lost while the screen was
-    changing."""
+    """Type and wait for each key's effect: none is lost."""
     settle(opened)
-    deadline = monotonic() + DEADLINE
-    for tries in count(1):
-        try:
-            for keys, words in way:
-                opened.send(keys)
-                opened.wait_for(partial(_stands, opened, words), PATIENCE)
-        except AssertionError:
-            if monotonic() > deadline:
-                raise
-            if tries % 2 == 0:  # a late key may have opened something
-                opened.send("\x1b")
-                with suppress(AssertionError):
-                    opened.wait_for(partial(_stands, opened, way[-1][1]), ESCAPE_SECONDS)
-        else:
-            return
+    for keys, words in way:
+        opened.send(keys)
+        opened.wait_for(partial(_stands, opened, words), DEADLINE)
 
 
 def _stands(opened: Terminal, words: str) -> bool:

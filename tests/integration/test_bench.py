@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 
 import pytest
 
 from rnnlm_tui.bench.report import BenchReport
+from tests.faults.workers import Workers
 from tests.integration.runs import settings
 
 TINY = (
@@ -17,12 +17,16 @@ TINY = (
 )
 
 
-def test_a_real_bench_of_a_tiny_model() -> None:
-    options = ("--preset", "elman", "--device", "cpu", "--seconds", "0.1", "--json")
-    command = [sys.executable, "-m", "rnnlm_tui", "bench", *options, *settings(*TINY)]
+def bench(workers: Workers, *more: str) -> BenchReport:
+    options = ("--preset", "elman", "--device", "cpu", "--seconds", "0.1", "--json", *more)
+    command = [str(workers.python), "-m", "rnnlm_tui", "bench", *options, *settings(*TINY)]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=280, check=False)
     assert answer.returncode == 0, answer.stderr
-    report = BenchReport.model_validate_json(answer.stdout)  # and nothing else is on stdout
+    return BenchReport.model_validate_json(answer.stdout)  # and nothing else is on stdout
+
+
+def test_a_real_bench_of_a_tiny_model(workers: Workers) -> None:
+    report = bench(workers)
     assert [row.name for row in report.training] == ["naive", "nn.RNN", "engine"]
     assert len({row.first_tokens for row in report.training}) == 1, "the same tokens"
     losses = [row.first_loss for row in report.training]
@@ -36,3 +40,15 @@ def test_a_real_bench_of_a_tiny_model() -> None:
     assert [row.same_tokens for row in report.sampling] == [True, True], "greedily"
     data = report.data
     assert (data.own, data.used, data.vocab_size) == (True, 1.0, data.corpus_vocab_size)
+
+
+def test_real_processes_share_each_batch(workers: Workers) -> None:
+    report = bench(workers, "--processes", "2")
+    assert [row.processes for row in report.processes] == [1, 2]
+    one, two = report.processes
+    assert one.turns == two.turns > 0
+    assert min(one.tokens_per_second.low, two.tokens_per_second.low) > 0
+    assert one.communication is None
+    assert two.communication is not None
+    assert two.communication.high < 1
+    assert two.sent_bytes == two.gradient_bytes > 0

@@ -80,12 +80,14 @@ VARIANTS: Mapping[str, Mapping[str, object]] = {
         "tokenizer.vocab_size": 300,
         "corpus.layout": "lines",
         "model.num_heads": 2,
+        "model.num_layers": 1,
     },
     "mlstm": {
         "tokenizer.kind": "pretrained",
         "corpus.mask_digits": True,
         "training.data_mode": "sentences",
         "training.context_length": 12,
+        "model.num_layers": 1,
     },
     "transformer": {"tokenizer.kind": "word", "model.attention_window": 17},
 }
@@ -182,6 +184,15 @@ def source_of(one: Trained, folder: Path) -> ExportedCheckpoint:
     return load_source(request_of(one, folder))
 
 
+def exported(one: Trained, folder: Path) -> ExportedCheckpoint:
+    """The checkpoint, exported for transformers without a check."""
+    folder.mkdir()
+    source = source_of(one, folder)
+    files = autotokenizer_files(source.path, source.codec, after_end=source.after_end)
+    _write_hf(source, files, folder)
+    return source
+
+
 def test_every_cell_can_be_exported() -> None:
     from rnnlm_tui.engine import modeling_rnnlm  # imports transformers, which takes seconds
 
@@ -195,10 +206,7 @@ def test_transformers_compute_the_same_for_every_cell_without_rnnlm_tui(
     asked = []
     for cell, one in trained.items():
         folder = tmp_path / cell
-        folder.mkdir()
-        source = source_of(one, folder)
-        files = autotokenizer_files(source.path, source.codec, after_end=source.after_end)
-        _write_hf(source, files, folder)
+        source = exported(one, folder)
         asked.append((source, question(source, folder, tmp_path / f"{cell}.safetensors")))
     place = tmp_path / "place"
     place.mkdir()
@@ -221,26 +229,26 @@ def test_an_exported_run_scores_a_text_as_the_run_does(
     (tmp_path / "text").write_text(text + "\nthe cat chased a bird" * 60, encoding="utf-8")
     request = ScoreRequest(id="a", checkpoint="", path=str(tmp_path / "text"))
     for cell, one in trained.items():
-        folder = tmp_path / cell
-        folder.mkdir()
-        source = source_of(one, folder)
-        files = autotokenizer_files(source.path, source.codec, after_end=source.after_end)
-        _write_hf(source, files, folder)
-        models = open_folder(folder, "cpu", FolderReading()), ModelCache().get(str(one.checkpoint))
+        exported(one, tmp_path / cell)
+        models = (
+            open_folder(tmp_path / cell, "cpu", FolderReading()),
+            ModelCache().get(str(one.checkpoint)),
+        )
         done, own = (list[Any](score_file(model, request, lambda: None))[-1] for model in models)
         assert done.loss == pytest.approx(own.loss, abs=1e-5), cell
         assert done.model_dump(exclude=OWN) == own.model_dump(exclude=OWN)
 
 
+@pytest.mark.usefixtures("warm")
 def test_the_verb_scores_with_an_exported_run_as_with_the_run(
     trained: dict[str, Trained], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, folder = trained["lstm"].run.name, tmp_path / "export"
-    assert run_command(["export", run, str(folder)]) == 0
+    folder, text = tmp_path / "export", tmp_path / "text"
+    exported(trained["lstm"], folder)
+    text.write_text("\n".join(ODD_TEXTS), encoding="utf-8")
     found = []
-    for scorer in ([run], ["--model", str(folder)]):
-        capsys.readouterr()
-        assert run_command(["score", *scorer, str(folder / "README.md"), "--json"]) == 0
+    for scorer in ([trained["lstm"].run.name], ["--model", str(folder)]):
+        assert run_command(["score", *scorer, str(text), "--json"]) == 0
         found.append(json.loads(capsys.readouterr().out))
     assert found[1]["perplexity"] == pytest.approx(found[0]["perplexity"], abs=1e-5)
     assert found[1].keys() - found[0].keys() == {"model", "window", "stride"}
@@ -314,10 +322,8 @@ def test_generation_in_transformers_goes_on_from_a_state_and_searches_with_beams
 ) -> None:
     from rnnlm_tui.engine.modeling_rnnlm import RnnlmForCausalLM
 
-    source = source_of(trained[cell], tmp_path)
-    files = autotokenizer_files(source.path, source.codec, after_end=source.after_end)
-    _write_hf(source, files, tmp_path)
-    model = RnnlmForCausalLM.from_pretrained(tmp_path)
+    source = exported(trained[cell], tmp_path / "model")
+    model = RnnlmForCausalLM.from_pretrained(tmp_path / "model")
     ids = torch.tensor([source.ids[:20], source.ids[20:40]])
     greedy = {"do_sample": False, "max_new_tokens": 8}
     whole = model.generate(ids, **greedy)

@@ -12,11 +12,13 @@ import pytest
 import torch
 
 from rnnlm_tui.cli.main import run as command
+from rnnlm_tui.store.checkpoints import list_checkpoints
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
 from tests.fakes.llama_tokenizer import write_tokenizer
 from tests.integration.runs import start, tiny_config, wait_until_ended, write_text
+from tests.integration.test_export import Trained, exported
 
 pytestmark = pytest.mark.usefixtures("warm")
 
@@ -48,8 +50,8 @@ def test_runs_with_the_same_tokens_differ_by_their_test_losses_sentence_by_sente
 ) -> None:
     small = trained("plain-otter", text, {"model.hidden_size": 8, "model.embedding_dim": 8})
     large = trained("brisk-heron", text, {"model.hidden_size": 48, "model.embedding_dim": 48})
-    assert command(["export", "brisk-heron", str(text.parent / "exported")]) == 0
-    capfd.readouterr()
+    newest = list_checkpoints(large)[-1].path
+    exported(Trained(large, newest), text.parent / "exported")
     found = compare("plain", "brisk@40", "brisk@20", "--model", str(text.parent / "exported"))
     assert found["unit"] == "nats per token"
     models = found["models"]
@@ -60,14 +62,14 @@ def test_runs_with_the_same_tokens_differ_by_their_test_losses_sentence_by_sente
         with RunReader(run) as reader:
             (row,) = [row for row in reader.evaluations() if row.split == "test"]
         assert (model["loss"], model["size"]) == (pytest.approx(row.loss, abs=1e-5), row.tokens)
-    first, better, earlier, exported = models
+    first, better, earlier, read = models
     assert (first["difference"], first["low"], first["high"], first["sentences"]) == (0, 0, 0, [])
     assert better["low"] < better["difference"] < better["high"] < 0
     assert better["difference"] == pytest.approx(better["loss"] - first["loss"])
     assert earlier["loss"] > better["loss"]
     # the exported folder is read as text, and scored as the run is
-    assert exported["loss"] == pytest.approx(better["loss"], abs=1e-5)
-    assert exported["difference"] == pytest.approx(better["difference"], abs=1e-5)
+    assert read["loss"] == pytest.approx(better["loss"], abs=1e-5)
+    assert read["difference"] == pytest.approx(better["difference"], abs=1e-5)
 
     # each family of kinds has all tokens, and its losses are those of the models
     families = {kind["family"] for kind in found["kinds"]}

@@ -91,5 +91,6 @@ def book_run(
         ]
         record(run, status, step, rows, facts, began=began, seconds=SECONDS_A_STEP)
 
-    with recorded(name, BOOK, status, NOW, write, step, others, facts, whole):
-        yield RunDirectory(runs_dir() / name)
+    run = RunDirectory(runs_dir() / name)
+    with recorded(run, BOOK, status, NOW, write, step, others, facts, whole):
+        yield run

@@ -34,10 +34,11 @@ from rnnlm_tui.schema.metrics import (
 )
 from rnnlm_tui.schema.presets import DEMO
 from rnnlm_tui.schema.status import LIVING, RunStatus
+from rnnlm_tui.schema.toml import toml_text
+from rnnlm_tui.schema.validation import config_to_raw
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.log import Row, RunLog
 from rnnlm_tui.store.paths import RunDirectory, runs_dir
-from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.files import make_private_directory
 from rnnlm_tui.system.locks import LockPage, RunLock
 from rnnlm_tui.system.machine import MachineFacts
@@ -260,9 +261,10 @@ def demo_run(
     saved: Mapping[int, float | None] | None = None,
     health: Sequence[HealthRow] = (),
     ranks: Sequence[RankReading] = (),
+    runs: Path | None = None,
 ) -> Iterator[RunDirectory]:
     """A demo run whose last row is of this moment, with losses so many nats lower; without the
-    curve, with its last steps alone."""
+    curve, with its last steps alone. In the folder `runs`, or in the test's home."""
     began = now - step * SECONDS_A_STEP
     known = tuple(readings(now) if hardware is None else hardware)
     losses = tuple((saved or checkpoints(step, lower)).items())
@@ -276,8 +278,9 @@ def demo_run(
             save(run, dict(losses), began)
         record(run, status, step, rows, facts, began=began, pause=PAUSED)
 
+    run = RunDirectory((runs or runs_dir()) / name)
     with recorded(
-        name,
+        run,
         config,
         status,
         now,
@@ -291,7 +294,7 @@ def demo_run(
         str(ranks),
         page=page,
     ):
-        yield RunDirectory(runs_dir() / name)
+        yield run
 
 
 HOMES: dict[str, TemporaryDirectory[str]] = {}
@@ -300,7 +303,7 @@ HOMES: dict[str, TemporaryDirectory[str]] = {}
 
 @contextmanager
 def recorded(
-    name: str,
+    run: RunDirectory,
     config: RunConfig,
     status: RunStatus,
     now: float,
@@ -310,12 +313,14 @@ def recorded(
 ) -> Iterator[None]:
     """A run with what is written into it, at first, and later copied; while the caller is inside,
     its worker lives if it has one."""
-    run, key = RunDirectory(runs_dir() / name), repr((name, config, status, now, *made_of))
+    key = repr((run.name, config, status, now, *made_of))
     if key in HOMES:
-        make_private_directory(runs_dir())
+        make_private_directory(run.path.parent)
         copytree(HOMES[key].name, run.path, copy_function=_copy)
     else:
-        write(create_run(config, name))
+        make_private_directory(run.path)
+        run.config_path.write_text(toml_text(config_to_raw(config)))
+        write(run)
         HOMES[key] = TemporaryDirectory()
         copytree(run.path, HOMES[key].name, copy_function=_copy, dirs_exist_ok=True)
     if status == "degraded" and page is None:

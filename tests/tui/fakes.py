@@ -7,10 +7,10 @@ from array import array
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-import pytest
 from pydantic import BaseModel
 
 from rnnlm_tui.client.estimate import Estimate, TrainingText
@@ -58,11 +58,13 @@ START = NOW - 99
 
 @cache
 def recorded(step: int, gpu: bool, config: RunConfig, lower: float = 0.0) -> RunSnapshot:
-    """A demo run at that step, written and read in a home of its own."""
+    """A demo run at that step, written and read outside the data home: there, an app that runs
+    meanwhile would list it."""
     hardware = readings(card=CARD if gpu else GpuRow())
-    with TemporaryDirectory() as home, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RNNLM_TUI_HOME", home)
-        return seen(demo_run(step=step, config=config, hardware=hardware, lower=lower))
+    with TemporaryDirectory() as runs:
+        return seen(
+            demo_run(step=step, config=config, hardware=hardware, lower=lower, runs=Path(runs))
+        )
 
 
 def make_series(steps: int, width: int = 4) -> SeriesTable:

@@ -292,7 +292,7 @@ async def test_a_text_or_a_tokenizer_is_typed_pasted_completed_or_chosen_by_brow
         await pilot.press("u")
 
         keys = [*["tab"] * 5, "down", "enter", *"9000", "backspace", "enter", "down", "down"]
-        for key in (*keys, "enter", *"64", "tab"):  # at once
+        for key in (*keys, "enter", *"64", "tab", "tab"):  # at once
             app.post_message(Key(key, key if len(key) == 1 else None))
         await until(pilot, lambda: focused(app) == "evaluation.every")
         assert (edited(app).training.max_steps, edited(app).training.batch_size) == (900, 64)

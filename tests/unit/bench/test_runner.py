@@ -11,21 +11,33 @@ import pytest
 from rnnlm_tui.bench import runner
 from rnnlm_tui.bench.children import Child
 from rnnlm_tui.bench.report import BenchReport, Ready, Turn
-from rnnlm_tui.bench.runner import MIN_ROUNDS, BenchOptions, bench_config, run_bench
+from rnnlm_tui.bench.runner import (
+    MIN_ROUNDS,
+    BenchOptions,
+    bench_config,
+    process_counts,
+    run_bench,
+)
 from rnnlm_tui.client.control import WORKER_SETTINGS
 from rnnlm_tui.client.sampler import SAMPLER_SETTINGS
 from rnnlm_tui.errors import ConfigError, InputError, RnnlmError, WorkerError
 from rnnlm_tui.schema.metrics import Progress
 from tests.fakes.bench_report import sample_report
+from tests.fakes.nvml import Recording, plain_card, replay
+from tests.fakes.torch_build import install_torch_build
 
-SPEEDS = {
+SPEEDS: dict[object, int] = {
     ("training", "naive"): 100,
     ("training", "library"): 150,
     ("training", "engine"): 500,
     ("sampling", "naive"): 10,
     ("sampling", "engine"): 200,
+    (1, True): 500,
+    (2, True): 600,
+    (2, False): 800,
 }
-"""Tokens a second."""
+"""Tokens a second: of a part's ways, and of so many processes that add up their gradients or not.
+"""
 
 
 class FakeChild:
@@ -45,6 +57,7 @@ class FakeChild:
         del log
         self.name, self.program, self.arguments = name, program, arguments
         self.settings, self.closed = settings, False
+        self.called: tuple[str, Mapping[str, Any]] | None = None
         self.started.append(self)
 
     def answer(self, on_progress: Callable[[Progress], None] = lambda _: None) -> object:
@@ -52,17 +65,24 @@ class FakeChild:
             on_progress(Progress("reading", 1, 4))
             on_progress(Progress("encoding"))
             return sample_report().data.model_copy(update={"own": False})
-        return Ready("fake", "2", self.arguments["config"].training.threads or 2, "float32")
-
-    def ask(self, method: str, **arguments: Any) -> Turn | None:
+        if self.called is None:
+            training = self.arguments["config"].training
+            return Ready(training.device, "2", training.threads or 2, "float32")
         if self.name == self.failing:
             raise WorkerError(f"{self.name} ended (exit code 1): Illegal instruction")
-        if method == "save":
+        method, arguments = self.called
+        if method == "save" or self.arguments.get("rank"):
             return None
         steps = max(1, arguments.get("least", 1))
         kind = self.arguments["kind"]
-        tokens, peak = steps * SPEEDS[self.program, kind], 1_000 if kind == "naive" else 250
+        way: object = self.program, kind
+        if "processes" in self.arguments:
+            way = self.arguments["processes"], arguments.get("adds_up", True)
+        tokens, peak = steps * SPEEDS[way], 1_000 if kind == "naive" else 250
         return Turn(steps, tokens, float(steps), peak, 3.5, (1, 2))
+
+    def call(self, method: str, arguments: Mapping[str, Any]) -> None:
+        self.called = method, arguments
 
     def close(self) -> None:
         self.closed = True
@@ -141,6 +161,40 @@ def test_only_measures_one_part() -> None:
     assert len(report.sampling) == 2
 
 
+def test_processes_are_compared_with_one_and_with_turns_without_communication(
+    children: list[FakeChild],
+) -> None:
+    config = bench_config("book", "cpu", ["training.threads=2"])
+    report = run_bench(BenchOptions(config, seconds=0.01, processes=(1, 2)), silent)
+    assert (report.training, report.sampling) == ((), ())
+    one, two = report.processes
+    assert (one.ratio.median, one.efficiency, one.communication) == (1.0, 1.0, None)
+    # 600 tokens a second by twice as many threads as one process with 500, or 800 without waiting.
+    assert [two.ratio.median, two.efficiency] == pytest.approx([1.2, 0.6])
+    assert two.communication is not None
+    assert two.communication.median == pytest.approx(0.25)
+    assert (two.gradient_bytes, two.sent_bytes) == (4 * 8_292_619, 4 * 8_292_619)
+    teams = [child for child in children if child.program == "training"]
+    assert [(one.arguments["rank"], one.arguments["processes"]) for one in teams] == [
+        (0, 1),
+        (0, 2),
+        (1, 2),
+    ]
+    assert all(child.closed for child in children)
+
+
+def test_one_process_is_always_measured_and_never_more_than_there_are_gpus(
+    children: list[FakeChild], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (process_counts(" 4,2,2"), process_counts(None)) == ((1, 2, 4), ())
+    replay(monkeypatch, Recording((plain_card("NVIDIA H100", "GPU-11"),)))
+    install_torch_build(monkeypatch)
+    options = BenchOptions(bench_config("book", "cuda"), processes=(1, 2))
+    with pytest.raises(ConfigError, match="is 2, but this machine has 1 GPU"):
+        run_bench(options, silent)
+    assert not children
+
+
 def test_cells_that_torch_lacks_are_compared_with_the_naive_loop_only() -> None:
     report = measured("model.cell_type=mingru")
     assert [row.name for row in report.training] == ["naive", "engine"]
@@ -193,8 +247,9 @@ def test_a_child_that_fails_or_is_silent_is_an_error_with_its_last_words(
     child = real_child(tmp_path)
     with pytest.raises(RnnlmError, match="the child: KeyError: 'nothing'"):
         child.answer()
+    child.call("turn", {"seconds": 1.0})
     with pytest.raises(WorkerError, match=r"the child ended .exit code 0.: KeyError: 'nothing'"):
-        child.ask("turn", seconds=1.0)
+        child.answer()
     child.close()
     monkeypatch.setattr("rnnlm_tui.bench.children.SILENCE_SECONDS", 0.01)
     child = real_child(tmp_path)

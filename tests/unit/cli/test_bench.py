@@ -16,6 +16,7 @@ def test_the_tables_show_speed_ratio_and_memory(capsys: pytest.CaptureFixture[st
     lines = [" ".join(line.split()) for line in out.splitlines()]
     assert "engine float32 8,000 4.00 3.60–4.40 2.00 0.5 GiB 25% 15 min 00 s" in lines
     assert "engine 2,000 20.0 18.00–22.00 2.0 ms yes" in lines
+    assert "2 processes 1 7,200 0.90 0.81–0.99 90% 25% 33 MB 33 MB/step" in lines
     assert lines[-1] == "a remark"
 
 
@@ -25,6 +26,10 @@ def test_the_tables_show_speed_ratio_and_memory(capsys: pytest.CaptureFixture[st
         (["--preset", "bok"], 'unknown preset "bok"'),
         (["--seconds", "0"], "--seconds must be above 0 and at most 3,600, not 0"),
         (["--seconds", "abc"], "--seconds is abc, must be a number\n"),
+        (["--processes", "1,x"], '--processes is "1,x", must be numbers such as 1,2,4'),
+        (["--processes", "0"], '--processes is "0", must be numbers such as 1,2,4'),
+        (["--processes", "129", "--device", "cpu"], "training.batch_size: is 128, but"),
+        (["--processes", "2", "--only", "training"], "--only and --processes are mutually excl"),
         (["--only", "foo"], "--only is foo, must be one of training, sampling\n"),
         (["--device", "tpu"], "training.device"),
         (["--set", "model.hiden_size=3"], "model.hiden_size"),

@@ -26,7 +26,7 @@ from rnnlm_tui.schema.config import (
     TrainingConfig,
 )
 from rnnlm_tui.schema.corpora import Baseline
-from rnnlm_tui.schema.estimates import flops_per_token
+from rnnlm_tui.schema.estimates import flops_per_token, sent_bytes
 from rnnlm_tui.schema.facts import Facts
 from rnnlm_tui.schema.memory import WORKER_BYTES, memory_parts, memory_shape
 from rnnlm_tui.schema.presets import PRESETS, preset
@@ -241,7 +241,7 @@ def test_processes_on_cpus_share_cores_and_memory(home: Path) -> None:
     assert (found.memory_measured, found.memory_needed) == (False, 4 * found.memory.training)
     # Three of four quarters are added up round the ring, and three sums are passed on.
     assert found.gradient_bytes == 4 * found.parameters.total
-    assert found.sent_bytes == round(6 / 4 * found.gradient_bytes)
+    assert sent_bytes(found.gradient_bytes, 4) == round(6 / 4 * found.gradient_bytes)
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,9 @@ def test_processes_and_parts_share_the_activations_and_keep_the_gradients() -> N
         assert (shared.buckets, shared.gradients) == (one.gradients, 0)
         assert shared.head < one.head
     assert (one.buckets, one.gradients) == (0, one.weights)
+    exact = changed(BOOK, training={"deterministic": True})
+    copied = memory_parts(exact, 32_011, on_gpu=True, processes=4)
+    assert (copied.buckets, copied.gradients) == (one.weights, one.weights)
 
 
 def test_the_largest_fitting_batch_of_several_processes_has_a_row_for_each_share() -> None:

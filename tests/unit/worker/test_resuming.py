@@ -144,7 +144,7 @@ def test_settings_are_all_fields_that_define_a_run() -> None:
     free = {
         path
         for path in fields()
-        if path.partition(".")[0] in ("evaluation", "checkpoint", "sampling")
+        if path.partition(".")[0] in ("distributed", "evaluation", "checkpoint", "sampling")
     } | {f"training.{name}" for name in FREE_SETTINGS}
     # The presidents and a tokenizer of their own never read these.
     idle = {
