@@ -29,7 +29,7 @@ from rnnlm_tui.schema.metrics import (
     StartRow,
 )
 from rnnlm_tui.schema.protocol import Command
-from rnnlm_tui.schema.status import failure_prefix
+from rnnlm_tui.schema.status import EXIT_REQUEUE, failure_prefix
 from rnnlm_tui.store.checkpoints import list_checkpoints, sweep_temporary
 from rnnlm_tui.store.manifest import read_manifest
 from rnnlm_tui.store.paths import RunDirectory, runs_dir
@@ -182,10 +182,10 @@ class Worker:
             except Exception as error:
                 self._failure = self._explained(error)
                 code, ending = self._failed(self._failure), "failed"
-            if ending != "failed":
-                self._event(
-                    "finished" if ending == "finished" else "stopped", f"at step {self.step:,}"
-                )
+            if ending == "finished":
+                self._event("finished", f"at step {self.step:,}")
+            elif ending == "stopped":
+                code = self._stopped()
         finally:
             self._close(ending)
         if isinstance(self._failure, LostDeviceError):
@@ -258,8 +258,7 @@ class Worker:
         try:
             try:
                 self._commands.handle(stop)
-                self._event("stopped", f"at step {self.step:,}")
-                code = 0
+                code = self._stopped()
             finally:
                 self._close("stopped")
         except Exception as error:
@@ -402,6 +401,13 @@ class Worker:
         _log(f"{failure_prefix(self._attempt)}{error}")
         return error.exit_code
 
+    def _stopped(self) -> int:
+        """Record the stop, and return the exit code."""
+        if self._inbox.is_job_ending:
+            self._event("note", "stopped by SIGUSR1: the time limit of its Slurm job is near")
+        self._event("stopped", f"at step {self.step:,}")
+        return EXIT_REQUEUE if self._inbox.is_job_ending else 0
+
     def _close(self, ending: str) -> None:
         """Stop all threads, release the lock, then answer the commands that wait."""
         if self._server is not None:
@@ -421,8 +427,8 @@ class Worker:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the worker; returns its exit code: 0 finished or stopped, else as in
-    `rnnlm_tui.errors`."""
+    """Run the worker; returns its exit code: 0 finished or stopped, 75 stopped because its Slurm
+    job ends, else as in `rnnlm_tui.errors`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if len(given) != 1:
         _log("usage: python -m rnnlm_tui.worker.train RUN")
