@@ -418,9 +418,7 @@ class RankReader:
 
 
 def follow(run: RunDirectory) -> int:
-    """Do what rank 0 says, as another rank; returns the exit code. Signals are rank 0's."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    """Do what rank 0 says, as another rank; returns the exit code."""
     try:
         config = run.read_config()
         place = own_place(config)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 import time
 import traceback
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.worker.ranks import Team
 
 _STDERR = 2
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 PROGRESS_SECONDS = 0.2
 """Progress is shown this often; a new phase at once."""
 
@@ -152,6 +154,7 @@ class Worker:
         newest = list_checkpoints(run)[-1:]
         step = newest[0].step if newest else 0
         self._attempt = self._recorder.begin_attempt(step, versions())
+        self._first_step = step
         self._opening: EventKind = "started" if last is None else "resumed"
         self._commands = CommandHandler(
             PreparingRun(step, self._relative(newest[0].path) if newest else ""),
@@ -315,6 +318,7 @@ class Worker:
         if step != self.step:
             self._recorder.add(StartRow(self._attempt, step))
             self._recorder.flush()  # before the rows up to this step are read
+            self._first_step = step
             self._commands.target = PreparingRun(
                 step, "" if checkpoint is None else self._relative(checkpoint)
             )
@@ -403,10 +407,13 @@ class Worker:
 
     def _stopped(self) -> int:
         """Record the stop, and return the exit code."""
-        if self._inbox.is_job_ending:
-            self._event("note", "stopped by SIGUSR1: the time limit of its Slurm job is near")
+        is_job_ending, goes_on = self._inbox.is_job_ending, self.step > self._first_step
+        if is_job_ending:
+            words = "stopped by SIGUSR1: the time limit of its Slurm job is near"
+            more = "" if goes_on else "; no step was done, so it isn't requeued: give it more time"
+            self._event("note", words + more)
         self._event("stopped", f"at step {self.step:,}")
-        return EXIT_REQUEUE if self._inbox.is_job_ending else 0
+        return EXIT_REQUEUE if is_job_ending and goes_on else 0
 
     def _close(self, ending: str) -> None:
         """Stop all threads, release the lock, then answer the commands that wait."""
@@ -437,6 +444,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = Path(given[0])
     run = RunDirectory(path.absolute() if path.is_dir() else runs_dir() / path)
     if os.environ.get("RANK", "0") != "0":
+        for number in SIGNALS:  # they are for rank 0
+            signal.signal(number, signal.SIG_IGN)
         end_with_parent()
         from rnnlm_tui.worker.ranks import follow
 
