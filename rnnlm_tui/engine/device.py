@@ -354,17 +354,18 @@ def explained_aside(error: BaseException, doing: str) -> RnnlmError:
 
 
 @contextmanager
-def errors_explained(doing: str, shape: tuple[int, int]) -> Iterator[None]:
+def errors_explained(doing: str, shape: tuple[int, int], parts: int = 1) -> Iterator[None]:
     """Turn torch's errors into ours where we know what they mean.
 
     Args:
         doing: `a step` or `an evaluation` of this shape (B, T).
+        parts: of the step's batch, each of this shape and computed at once.
     """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if is_out_of_memory(error):
-            raise out_of_memory(doing, shape) from error
+            raise out_of_memory(doing, shape, parts) from error
         found = re.search(r"^(\S+) does not have a deterministic implementation", str(error))
         if found is None:
             raise
@@ -374,11 +375,11 @@ def errors_explained(doing: str, shape: tuple[int, int]) -> Iterator[None]:
         ) from error
 
 
-def out_of_memory(doing: str, shape: tuple[int, int]) -> DeviceError:
+def out_of_memory(doing: str, shape: tuple[int, int], parts: int = 1) -> DeviceError:
     """The DeviceError for `a step` or `an evaluation` of (B, T) tokens that ran out of memory."""
     rows, length = shape
     smaller = (
-        f"try training.batch_size = {rows // 2}"
+        f"try training.batch_size = {rows // 2 * parts}"
         if rows > 1 and doing == "a step"
         else "a smaller model or vocabulary needs less"
     )

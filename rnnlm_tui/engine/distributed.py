@@ -35,8 +35,9 @@ class Order(IntEnum):
     EVALUATE = 2
     """The evaluation of a split: its number, and the most sentences."""
     NEXT = 3
-    """The next batch of an evaluation; any other order ends it."""
+    """The next batch of an evaluation."""
     ENOUGH = 4
+    """All batches of an evaluation are done; any other order gives it up."""
     COLLECT = 5
     """Send the carried state."""
     WAIT = 6

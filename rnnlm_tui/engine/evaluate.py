@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -65,8 +65,14 @@ def evaluate(
         if ranks is None:
             total, tokens, unknown = _sums(model, batches, unknown_id, each)
         else:
-            with closing(_shares(batches, ranks)) as own:
-                sums = _sums(model, own, unknown_id, each)
+            try:
+                sums = _sums(model, _shares(batches, ranks), unknown_id, each)
+                _agree_on_the_end(ranks)
+            except BaseException:
+                if ranks.leads:
+                    with suppress(RuntimeError):  # report the first error
+                        ranks.tell(Order.WAIT)
+                raise
             total, *counts = ranks.totals(*sums)
             tokens, unknown = map(int, counts)
     finally:
@@ -80,21 +86,22 @@ def evaluate(
     )
 
 
-def _shares(batches: Iterable[Batch], ranks: Ranks) -> Generator[Batch]:
+def _shares(batches: Iterable[Batch], ranks: Ranks) -> Iterator[Batch]:
     """This rank's share of each batch, as long as rank 0 goes on."""
-    if ranks.leads:
-        try:
-            for batch in batches:
-                ranks.tell(Order.NEXT)
-                yield share(batch, ranks.rank, ranks.size)
-        finally:
-            ranks.tell(Order.ENOUGH)
-        return
     for batch in batches:
-        if ranks.told()[0] != Order.NEXT:
+        if ranks.leads:
+            ranks.tell(Order.NEXT)
+        elif ranks.told()[0] != Order.NEXT:
             raise Interrupted
         yield share(batch, ranks.rank, ranks.size)
-    ranks.told()
+
+
+def _agree_on_the_end(ranks: Ranks) -> None:
+    """After the last batch, which rank 0 may have given up."""
+    if ranks.leads:
+        ranks.tell(Order.ENOUGH)
+    elif ranks.told()[0] != Order.ENOUGH:
+        raise Interrupted
 
 
 @torch.inference_mode()

@@ -92,7 +92,7 @@ def rehearse_step(trainer: Trainer) -> float:
         RnnlmError: exact mode, and an operation has no deterministic version.
     """
     shape = largest_step(trainer)
-    with errors_explained("a step", shape):
+    with errors_explained("a step", shape, trainer.parts):
         return _step(trainer, *shape)
 
 

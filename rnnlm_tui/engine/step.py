@@ -126,6 +126,8 @@ class Update:
             arrives.wait()
             ranks.tokens += sum(part.tokens for part in parts)
             ranks.add_up(self.model.parameters())
+        if not self.carries:  # a transformer's states have a width that differs between parts
+            return total, ()
         layers = zip(*states, reached, strict=True)
         return total, tuple(tuple(map(torch.cat, zip(*layer, strict=True))) for layer in layers)
 

@@ -267,7 +267,7 @@ class Trainer:
         rows, length = batch.inputs_BT.shape
         first = 0 if self.ranks is None else self.ranks.rank * self.accumulate
         try:
-            with errors_explained("a step", (-(-rows // self.parts), length)):
+            with errors_explained("a step", (-(-rows // self.parts), length), self.parts):
                 parts = [
                     share(batch, first + part, self.parts, pads=self.batches.pads).to(self.device)
                     for part in range(self.accumulate)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -51,7 +52,7 @@ from rnnlm_tui.store.manifest import read_manifest
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.system.locks import host_name
 from rnnlm_tui.system.machine import memory_total
-from rnnlm_tui.system.processes import dependent_environment, python_command
+from rnnlm_tui.system.processes import START_SECONDS, dependent_environment, python_command
 from rnnlm_tui.worker.build import (
     build_batches,
     build_model,
@@ -143,6 +144,8 @@ def _launched_place() -> Place:
         local_rank = int(os.environ.get("LOCAL_RANK", "0"))
         local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+        if port == 0:
+            raise ValueError("MASTER_PORT is 0")
     except (KeyError, ValueError) as error:
         raise InputError(
             f"WORLD_SIZE is set, but not all of RANK, MASTER_ADDR and MASTER_PORT: {error}",
@@ -182,7 +185,7 @@ def _open_store(place: Place, *, host: bool) -> tuple[dist.Store, int]:
         where = f"port {place.port} of {place.address}"
         if hosts:
             raise InputError(
-                f"{where} can't be used: {str(error).splitlines()[0]}",
+                f"{where} can't be used: {_plain(error)}",
                 hint="set MASTER_PORT to a free one",
             ) from error
         raise WorkerError(f"{place.words}: rank 0 doesn't answer at {where}") from error
@@ -305,17 +308,18 @@ class Team:
             time.sleep(0.05)
         return found or WorkerError(
             f"another rank ended or didn't answer within {self._config.distributed.timeout} s:"
-            f" {str(error).splitlines()[0]}",
+            f" {_plain(error)}",
             hint=self._resume_hint,
         )
 
     def close(self, *, orderly: bool) -> None:
-        """End the other ranks, at once unless `orderly`."""
+        """End the other ranks, at once unless `orderly` and they train."""
         self._closing.set()
+        until = time.monotonic()
         if orderly and self._ranks is not None:
+            until += LEAVE_SECONDS
             with suppress(RuntimeError):
                 self._ranks.tell(Order.END)
-        until = time.monotonic() + (LEAVE_SECONDS if orderly else 0.0)
         for child in self._children.values():
             with suppress(subprocess.TimeoutExpired):
                 child.wait(max(0.0, until - time.monotonic()))
@@ -328,14 +332,15 @@ class Team:
         return f"`rnnlm-tui resume {self._run.name}` continues from the newest checkpoint"
 
     def _facts_of(self, rank: int) -> dict[str, str]:
-        until = time.monotonic() + self._config.distributed.timeout
+        # Packages and text may take long to read, whatever the wait for a step.
+        seconds = max(self._config.distributed.timeout, START_SECONDS)
+        until = time.monotonic() + seconds
         while not self._store.check([f"facts/{rank}"]):
             if failure := self._failure():
                 raise failure
             if time.monotonic() > until:
                 raise WorkerError(
-                    f"rank {rank} of {self._place.size} didn't arrive within"
-                    f" {self._config.distributed.timeout} s",
+                    f"rank {rank} of {self._place.size} didn't arrive within {seconds:.0f} s",
                     hint="distributed.timeout is how long rank 0 waits",
                 )
             time.sleep(0.05)
@@ -430,7 +435,7 @@ def follow(run: RunDirectory) -> int:
         _obey(run, config, place, store)
     except Exception as error:
         if is_exchange_error(error):
-            _say(f"{place.words}: another rank has ended: {str(error).splitlines()[0]}")
+            _say(f"{place.words}: another rank has ended: {_plain(error)}")
             return WorkerError.exit_code
         _say(f"{place.words} failed:")
         traceback.print_exc()
@@ -499,6 +504,12 @@ def _stay_on_loopback() -> None:
     """All ranks are on this machine: its name needn't have an address."""
     if sys.platform == "linux":
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+
+
+def _plain(error: BaseException) -> str:
+    """What torch says of an exchange that failed, without the place in its code and its advice."""
+    line = str(error).splitlines()[0].partition(". This is typically caused")[0]
+    return re.sub(r"^\[/\S+:\d+\] ", "", line)
 
 
 def _short(value: str | None) -> str:

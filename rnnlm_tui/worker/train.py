@@ -233,6 +233,8 @@ class Worker:
         saved = None if checkpoint is None else read_manifest(checkpoint)
         if saved is not None:
             check_settings(self._run, saved, config)
+        if place.size > 1:  # before a long preparation: others don't look for rank 0 for ever
+            self._team = Team(self._run, config, place, self._record_ranks, self._abandon)
 
         def keep_hash(found: str) -> None:
             """Record which corpus the run uses, so that it isn't removed."""
@@ -244,9 +246,8 @@ class Worker:
         with self._inbox.immediately(self._commands.handle, self._leave):
             progress.handle_commands()  # those that were queued before
             ranks = None
-            if place.size > 1:
+            if self._team is not None:
                 attempt.enter("connecting")
-                self._team = Team(self._run, config, place, self._record_ranks, self._abandon)
                 ranks = self._team.join(corpus, device, checkpoint)
             training = assemble(attempt, corpus, device, ranks)
         self._recorder.show(progress=None)

@@ -113,6 +113,25 @@ class Workers:
             self._news.wait_for(lambda: pid in self._ended, seconds)
             return self._ended.get(pid)
 
+    def start_ranks(
+        self, runs: Sequence[RunDirectory], crashes: Sequence[str] = ("", "")
+    ) -> tuple[int, ...]:
+        """Start the processes of one attempt as a launcher such as torchrun does; their pids.
+
+        Args:
+            runs: the folder that each process has, the run's or a copy of it.
+            crashes: where and how each crashes.
+        """
+        together = zip(runs, crashes, launch_variables(len(runs)), strict=True)
+        return tuple(
+            self.start(run, crash, environment=variables) for run, crash, variables in together
+        )
+
+    def work_together(self, run: RunDirectory, *crashes: str) -> list[int | None]:
+        """Run one attempt of several processes to its end; the exit code of each."""
+        pids = self.start_ranks([run] * len(crashes), crashes)
+        return [self.exit_code(pid, END_SECONDS) for pid in pids]
+
     def popen(
         self, command: Sequence[str], *, env: Mapping[str, str], **more: Any
     ) -> WarmProcess | StartedWorker:
@@ -141,6 +160,14 @@ class Workers:
         self._process.stdin.close()
         self._process.wait(timeout=30)
         shutil.rmtree(self._folder)
+
+
+def launch_variables(size: int) -> list[dict[str, str]]:
+    """The variables that torchrun would set for each process."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": str(size)}
+    return [{**common, "RANK": str(rank)} for rank in range(size)]
 
 
 class WarmProcess:
