@@ -66,6 +66,7 @@ VERBS: tuple[Verb, ...] = tuple(
         ),
         "Train": (
             ("train", "train", "Start a training run."),
+            ("submit", "submit", "Train a new run as a Slurm job, and return at once."),
             ("pause", "train", "Pause runs between two steps."),
             ("resume", "train", "Resume a paused, stopped, crashed or failed run."),
             ("stop", "train", "Stop runs; returns when their checkpoints are on disk."),

@@ -94,7 +94,8 @@ class Printer(ABC):
 def follow_run(directory: RunDirectory, *, json: bool, attempt: int = 0) -> int:
     """Print progress as lines or JSON objects until the run ends, and return the exit code.
 
-    Ctrl-C detaches: the run continues, the way back is printed, and the code is 130.
+    A run whose Slurm job may start again has not ended. Ctrl-C detaches: the run continues, the way
+    back is printed, and the code is 130.
 
     Args:
         attempt: ends of earlier attempts are ignored.
@@ -110,14 +111,20 @@ def follow_run(directory: RunDirectory, *, json: bool, attempt: int = 0) -> int:
         with reading_log(directory) as report:
             monitor.reader.refresh(report)
         snapshot = monitor.snapshot()
+        jobs = client.slurm.Jobs() if directory.job_path.exists() else None
+        if jobs is not None:
+            jobs.ask([snapshot.summary])
         while True:
             summary = snapshot.summary
+            job = None if jobs is None else jobs.look([summary])[0].job
+            goes_on = job is not None and not job.has_ended  # it may be requeued
             begun = summary.attempt >= attempt or time.monotonic() > give_up
-            if summary.status in ENDED and begun:
+            if summary.status in ENDED and begun and not goes_on:
                 failure = client.start.failure_of(directory)
                 printer.finish(snapshot, failure)
                 return ENDED[summary.status] if failure is None else failure.exit_code
-            if summary.status == "draft" and directory.name not in queue_places():
+            waits = goes_on or directory.name in queue_places()
+            if summary.status == "draft" and not waits:
                 raise RunStateError(
                     f"{directory.name} is a draft: it hasn't been started",
                     hint=f"`rnnlm-tui resume {directory.name}` starts it",

@@ -113,7 +113,7 @@ def show(
     if health:
         return _health(run)
     with reading_log(run) as report:
-        summary = client.monitor.summarize(run, report)
+        (summary,) = client.listing.with_jobs([client.monitor.summarize(run, report)])
     return Answer(summary, lambda: print_summary(summary))
 
 

@@ -125,6 +125,8 @@ def summary_lines(summary: RunSummary) -> Iterator[tuple[str, str]]:
     yield "started from", summary.parent or ""
     worker = f"pid {summary.pid} on {summary.host}, attempt {summary.attempt}"
     yield "worker", worker if summary.pid else ""
+    job = "" if summary.job is None or summary.message == summary.job.words else summary.job.words
+    yield "job", job
 
 
 def print_summary(summary: RunSummary) -> None:
@@ -208,6 +210,8 @@ def status_text(summary: RunSummary) -> str:
         done, total = summary.preparing.done, summary.preparing.total
         part = f" {percent(done / total)}" if total else ""
         return f"preparing, {summary.preparing.phase}{part}"
+    if summary.job is not None and summary.job.waits:
+        return f"{summary.status}, waits in Slurm"
     return summary.status
 
 

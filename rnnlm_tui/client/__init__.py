@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.client import (  # isort: skip
         arrangement, average, checkpoint_detail, checkpoints, comparison, config_files, configs,
         control, corpora, estimate, export, gpus, listing, metrics_export, monitor, pretrained,
-        queue, remaining, sampler, significance, start, steering, sweeps,
+        queue, remaining, sampler, significance, slurm, start, steering, sweeps,
     )  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import math
 import os
 import socket
 import struct
+import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,6 +18,7 @@ from pydantic import JsonValue
 
 from rnnlm_tui.client.config_files import check_draft
 from rnnlm_tui.client.monitor import summarize
+from rnnlm_tui.client.slurm import Jobs, check_no_job, forward, job_id
 from rnnlm_tui.errors import (
     ConfigError,
     InputError,
@@ -206,6 +208,8 @@ def resume(run: RunDirectory) -> int:
         send(run, "resume")
         return read_lock(run.lock_path).pid or 0
     if status in ("stopped", "crashed", "failed", "draft"):
+        check_no_job(run)
+        run.job_path.unlink(missing_ok=True)
         return launch(run)
     if status == "finished":
         raise RunStateError(
@@ -258,13 +262,39 @@ def send(
     if len(line) > MAX_REQUEST_BYTES:
         raise InputError(f"the values are longer than {MAX_REQUEST_BYTES:,} bytes")
     seconds = ANSWER_SECONDS.get(verb, ANSWER_SECONDS_OTHERWISE)
-    with _connect(run, verb) as connection:
-        result = _ask(connection, line, run, verb, seconds)
+    result = _answer(run, command, line, seconds)
     if result.problems:
         raise ConfigError(result.problems)
     if not result.ok:
         raise RunStateError(result.error, hint=result.hint)
     return result
+
+
+def _answer(run: RunDirectory, command: Command, line: bytes, seconds: float) -> CommandResult:
+    """The worker's answer, by its socket or, on another host of Slurm, by a process beside it."""
+    if job_id(run):
+        (now,) = Jobs().ask([summarize(run)])
+        if now.job is not None and now.job.waits:
+            words = f"{run.name} takes no commands: {now.job.words}"
+            raise RunStateError(words, hint=now.hint or "")
+        if now.host not in (None, host_name()):
+            check_live(now, command.verb)
+            return forward(run, command, now.host, seconds + CONNECT_SECONDS)
+    with _connect(run, command.verb) as connection:
+        return _ask(connection, line, run, command.verb, seconds)
+
+
+def main() -> None:
+    """Send a command that `forward` brought from another host, and print its answer."""
+    command = Command.model_validate_json(sys.argv[2])
+    seconds = ANSWER_SECONDS.get(command.verb, ANSWER_SECONDS_OTHERWISE)
+    run = RunDirectory(Path(sys.argv[1]))
+    try:
+        with _connect(run, command.verb) as connection:
+            result = _ask(connection, encode_line(command), run, command.verb, seconds)
+    except RnnlmError as error:
+        result = CommandResult(id=command.id, ok=False, error=error.message, hint=error.hint)
+    print(encode_line(result).decode(), end="")  # noqa: T201  the answer
 
 
 def check_live(run: RunSummary, verb: Verb | None = None) -> None:
@@ -388,3 +418,7 @@ def _ask(
             hint=f"its log: {run.log_path}",
         ) from error
     return decode_line(received, CommandResult)
+
+
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from time import monotonic, time
+from time import monotonic, sleep, time
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import ValidationError
@@ -20,7 +20,7 @@ from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.labels import RunLabels, labels_file
 from rnnlm_tui.store.log import decode
 from rnnlm_tui.store.manifest import CHECKPOINT_FOLDER
-from rnnlm_tui.store.paths import PARENT_NAME, RunDirectory, runs_dir
+from rnnlm_tui.store.paths import PARENT_NAME, RunDirectory, listed_run, runs_dir
 from rnnlm_tui.store.runs import list_runs
 from rnnlm_tui.system.files import Stamp, entries_named, stamp, storage_errors
 from rnnlm_tui.system.locks import read_lock
@@ -134,6 +134,15 @@ class RunList:
         return found
 
 
+def with_jobs(summaries: list[RunSummary]) -> list[RunSummary]:
+    """The summaries, with what Slurm says of those that have a job; asks it once, and waits."""
+    if not any(listed_run(run.run).job_path.exists() for run in summaries):
+        return summaries
+    from rnnlm_tui.client.slurm import Jobs  # imported late: few runs have a job
+
+    return Jobs().ask(summaries)
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """The runs that match a filter."""
@@ -160,8 +169,15 @@ def listed_runs(wanted: str = "", order: str = "", *, reverse: bool = False) -> 
     known = RunList()
     try:
         summaries = known.look()
+        if any(run.status in ("stalled", "lost") for run in summaries):
+            from rnnlm_tui.client.monitor import SECOND_LOOK_SECONDS, may_differ_in_time
+
+            if any(map(may_differ_in_time, summaries)):
+                sleep(SECOND_LOOK_SECONDS)
+                summaries = known.look()
     finally:
         known.close()
+    summaries = with_jobs(summaries)
 
     def config_of(run: str) -> RunConfig | None:
         return known.configs([run]).get(run)

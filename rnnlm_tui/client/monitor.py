@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import closing
+from time import sleep
 from typing import TYPE_CHECKING, NamedTuple
 
 from rnnlm_tui.client.remaining import estimate_remaining
@@ -9,6 +10,7 @@ from rnnlm_tui.errors import RnnlmError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.health import HealthRow
 from rnnlm_tui.schema.metrics import CheckpointRow, EvaluationRow, EventRow, HardwareRow, SampleRow
+from rnnlm_tui.schema.status import HEARTBEAT_SECONDS
 from rnnlm_tui.schema.summary import ModelFigures, RunSummary
 from rnnlm_tui.store.averages import list_averages
 from rnnlm_tui.store.labels import RunLabels, labels_file
@@ -18,7 +20,7 @@ from rnnlm_tui.store.series import DETAIL_LIMIT, Cached, MachineTable, SeriesTab
 from rnnlm_tui.store.summaries import LOG_LINES, RunStates, settled
 from rnnlm_tui.store.summary import LOAD_READINGS, RunState, summarize_state
 from rnnlm_tui.system.files import stamp
-from rnnlm_tui.system.locks import LockState, read_lock
+from rnnlm_tui.system.locks import LockState, host_name, read_lock
 from rnnlm_tui.system.processes import last_lines
 
 if TYPE_CHECKING:
@@ -207,7 +209,21 @@ def summarize(run: RunDirectory, report: Callable[[int, int], None] | None = Non
         RnnlmError: the config or a log can't be read.
     """
     with closing(RunMonitor(run, report=report)) as monitor:
-        return monitor.summary()
+        summary = monitor.summary()
+        if may_differ_in_time(summary):
+            sleep(SECOND_LOOK_SECONDS)
+            summary = monitor.summary()
+        return summary
+
+
+SECOND_LOOK_SECONDS = 1.5 * HEARTBEAT_SECONDS
+"""How long to wait for a heartbeat on another host."""
+
+
+def may_differ_in_time(summary: RunSummary) -> bool:
+    """Whether a run may only seem dead because the clock of its host differs from ours: then a
+    second look shows whether there is a new heartbeat."""
+    return summary.status in ("stalled", "lost") and summary.host not in (None, host_name())
 
 
 def summary_or_problem(run: RunDirectory) -> RunSummary:

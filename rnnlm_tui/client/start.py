@@ -57,7 +57,7 @@ from rnnlm_tui.schema.estimates import (
 )
 from rnnlm_tui.schema.facts import OptimizerStart
 from rnnlm_tui.schema.protocol import Calibration, ProbeDone, TaskProgress
-from rnnlm_tui.schema.rules import text_problems
+from rnnlm_tui.schema.rules import share_problems, text_problems
 from rnnlm_tui.schema.status import LIVING, RESUMABLE
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.schema.tuning import RangeRequest
@@ -77,9 +77,12 @@ MAX_READ_BYTES = 8_000_000
 """How much of a user's text is read, which takes a tenth of a second. The worker reads the rest."""
 
 
-def check_before_start(config: RunConfig) -> None:
+def check_before_start(config: RunConfig, *, ranks: int = 0) -> None:
     """Refuse a config that can't run on this machine. The worker repeats these checks, and does
     more.
+
+    Args:
+        ranks: the processes of a job on machines with other devices; 0: it runs on this one.
 
     Raises:
         DeviceError: this machine lacks the device, or it doesn't support the precision.
@@ -92,12 +95,14 @@ def check_before_start(config: RunConfig) -> None:
         InputError: RNNLM_TUI_NICENESS is invalid.
     """
     wanted_niceness()
-    check_device(config.training.device)
-    check_precision(config.training)
+    if not ranks:
+        check_device(config.training.device)
+        check_precision(config.training)
     check_tokenizer(config.tokenizer)
     text = training_text(config)
     problems = text_problems(config, tokens=text.tokens, sentences=text.sentences)
-    if problems := (*problems, *process_problems(config)):
+    shares = share_problems(config.training, ranks) if ranks else process_problems(config)
+    if problems := (*problems, *shares):
         raise ConfigError(problems)
     check_corpus(config.corpus)
     if config.preset.startswith("ptb-"):

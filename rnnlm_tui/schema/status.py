@@ -43,6 +43,9 @@ Activity = Literal["evaluating", "sampling", "saving"]
 """What a worker does besides training for a while."""
 
 
+EXIT_REQUEUE = 75
+"""Exit code of a worker whose Slurm job is about to end: the job's script requeues it."""
+
 PRUNED = "pruned at step"
 """How the message of a stopped run begins that was worse than the others of its sweep."""
 

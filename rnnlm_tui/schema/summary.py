@@ -146,6 +146,53 @@ class LineageFigures(Figures):
     changed: tuple[ChangedField, ...] = ()
 
 
+_ENDS = {
+    "COMPLETED": "ended",
+    "CANCELLED": "was cancelled",
+    "TIMEOUT": "reached its time limit",
+    "OUT_OF_MEMORY": "ran out of memory",
+    "NODE_FAIL": "ended because its node failed",
+    "PREEMPTED": "was preempted",
+    "FAILED": "failed",
+    "BOOT_FAIL": "failed when its node started",
+    "DEADLINE": "reached its deadline",
+    "": "has ended: Slurm no longer knows it",
+}
+
+
+class JobFigures(Figures):
+    """What Slurm says of a run's job."""
+
+    id: str
+    state: str = ""
+    """Slurm's word, such as PENDING or RUNNING; empty if it no longer knows the job."""
+    reason: str = ""
+    """Why it waits, in Slurm's word."""
+    start: str = ""
+    """When it is expected to start, in local time; empty if that is unknown."""
+    hosts: str = ""
+    """Where it runs or ran."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether it hasn't started yet, or is to start again."""
+        return self.state == "PENDING"
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in _ENDS
+
+    @property
+    def words(self) -> str:
+        """Such as `job 12 waits in Slurm: Priority, expected to start 2026-12-01 14:05`."""
+        if self.waits:
+            starts = f"expected to start {self.start[:16].replace('T', ' ')}" if self.start else ""
+            why = ", ".join(filter(None, (self.reason, starts)))
+            return f"job {self.id} waits in Slurm" + (f": {why}" if why else "")
+        what = _ENDS.get(self.state) or self.state.lower().replace("_", " ")
+        return f"job {self.id} {what}" + (f" on {self.hosts}" if self.hosts else "")
+
+
 class RunSummary(Figures):
     """A run's summary, as printed by `show`, `runs` and `train --follow` with `--json`."""
 
@@ -217,6 +264,8 @@ class RunSummary(Figures):
     """More about it; None for a run that started from nothing."""
     created: float | None = None
     """When the run was created, in Unix seconds."""
+    job: JobFigures | None = None
+    """The Slurm job that trains it; None without one, and for a finished run."""
     message: str | None = None
     """Why the run failed, crashed, stalled or was pruned, in one line."""
     hint: str | None = None

@@ -167,6 +167,16 @@ class RunDirectory:
         return self.path / "worker.log"
 
     @property
+    def job_path(self) -> Path:
+        """The number of its Slurm job."""
+        return self.path / "slurm.json"
+
+    @property
+    def script_path(self) -> Path:
+        """The script of its Slurm job."""
+        return self.path / "slurm.sh"
+
+    @property
     def checkpoints_path(self) -> Path:
         return self.path / "checkpoints"
 

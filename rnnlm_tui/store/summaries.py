@@ -45,22 +45,24 @@ MOST_UNREAD = 50 * 2**20
 @dataclass(slots=True)
 class Age:
     """Age of a timestamp in seconds, by the monotonic clock since it was first seen: clock jumps
-    don't count."""
+    don't count. A later one is new, whatever the clock of the host that wrote it."""
 
     stamp: float | None = None
     age_when_seen: float = 0.0
     seen: float = 0.0
 
-    def of(self, stamp: float | None) -> float | None:
-        """The age of this timestamp; None if there is none."""
+    def of(self, stamp: float | None, now: float | None = None) -> float | None:
+        """The age of this timestamp; None if there is none.
+
+        Args:
+            now: the time by the clock that it was taken from; None: by ours.
+        """
         if stamp is None:
             return None
         if stamp != self.stamp:
-            self.stamp, self.age_when_seen, self.seen = (
-                stamp,
-                max(0.0, time.time() - stamp),
-                time.monotonic(),
-            )
+            is_later = self.stamp is not None and stamp > self.stamp
+            age = 0.0 if is_later else max(0.0, (now or time.time()) - stamp)
+            self.stamp, self.age_when_seen, self.seen = stamp, age, time.monotonic()
         return self.age_when_seen + time.monotonic() - self.seen
 
 
@@ -135,12 +137,14 @@ class RunStates:
 
     def status(self, state: RunState, lock: LockState) -> RunStatus:
         """The run's status at this moment."""
-        step_age = self._activity_age.of(last_activity_time(state))
+        same_host = state.host in (None, host_name())
+        their_clock = None if same_host or not state.hardware else state.hardware[-1].time
+        step_age = self._activity_age.of(last_activity_time(state), their_clock)
         is_old = step_age is not None and step_age > STALE_SECONDS
         return derive_status(
             None if state.last_state is None else state.last_state.kind,
             lock_held=lock.held,
-            same_host=state.host in (None, host_name()),
+            same_host=same_host,
             heartbeat_age=self._heartbeat_age.of(_heartbeat(state, lock)),
             step_age=step_age,
             median_step_seconds=median_step_seconds(state) if is_old else None,

@@ -27,7 +27,8 @@ from rnnlm_tui.tui.views.machine import Readings
 if TYPE_CHECKING:
     from rnnlm_tui.client.listing import RunList
     from rnnlm_tui.client.monitor import RunMonitor, RunSnapshot
-    from rnnlm_tui.schema.summary import RunSummary
+    from rnnlm_tui.client.slurm import Jobs
+    from rnnlm_tui.schema.summary import JobFigures, RunSummary
     from rnnlm_tui.store.paths import RunDirectory
     from rnnlm_tui.system.machine import MachineReader
 
@@ -105,6 +106,10 @@ class Watcher:
         """CPU seconds of the last read of the list. The lower of the last two counts, because the
         first read is much slower."""
         self._summaries: tuple[RunSummary, ...] | None = None
+        self._jobs: Jobs | None = None
+        """What Slurm says; None while no run has a job."""
+        self._told: Mapping[str, JobFigures] = {}
+        """What Slurm said at the last poll."""
         self._queue_restarted = False
         self._reported: dict[str, str] = {}
         """Why each poll failed, until it succeeds."""
@@ -216,8 +221,9 @@ class Watcher:
         runs: dict[str, RunDirectory | None] = {} if opened is None else {opened.name: opened}
         for name in marked:
             runs.setdefault(name)
-        changed = self._shown != (opened, marked)
-        self._shown = opened, marked
+        told = self._told if self._jobs is None else self._jobs.answer
+        changed = self._shown != (opened, marked) or told is not self._told
+        self._shown, self._told = (opened, marked), told
         for name in self._monitors.keys() - runs.keys():
             self._monitors.pop(name).close()
             self._snapshots.pop(name, None)
@@ -245,6 +251,9 @@ class Watcher:
 
     def _post_followed(self) -> None:
         read, (_, marked) = self._snapshots, self._shown
+        if self._jobs is not None:
+            told = self._jobs.told
+            read = {name: one._replace(summary=told(one.summary)) for name, one in read.items()}
         compared = tuple(read[name] for name in marked if name in read)
         self._post(Polled(followed=dict(read), compared=compared))
 
@@ -267,12 +276,20 @@ class Watcher:
     def _poll_list(self) -> bool:
         """Read the list. Return False if it has more runs: of hundreds, the first read takes those
         that it can read in a moment."""
-        summaries = tuple(self.runs.look(LIST_PATIENCE))
+        summaries = self._with_jobs(tuple(self.runs.look(LIST_PATIENCE)))
         complete = self.runs.complete
         if summaries != self._summaries:
             self._summaries = summaries
             self._post(Polled(all_listed=complete, summaries=summaries))
         return complete
+
+    def _with_jobs(self, summaries: tuple[RunSummary, ...]) -> tuple[RunSummary, ...]:
+        """Add what Slurm last said, and ask it again in a thread if a run has a job."""
+        if self._jobs is None:
+            if not any(listed_run(run.run).job_path.exists() for run in summaries):
+                return summaries
+            self._jobs = client.slurm.Jobs()
+        return tuple(self._jobs.look(summaries))
 
     def _poll_load(self) -> None:
         """Read the machine's load if it is time to. Or stop: the last readings stay, with their

@@ -26,6 +26,8 @@ EXIT_KILLED = 128 + signal.SIGTERM
 FORGET_SECONDS = 60.0
 """A stop signal after a refused stop exits at once within this time; later it counts as a first
 one."""
+SLURM_JOB = "SLURM_JOB_ID"
+"""Environment variable, set in a Slurm job."""
 Handler = Callable[[PendingCommand], None]
 
 
@@ -206,6 +208,8 @@ class Inbox:
         self._lock = threading.Lock()  # a command is either queued or handled at once, never both
         self._immediate: tuple[Handler, Handler] | None = None
         self._is_leaving = False
+        self.is_job_ending = False
+        """Whether a Slurm job's signal came before its time limit; the job should be requeued."""
 
     @property
     def stop_waits(self) -> bool:
@@ -266,8 +270,8 @@ class Inbox:
     def listen_to_signals(self) -> None:
         """Install signal handlers.
 
-        SIGTERM and SIGINT: checkpoint and stop; a second one exits at once. SIGUSR1: checkpoint.
-        SIGHUP: ignored, a run outlives its terminal.
+        SIGTERM and SIGINT: checkpoint and stop; a second one exits at once. SIGUSR1: checkpoint,
+        and in a Slurm job stop. SIGHUP: ignored, a run outlives its terminal.
 
         A thread receives them: Python's own handlers wait until the main thread returns from torch,
         and a step may take a minute.
@@ -286,7 +290,10 @@ class Inbox:
         """Read one byte a signal, which the interpreter writes the moment that it arrives."""
         while numbers := receiver.recv(64):
             for number in numbers:
-                if number == signal.SIGUSR1:
+                if number == signal.SIGUSR1 and SLURM_JOB in os.environ:
+                    self.is_job_ending = True
+                    self.deliver(_from_signal("SIGUSR1", "stop", _discard_answer))
+                elif number == signal.SIGUSR1:
                     self.deliver(_from_signal("SIGUSR1", "checkpoint", _discard_answer))
                 elif number in (signal.SIGTERM, signal.SIGINT):
                     if time.monotonic() < self._exits_until:

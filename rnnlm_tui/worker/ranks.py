@@ -316,7 +316,10 @@ class Team:
         """End the other ranks, at once unless `orderly` and they train."""
         self._closing.set()
         until = time.monotonic()
-        if orderly and self._ranks is not None:
+        if self._ranks is None:  # they still wait, perhaps in a launcher's store
+            with suppress(RuntimeError):
+                self._store.set("begin", json.dumps(None))
+        elif orderly:
             until += LEAVE_SECONDS
             with suppress(RuntimeError):
                 self._ranks.tell(Order.END)
@@ -423,9 +426,7 @@ class RankReader:
 
 
 def follow(run: RunDirectory) -> int:
-    """Do what rank 0 says, as another rank; returns the exit code. Signals are rank 0's."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    """Do what rank 0 says, as another rank; returns the exit code."""
     try:
         config = run.read_config()
         place = own_place(config)
@@ -460,7 +461,10 @@ def _obey(run: RunDirectory, config: RunConfig, place: Place, store: dist.Store)
     """
     device = set_up_torch(config, place.local_rank, place.local_size)
     store.wait(["begin"], timedelta(seconds=BEGIN_SECONDS))
-    name = json.loads(store.get("begin"))["checkpoint"]
+    begin = json.loads(store.get("begin"))
+    if begin is None:  # rank 0 has ended before
+        return
+    name = begin["checkpoint"]
     checkpoint = run.checkpoints_path / name if name else None
     saved = None if checkpoint is None else read_manifest(checkpoint)
     corpus = prepare_text(run, config, saved, lambda _: None, None)

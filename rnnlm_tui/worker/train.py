@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 import time
 import traceback
@@ -29,7 +30,7 @@ from rnnlm_tui.schema.metrics import (
     StartRow,
 )
 from rnnlm_tui.schema.protocol import Command
-from rnnlm_tui.schema.status import failure_prefix
+from rnnlm_tui.schema.status import EXIT_REQUEUE, failure_prefix
 from rnnlm_tui.store.checkpoints import list_checkpoints, sweep_temporary
 from rnnlm_tui.store.manifest import read_manifest
 from rnnlm_tui.store.paths import RunDirectory, runs_dir
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from rnnlm_tui.worker.ranks import Team
 
 _STDERR = 2
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 PROGRESS_SECONDS = 0.2
 """Progress is shown this often; a new phase at once."""
 
@@ -152,6 +154,7 @@ class Worker:
         newest = list_checkpoints(run)[-1:]
         step = newest[0].step if newest else 0
         self._attempt = self._recorder.begin_attempt(step, versions())
+        self._first_step = step
         self._opening: EventKind = "started" if last is None else "resumed"
         self._commands = CommandHandler(
             PreparingRun(step, self._relative(newest[0].path) if newest else ""),
@@ -182,10 +185,10 @@ class Worker:
             except Exception as error:
                 self._failure = self._explained(error)
                 code, ending = self._failed(self._failure), "failed"
-            if ending != "failed":
-                self._event(
-                    "finished" if ending == "finished" else "stopped", f"at step {self.step:,}"
-                )
+            if ending == "finished":
+                self._event("finished", f"at step {self.step:,}")
+            elif ending == "stopped":
+                code = self._stopped()
         finally:
             self._close(ending)
         if isinstance(self._failure, LostDeviceError):
@@ -259,8 +262,7 @@ class Worker:
         try:
             try:
                 self._commands.handle(stop)
-                self._event("stopped", f"at step {self.step:,}")
-                code = 0
+                code = self._stopped()
             finally:
                 self._close("stopped")
         except Exception as error:
@@ -317,6 +319,7 @@ class Worker:
         if step != self.step:
             self._recorder.add(StartRow(self._attempt, step))
             self._recorder.flush()  # before the rows up to this step are read
+            self._first_step = step
             self._commands.target = PreparingRun(
                 step, "" if checkpoint is None else self._relative(checkpoint)
             )
@@ -403,6 +406,16 @@ class Worker:
         _log(f"{failure_prefix(self._attempt)}{error}")
         return error.exit_code
 
+    def _stopped(self) -> int:
+        """Record the stop, and return the exit code."""
+        is_job_ending, goes_on = self._inbox.is_job_ending, self.step > self._first_step
+        if is_job_ending:
+            words = "stopped by SIGUSR1: the time limit of its Slurm job is near"
+            more = "" if goes_on else "; no step was done, so it isn't requeued: give it more time"
+            self._event("note", words + more)
+        self._event("stopped", f"at step {self.step:,}")
+        return EXIT_REQUEUE if is_job_ending and goes_on else 0
+
     def _close(self, ending: str) -> None:
         """Stop all threads, release the lock, then answer the commands that wait."""
         if self._server is not None:
@@ -422,8 +435,8 @@ class Worker:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the worker; returns its exit code: 0 finished or stopped, else as in
-    `rnnlm_tui.errors`."""
+    """Run the worker; returns its exit code: 0 finished or stopped, 75 stopped because its Slurm
+    job ends, else as in `rnnlm_tui.errors`."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if len(given) != 1:
         _log("usage: python -m rnnlm_tui.worker.train RUN")
@@ -432,6 +445,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     path = Path(given[0])
     run = RunDirectory(path.absolute() if path.is_dir() else runs_dir() / path)
     if os.environ.get("RANK", "0") != "0":
+        for number in SIGNALS:  # they are for rank 0
+            signal.signal(number, signal.SIG_IGN)
         end_with_parent()
         from rnnlm_tui.worker.ranks import follow
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -10,14 +12,17 @@ from pathlib import Path
 import pytest
 
 from rnnlm_tui.cli.main import run as command
-from rnnlm_tui.client.monitor import RunMonitor
+from rnnlm_tui.client.listing import listed_runs
+from rnnlm_tui.client.monitor import RunMonitor, summarize
 from rnnlm_tui.schema.facts import Facts
+from rnnlm_tui.schema.metrics import EventRow, HardwareRow
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.checkpoints import write_checkpoint
 from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.trash import KEPT_DAYS, delete_checkpoints, last_deleted, list_trash
-from rnnlm_tui.system.locks import LockState, read_lock
+from rnnlm_tui.system.locks import LockState, RunLock, read_lock
+from tests.unit.client.logs import begin
 from tests.unit.store.rows import new_run, write_model
 from tests.unit.worker.stores import recorder_of
 from tests.unit.worker.test_loop import STEPS, Bench
@@ -124,3 +129,30 @@ def test_a_deleted_checkpoint_is_purged_by_a_deletion_after_a_week_and_never_by_
     assert deleted_at(KEPT_DAYS + 0.1, 4) == [1, 2, 3, 4]
     assert deleted_at(-1_000, 5) == [1, 2, 3, 4, 5]
     capsys.readouterr()
+
+
+@pytest.mark.fault("the clocks of two hosts differ by minutes")
+@pytest.mark.parametrize("behind", [-600.0, 600.0], ids=["ahead", "behind"])
+def test_a_run_on_a_host_with_another_clock_is_running_as_long_as_its_heartbeat_changes(
+    run: RunDirectory, behind: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for reader in ("store.summaries", "client.monitor"):
+        monkeypatch.setattr(f"rnnlm_tui.{reader}.host_name", lambda: "login")
+    ended = threading.Event()
+    row = HardwareRow(time.time() - behind, 50.0, 40.0, 1, 2, 1, 2)
+
+    def beat() -> None:
+        while not ended.wait(0.2):
+            now = time.time() - behind
+            os.utime(run.lock_path, (now, now))
+            log.append(row._replace(time=now))
+
+    with RunLock(run.lock_path), begin(run) as log:
+        log.append(EventRow(1, 0, "running", "", row.time), row)
+        beating = threading.Thread(target=beat)
+        beating.start()
+        status = summarize(run).status
+        [listed] = listed_runs().runs
+        ended.set()
+        beating.join()
+    assert (status, listed.status) == ("running", "running")

@@ -9,6 +9,7 @@ from textual.events import Resize
 from textual.geometry import Size
 
 from rnnlm_tui.schema.presets import ELMAN
+from rnnlm_tui.schema.summary import JobFigures
 from rnnlm_tui.tui.actions import PANES
 from rnnlm_tui.tui.views.status import corpus_name, run_identity
 from tests.homes import three_runs_at_home
@@ -34,6 +35,11 @@ def test_identity_drops_one_detail_after_another_then_the_name_and_never_the_sta
         "Elman 2×192",
         "",
     ]
+    job = JobFigures(id="12", state="PENDING", reason="Priority", start="2026-12-01T14:05:00")
+    snapshot = make_snapshot("draft", job=job)
+    waits = "plain-otter ○ draft, job 12 waits in Slurm"
+    assert identity(140).startswith(f"{waits}: Priority, expected to start 2026-12-01 14:05")
+    assert identity(60).startswith(waits)
     snapshot = make_snapshot("finished", updated=time() - 7_200, active_seconds=99.0)
     bare = "plain-otter ✓ finished 1 min 39 s"
     assert all(identity(width).startswith(bare) for width in range(140, len(bare) - 1, -1))

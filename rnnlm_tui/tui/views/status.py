@@ -3,6 +3,7 @@ waiting runs, as the lists of runs show them."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from itertools import product
 from time import localtime, strftime, time
@@ -46,6 +47,8 @@ def status_content(status: RunStatus, *, bold: bool = False) -> Content:
 def run_status(run: RunSummary) -> Content:
     """Return a listed run's glyph and word, or what of it can't be read."""
     word = status_word(run.status)
+    if run.job is not None and run.job.waits:
+        word = Content.styled(f"waits, job {safe_text(run.job.id, limit=12)}", palette.TEXT)
     if run.unreadable:
         word = Content.styled(run.unreadable, palette.WARN)
     return Content.assemble(status_glyph(run.status), " ", word)
@@ -79,7 +82,7 @@ def run_identity(name: str | None, snapshot: RunSnapshot | None, width: int) -> 
     status = Content.assemble(" ", status_content(summary.status, bold=True))
     lasted = line("{}", how_long(summary))
     if len(name) + status.cell_length + lasted.cell_length > width:
-        lasted = line("{}", how_long(summary).partition(", ended")[0])
+        lasted = line("{}", re.split(", ended|: ", how_long(summary))[0])
     state = status + lasted
     asked = [line(", {}", words.stylize(palette.WARN)) for words in request_words(summary)]
     for before, words in product((state, status), asked):
@@ -115,6 +118,8 @@ def how_long(summary: RunSummary) -> str:
         return f" no step for {duration(since)}"
     if summary.status == "lost":
         return f" for {duration(since)}"
+    if summary.job is not None and summary.job.waits:
+        return f", {summary.job.words}"
     if summary.status == "draft":
         return ", not started"
     if summary.status == "preparing":

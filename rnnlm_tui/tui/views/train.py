@@ -283,6 +283,8 @@ def run_lines(
         word = Content.styled(run.unreadable or palette.STATUS_WORDS[run.status], palette.DIM)
         if run.status in ("failed", "crashed", "stalled", "degraded"):
             word = status_word(run.status)
+        if run.job is not None and run.job.waits:
+            word = Content.styled("waits in Slurm", palette.DIM)
         share = percent(run.step / run.max_steps if run.max_steps else None)
         if waiting is not None:
             word = Content.styled(f"waiting {waiting.place}", palette.DIM)

@@ -479,7 +479,8 @@ class RunsTable(ListPanel[SortKey, ArrangedRun]):
         return rises(self.order, backwards=self.backwards)
 
     def columns_in(self, width: int) -> Sequence[RunColumn]:
-        longest = max((len(run.unreadable) + 3 for run in self.runs if run.unreadable), default=0)
+        unusual = (run for run in self.runs if run.unreadable or run.job)
+        longest = max((run_status(run).cell_length + 1 for run in unusual), default=0)
         columns = self.arrangement.columns(width, max(STATUS_WIDTH, longest), self._longest)
         if (width, columns) != (self._width, self.columns):
             self._drawn, self._width = {}, width

@@ -14,6 +14,7 @@ from rnnlm_tui.schema.presets import BOOK
 from rnnlm_tui.schema.summary import (
     BaselineFigures,
     EvaluationFigures,
+    JobFigures,
     ModelFigures,
     PatienceFigures,
     ReferenceFigures,
@@ -114,6 +115,13 @@ ASKED = (RequestFigures(words="learning_rate 0.001"), RequestFigures(words="eval
 @pytest.mark.parametrize(
     ("changes", "label", "words"),
     [
+        ({"job": JobFigures(id="12", state="RUNNING", hosts="n1")}, "job", "job 12 running on n1"),
+        (
+            {"job": JobFigures(id="12", state="NODE_FAIL")},
+            "job",
+            "job 12 ended because its node failed",
+        ),
+        ({"job": JobFigures(id="12")}, "job", "job 12 has ended: Slurm no longer knows it"),
         (
             {"reference": REFERENCE},
             "reference",
