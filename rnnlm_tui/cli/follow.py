@@ -111,7 +111,7 @@ def follow_run(directory: RunDirectory, *, json: bool, attempt: int = 0) -> int:
         with reading_log(directory) as report:
             monitor.reader.refresh(report)
         snapshot = monitor.snapshot()
-        jobs = client.slurm.Jobs() if directory.job_path.exists() else None
+        jobs = client.slurm.Jobs() if directory.has_job else None
         if jobs is not None:
             jobs.ask([snapshot.summary])
         while True:

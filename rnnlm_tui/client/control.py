@@ -45,6 +45,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.verify import newest_valid
 from rnnlm_tui.system.cuda import EXACT_WORKSPACE, WORKSPACE_VARIABLE
+from rnnlm_tui.system.files import storage_errors
 from rnnlm_tui.system.gpu import VISIBLE_VARIABLE
 from rnnlm_tui.system.locks import held_message, host_name, read_lock
 from rnnlm_tui.system.processes import child_environment, python_command, start_detached
@@ -208,8 +209,10 @@ def resume(run: RunDirectory) -> int:
         send(run, "resume")
         return read_lock(run.lock_path).pid or 0
     if status in ("stopped", "crashed", "failed", "draft"):
-        check_no_job(run)
-        run.job_path.unlink(missing_ok=True)
+        if run.has_job:
+            check_no_job(run)
+            with storage_errors("remove", run.job_path):
+                run.job_path.unlink(missing_ok=True)
         return launch(run)
     if status == "finished":
         raise RunStateError(

@@ -136,7 +136,7 @@ class RunList:
 
 def with_jobs(summaries: list[RunSummary]) -> list[RunSummary]:
     """The summaries, with what Slurm says of those that have a job; asks it once, and waits."""
-    if not any(listed_run(run.run).job_path.exists() for run in summaries):
+    if not any(listed_run(run.run).has_job for run in summaries):
         return summaries
     from rnnlm_tui.client.slurm import Jobs  # imported late: few runs have a job
 

@@ -156,7 +156,7 @@ def submit(run: RunDirectory, request: JobRequest, settings: Mapping[str, str]) 
 
 def job_id(run: RunDirectory) -> str:
     """The number of a run's newest job; empty without one."""
-    if not run.job_path.exists():
+    if not run.has_job:
         return ""
     return str(_job_file(run).look().value.get("job", ""))
 

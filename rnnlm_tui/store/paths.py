@@ -172,6 +172,11 @@ class RunDirectory:
         return self.path / "slurm.json"
 
     @property
+    def has_job(self) -> bool:
+        """It was submitted as a Slurm job; False, too, if its folder can't be entered."""
+        return os.path.exists(self.job_path)  # noqa: PTH110 - Path's raises
+
+    @property
     def script_path(self) -> Path:
         """The script of its Slurm job."""
         return self.path / "slurm.sh"

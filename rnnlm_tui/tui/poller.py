@@ -286,7 +286,7 @@ class Watcher:
     def _with_jobs(self, summaries: tuple[RunSummary, ...]) -> tuple[RunSummary, ...]:
         """Add what Slurm last said, and ask it again in a thread if a run has a job."""
         if self._jobs is None:
-            if not any(listed_run(run.run).job_path.exists() for run in summaries):
+            if not any(listed_run(run.run).has_job for run in summaries):
                 return summaries
             self._jobs = client.slurm.Jobs()
         return tuple(self._jobs.look(summaries))

@@ -98,7 +98,9 @@ def test_extras_are_installed_from_the_clone_as_the_readme_does() -> None:
 def test_every_command_in_the_documentation_exists() -> None:
     for path, text in PAGES.items():
         shown = re.findall(
-            r"(?:^(?:\$ )?|\$\(|&& |`)rnnlm-tui ([a-z][^\n`)#|&>]*)", text, re.MULTILINE
+            r"(?:^(?:\$ )?|\$\(|&& |`)rnnlm-tui ([a-z][^\n`)#|&>]*)",
+            text.replace("\\\n", " "),
+            re.MULTILINE,
         )
         for arguments in map(shlex.split, shown):
             matching = [

@@ -78,7 +78,7 @@ class ConfigScreen(PaneScreen):
     DEFAULT_CSS = """
     #config-body { layout: vertical; height: 100%; }
     #config-top { height: 1fr; }
-    #sections { width: 17; }
+    #sections { width: 18; }
     #form-box { width: 1fr; height: 100%; padding: 0; }
     #form { padding: 0 1; }
     #gives { height: 7; }
