@@ -11,11 +11,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from rnnlm_tui.client.config_files import check_draft
-from rnnlm_tui.errors import InputError, RunStateError, WorkerError
+from rnnlm_tui.errors import InputError, RunStateError, StorageError, WorkerError
 from rnnlm_tui.schema.config import RunConfig
 from rnnlm_tui.schema.formatting import safe
 from rnnlm_tui.schema.protocol import Command, CommandResult, decode_line
-from rnnlm_tui.schema.status import EXIT_REQUEUE, LIVING
+from rnnlm_tui.schema.status import EXIT_REQUEUE, LIVING, REQUEUED
 from rnnlm_tui.schema.summary import JobFigures, RunSummary
 from rnnlm_tui.store.paths import HOME_VARIABLE, RunDirectory, listed_run
 from rnnlm_tui.system.cuda import ORDER_VARIABLE
@@ -76,7 +76,7 @@ def job_script(run: RunDirectory, request: JobRequest, settings: Mapping[str, st
     worker = shlex.join(python_command("rnnlm_tui.worker.train", str(run.path)))
     asked = {
         "job-name": run.name,
-        "output": f'"{run.log_path}"',
+        "output": '"{}"'.format(str(run.log_path).replace("%", "%%")),
         "open-mode": "append",
         "requeue": "",
         "signal": f"USR1@{SIGNAL_SECONDS}",
@@ -106,12 +106,15 @@ def job_script(run: RunDirectory, request: JobRequest, settings: Mapping[str, st
         )
         start = [
             'export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
-            f"export MASTER_PORT=$(({FIRST_PORT} + SLURM_JOB_ID % {PORTS}))",
+            f"export MASTER_PORT=$(({FIRST_PORT} + (SLURM_JOB_ID + 7 * ${{SLURM_RESTART_COUNT:-0}})"
+            f" % {PORTS}))",
             f"srun{cores} bash -c {shlex.quote(ranked)}",
         ]
     lines = (
         "#!/bin/bash",
-        *(f"#SBATCH {option}" for option in (*options, *request.options)),
+        *(f"#SBATCH {option}" for option in options),
+        *(f"#SBATCH {shlex.quote(safe(option, keep=''))}" for option in request.options),
+        f"export {REQUEUED}=1",
         *exports,
         *start,
         "code=$?",
@@ -150,7 +153,11 @@ def submit(run: RunDirectory, request: JobRequest, settings: Mapping[str, str]) 
             hint = f"partitions: {', '.join(names)}"
         raise InputError(f"Slurm refused the job: {_words(answer)}", hint=hint)
     job_number = answer.stdout.strip().partition(";")[0]
-    _job_file(run).write({"job": job_number})
+    try:
+        _job_file(run).write({"job": job_number})
+    except StorageError as error:
+        message = f"job {job_number} was submitted but not recorded: {error.message}"
+        raise StorageError(message, hint=_cancel(job_number)) from error
     return job_number
 
 

@@ -20,9 +20,12 @@ from torch import Tensor, nn
 from torch.futures import Future
 from torch.nn.parallel import DistributedDataParallel
 
+from rnnlm_tui.engine.batches import rows_of_share
+
 ChoiceT = TypeVar("ChoiceT")
 CONTROL_SECONDS = 3_600.0
 """Longest wait for the next order: rank 0 may sample, save or measure meanwhile."""
+NCCL_PATIENCE = 120.0
 _MOST_VALUES = 3
 _MOST_MARKS = 1_000
 
@@ -75,13 +78,14 @@ class Ranks:
         self.device = device
         self.tokens = 0
         """Targets of this rank's shares so far."""
-        backend = "nccl" if device.type == "cuda" else "gloo"
+        on_gpu = device.type == "cuda"
         dist.init_process_group(
-            backend,
+            "nccl" if on_gpu else "gloo",
             store=dist.PrefixStore("gradients", store),
             rank=rank,
             world_size=size,
-            timeout=timedelta(seconds=seconds),
+            # NCCL aborts the process: the worker should notice a lost rank before.
+            timeout=timedelta(seconds=seconds + NCCL_PATIENCE if on_gpu else seconds),
         )
         # The others wait for orders; rank 0 never waits longer for an answer than in a step.
         patience = timedelta(seconds=seconds if rank == 0 else max(seconds, CONTROL_SECONDS))
@@ -186,8 +190,9 @@ class Ranks:
             return tensor
         parts = [tensor.cpu()]
         for rank in range(1, self.size):
-            count = (rank + 1) * rows // self.size - rank * rows // self.size
-            parts.append(torch.empty((count, *tensor.shape[1:]), dtype=tensor.dtype))
+            own = rows_of_share(rows, rank, self.size)
+            shape = own.stop - own.start, *tensor.shape[1:]
+            parts.append(torch.empty(shape, dtype=tensor.dtype))
             dist.recv(parts[-1], rank, group=self._control)
         return torch.cat(parts).to(tensor.device)
 

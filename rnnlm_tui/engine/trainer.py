@@ -156,10 +156,10 @@ class Trainer:
             total_steps=self.max_steps,
             steps_per_epoch=self.batches.steps_per_epoch,
         )
+        batch = self.batches.batch(self.epoch, self.index)
         if self.ranks is not None:
             clip, dropout = self.update.max_grad_norm, self.model.dropout
             self.ranks.tell(Order.STEP, rate, clip, dropout)
-        batch = self.batches.batch(self.epoch, self.index)
         loss, norm = self._updated(batch, rate)
         self._advance(batch.tokens)
         seconds = time.perf_counter() - began

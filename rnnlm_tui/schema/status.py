@@ -45,6 +45,8 @@ Activity = Literal["evaluating", "sampling", "saving"]
 
 EXIT_REQUEUE = 75
 """Exit code of a worker whose Slurm job is about to end: the job's script requeues it."""
+REQUEUED = "RNNLM_TUI_REQUEUED"
+"""Environment variable: a script runs the worker, and requeues its job after that exit code."""
 
 PRUNED = "pruned at step"
 """How the message of a stopped run begins that was worse than the others of its sweep."""

@@ -35,13 +35,19 @@ def python_command(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", module, *arguments]
 
 
+RANK_VARIABLES = (
+    "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT",
+)  # fmt: skip
+"""What torchrun tells each process that trains a run together with others."""
+
+
 def child_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """A child's environment: ours, `settings` as defaults, CUDA's GPUs in the driver's order unless
-    the user set another, and this package first on the path."""
+    """A child's environment: ours without a place among ranks, `settings` as defaults, CUDA's GPUs
+    in the driver's order unless the user set another, and this package first on the path."""
     # imported late: it brings the driver's library, which lists of runs don't need
     from rnnlm_tui.system.cuda import DRIVER_ORDER, ORDER_VARIABLE
 
-    child = dict(os.environ)
+    child = {name: value for name, value in os.environ.items() if name not in RANK_VARIABLES}
     for name, value in {ORDER_VARIABLE: DRIVER_ORDER, **settings}.items():
         child.setdefault(name, value)
     root = str(Path(rnnlm_tui.__file__).parent.parent)

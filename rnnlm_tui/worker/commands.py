@@ -18,6 +18,7 @@ from uuid import uuid4
 
 from rnnlm_tui.errors import ConfigError, RnnlmError, StorageError
 from rnnlm_tui.schema.protocol import Command, CommandResult, Verb
+from rnnlm_tui.schema.status import REQUEUED
 from rnnlm_tui.schema.steering import value_text
 from rnnlm_tui.worker.control import PendingCommand
 
@@ -26,8 +27,6 @@ EXIT_KILLED = 128 + signal.SIGTERM
 FORGET_SECONDS = 60.0
 """A stop signal after a refused stop exits at once within this time; later it counts as a first
 one."""
-SLURM_JOB = "SLURM_JOB_ID"
-"""Environment variable, set in a Slurm job."""
 Handler = Callable[[PendingCommand], None]
 
 
@@ -271,7 +270,7 @@ class Inbox:
         """Install signal handlers.
 
         SIGTERM and SIGINT: checkpoint and stop; a second one exits at once. SIGUSR1: checkpoint,
-        and in a Slurm job stop. SIGHUP: ignored, a run outlives its terminal.
+        and in a job that is then requeued stop. SIGHUP: ignored, a run outlives its terminal.
 
         A thread receives them: Python's own handlers wait until the main thread returns from torch,
         and a step may take a minute.
@@ -290,7 +289,7 @@ class Inbox:
         """Read one byte a signal, which the interpreter writes the moment that it arrives."""
         while numbers := receiver.recv(64):
             for number in numbers:
-                if number == signal.SIGUSR1 and SLURM_JOB in os.environ:
+                if number == signal.SIGUSR1 and REQUEUED in os.environ:
                     self.is_job_ending = True
                     self.deliver(_from_signal("SIGUSR1", "stop", _discard_answer))
                 elif number == signal.SIGUSR1:

@@ -352,18 +352,20 @@ class Team:
 
     def _failure(self) -> RnnlmError | None:
         """The failure of another rank, as far as it is known: what it said, or how it ended."""
-        for rank in range(1, self._place.size):
-            if self._store.check([f"failure/{rank}"]):
-                told = json.loads(self._store.get(f"failure/{rank}"))
-                return error_kind(told["code"])(
-                    f"{told['who']}: {told['message']}",
-                    hint="; ".join(filter(None, (told["hint"], self._resume_hint))),
-                )
+        with suppress(RuntimeError):  # a launcher's store may be gone
+            for rank in range(1, self._place.size):
+                if self._store.check([f"failure/{rank}"]):
+                    told = json.loads(self._store.get(f"failure/{rank}"))
+                    return error_kind(told["code"])(
+                        f"{told['who']}: {told['message']}",
+                        hint="; ".join(filter(None, (told["hint"], self._resume_hint))),
+                    )
         for rank, child in self._children.items():
-            if (code := child.poll()) in (None, WorkerError.exit_code):
+            code = child.poll()
+            if code is None or (code == WorkerError.exit_code and self._ranks is not None):
                 continue  # it lives, or another one's end ended it
             how = f"exited with code {code}"
-            if code is not None and code < 0:
+            if code < 0:
                 how = f"was ended by {signal.Signals(-code).name}"
             memory = "; if you didn't end it, memory may have run out" if code == -9 else ""
             return WorkerError(
@@ -373,12 +375,33 @@ class Team:
         return None
 
     def _watch(self, reader: RankReader) -> None:
+        signs = dict.fromkeys(range(1, self._place.size), (0, time.monotonic()))
         while not self._closing.wait(READ_SECONDS):
+            silent = None
             with suppress(RuntimeError, RnnlmError):  # readings aren't worth a run
                 self._record((reader.read(), *self._readings()))
-            failure = self._failure()
+                silent = self._silent(signs)
+            failure = self._failure() or silent
             if failure is not None and not self._closing.wait(GRACE_SECONDS):
                 self._abandon(failure)
+
+    def _silent(self, signs: dict[int, tuple[int, float]]) -> WorkerError | None:
+        """The error for a rank that gave no sign for too long; its host may be gone.
+
+        Args:
+            signs: of each rank, how many it gave, and when the newest was noticed.
+        """
+        now, patience = time.monotonic(), max(self._config.distributed.timeout, 4 * READ_SECONDS)
+        for rank, (known, noticed) in signs.items():
+            count = self._store.add(f"signs/{rank}", 0)
+            if count != known:
+                signs[rank] = count, now
+            elif now - noticed > patience:
+                return WorkerError(
+                    f"rank {rank} of {self._place.size} gave no sign for {now - noticed:.0f} s",
+                    hint=self._resume_hint,
+                )
+        return None
 
     def _readings(self) -> Iterator[RankReading]:
         """The newest ones of the other ranks."""
@@ -503,13 +526,14 @@ def _report(reader: RankReader, place: Place, store: dist.Store) -> None:
     with suppress(RuntimeError):  # rank 0 is gone: the main thread notices it, too
         while True:
             time.sleep(READ_SECONDS)
+            store.add(f"signs/{place.rank}", 1)
             store.set(f"reading/{place.rank}", reader.read().model_dump_json())
 
 
 def _stay_on_loopback() -> None:
     """All ranks are on this machine: its name needn't have an address."""
     if sys.platform == "linux":
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        os.environ["GLOO_SOCKET_IFNAME"] = "lo"
 
 
 def _plain(error: BaseException) -> str:

@@ -444,7 +444,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     keep_private()
     path = Path(given[0])
     run = RunDirectory(path.absolute() if path.is_dir() else runs_dir() / path)
-    if os.environ.get("RANK", "0") != "0":
+    if "WORLD_SIZE" in os.environ and os.environ.get("RANK", "0") != "0":
         for number in SIGNALS:  # they are for rank 0
             signal.signal(number, signal.SIG_IGN)
         end_with_parent()
@@ -471,4 +471,7 @@ def _log(what: object) -> None:
 
 if __name__ == "__main__":
     log_without_disk_errors()
-    sys.exit(main())
+    exit_code = main()
+    if "WORLD_SIZE" in os.environ:
+        os._exit(exit_code)  # the clean-up of several processes may wait for one that is gone
+    sys.exit(exit_code)
