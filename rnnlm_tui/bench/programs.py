@@ -226,10 +226,10 @@ class TrainingProgram:
         with nullcontext() if adds_up else ranks.only_own(module):
             if ranks.leads:
                 turn = self._steps(seconds, least)
-                ranks.tell(Order.END)
+                ranks.send_order(Order.END)
                 return turn
-            while (told := ranks.told())[0] == Order.STEP:
-                training.follow_step(*told[1], seed=ranks.rank)
+            while (order := ranks.next_order())[0] == Order.STEP:
+                training.follow_step(*order[1], seed=ranks.rank)
         wait(self._device)
         return Turn(0, 0, 0.0, peak_bytes(self._device), 0.0)
 

@@ -8,7 +8,7 @@ from functools import partial
 from time import time
 from typing import TYPE_CHECKING
 
-from rnnlm_tui import store
+from rnnlm_tui import client, store
 from rnnlm_tui.cli import output
 from rnnlm_tui.cli.options import (
     Address,
@@ -112,6 +112,7 @@ def note(
 def rename(run: RunArgument, name: str = arg("NAME", "The new name.")) -> Answer:
     """Rename a run that isn't running."""
     usable_labels(run)
+    client.slurm.check_no_job(run)
     renamed = rename_run(run, name)
     value = {"run": renamed.name, "before": run.name, "path": renamed.path}
     same = f"already named {run.name}"
@@ -204,6 +205,7 @@ def delete(
     def act(item: Address) -> tuple[object, str]:
         run, which = item
         if which is None:
+            client.slurm.check_no_job(run)
             deleted = store.trash.delete_run(run)
         else:
             step = checkpoint_step(run, which)

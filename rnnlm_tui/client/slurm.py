@@ -24,7 +24,7 @@ from rnnlm_tui.system.json_files import JsonFile
 from rnnlm_tui.system.processes import child_environment, python_command
 
 SIGNAL_SECONDS = 120
-"""How long before its time limit a job's worker is told to save; Slurm may do it a minute
+"""How long before its time limit a job's worker is to save; Slurm may do it a minute
 earlier."""
 ASK_SECONDS = 10.0
 """The app asks Slurm at most this often."""
@@ -226,7 +226,7 @@ class Jobs:
         """The newest answer, by job; another one if something changed."""
         return self._known
 
-    def told(self, summary: RunSummary) -> RunSummary:
+    def with_answer(self, summary: RunSummary) -> RunSummary:
         """The summary, with the newest answer on its job; the same one without a job."""
         job = self._known.get(_unfinished_job(summary))
         if job is None:
@@ -242,7 +242,7 @@ class Jobs:
         return summary.model_copy(update=changes)
 
     def ask(self, summaries: Iterable[RunSummary]) -> list[RunSummary]:
-        """Ask Slurm about the jobs of these runs, and wait; returns the summaries as `told`."""
+        """Ask Slurm about the jobs of these runs, and wait; returns them as `with_answer`."""
         summaries = list(summaries)
         wanted = set(filter(None, map(_unfinished_job, summaries)))
         over = {job for job in wanted if job in self._known and self._known[job].has_ended}
@@ -250,10 +250,10 @@ class Jobs:
             known = {job: self._known[job] for job in over} | asked_of_slurm(wanted - over)
             if known != self._known:
                 self._known = known
-        return list(map(self.told, summaries))
+        return list(map(self.with_answer, summaries))
 
     def look(self, summaries: Iterable[RunSummary]) -> list[RunSummary]:
-        """The summaries as `told`; asks in a thread if the last answer is old."""
+        """The summaries as `with_answer`; asks in a thread if the last answer is old."""
         summaries = list(summaries)
         if time.monotonic() >= self._next and self._asking.acquire(blocking=False):
 
@@ -265,7 +265,7 @@ class Jobs:
                     self._asking.release()
 
             threading.Thread(target=ask, name="slurm", daemon=True).start()
-        return list(map(self.told, summaries))
+        return list(map(self.with_answer, summaries))
 
 
 def forward(run: RunDirectory, command: Command, host: str, seconds: float) -> CommandResult:

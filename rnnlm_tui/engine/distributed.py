@@ -109,13 +109,13 @@ class Ranks:
             self._waited += ready.elapsed_time(done) / 1_000
         return self._waited
 
-    def tell(self, order: Order, *values: float) -> None:
+    def send_order(self, order: Order, *values: float) -> None:
         """Rank 0: tell the others what to do; doesn't wait for them."""
         rest = [0.0] * (_MOST_VALUES - len(values))
         message = torch.tensor([order, *values, *rest], dtype=torch.float64)
         dist.broadcast(message, 0, group=self._control)
 
-    def told(self) -> tuple[Order, list[float]]:
+    def next_order(self) -> tuple[Order, list[float]]:
         """The others: wait for the next order."""
         message = torch.empty(1 + _MOST_VALUES, dtype=torch.float64)
         dist.broadcast(message, 0, group=self._control)

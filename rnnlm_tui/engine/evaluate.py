@@ -71,7 +71,7 @@ def evaluate(
             except BaseException:
                 if ranks.leads:
                     with suppress(RuntimeError):  # report the first error
-                        ranks.tell(Order.WAIT)
+                        ranks.send_order(Order.WAIT)
                 raise
             total, *counts = ranks.totals(*sums)
             tokens, unknown = map(int, counts)
@@ -90,8 +90,8 @@ def _shares(batches: Iterable[Batch], ranks: Ranks) -> Iterator[Batch]:
     """This rank's share of each batch, as long as rank 0 goes on."""
     for batch in batches:
         if ranks.leads:
-            ranks.tell(Order.NEXT)
-        elif ranks.told()[0] != Order.NEXT:
+            ranks.send_order(Order.NEXT)
+        elif ranks.next_order()[0] != Order.NEXT:
             raise Interrupted
         yield share(batch, ranks.rank, ranks.size)
 
@@ -99,8 +99,8 @@ def _shares(batches: Iterable[Batch], ranks: Ranks) -> Iterator[Batch]:
 def _agree_on_the_end(ranks: Ranks) -> None:
     """After the last batch, which rank 0 may have given up."""
     if ranks.leads:
-        ranks.tell(Order.ENOUGH)
-    elif ranks.told()[0] != Order.ENOUGH:
+        ranks.send_order(Order.ENOUGH)
+    elif ranks.next_order()[0] != Order.ENOUGH:
         raise Interrupted
 
 

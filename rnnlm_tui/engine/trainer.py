@@ -159,7 +159,7 @@ class Trainer:
         batch = self.batches.batch(self.epoch, self.index)
         if self.ranks is not None:
             clip, dropout = self.update.max_grad_norm, self.model.dropout
-            self.ranks.tell(Order.STEP, rate, clip, dropout)
+            self.ranks.send_order(Order.STEP, rate, clip, dropout)
         loss, norm = self._updated(batch, rate)
         self._advance(batch.tokens)
         seconds = time.perf_counter() - began
@@ -195,7 +195,7 @@ class Trainer:
     def keep_company(self) -> None:
         """Rank 0, while it doesn't train: the others hear that it lives, and it that they do."""
         if self.ranks is not None:
-            self.ranks.tell(Order.WAIT)
+            self.ranks.send_order(Order.WAIT)
 
     def send_carried(self) -> None:
         """Give rank 0 the carried state of this rank's rows."""
@@ -209,7 +209,7 @@ class Trainer:
         """
         tensors: dict[str, Tensor] = {}
         if self.ranks is not None:
-            self.ranks.tell(Order.COLLECT)
+            self.ranks.send_order(Order.COLLECT)
         for layer, state in enumerate(self._whole_state()):
             for part, tensor in enumerate(state):
                 tensors[f"carried.{layer}.{part}"] = tensor

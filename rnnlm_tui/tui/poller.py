@@ -108,7 +108,7 @@ class Watcher:
         self._summaries: tuple[RunSummary, ...] | None = None
         self._jobs: Jobs | None = None
         """What Slurm says; None while no run has a job."""
-        self._told: Mapping[str, JobFigures] = {}
+        self._job_answer: Mapping[str, JobFigures] = {}
         """What Slurm said at the last poll."""
         self._queue_restarted = False
         self._reported: dict[str, str] = {}
@@ -221,9 +221,9 @@ class Watcher:
         runs: dict[str, RunDirectory | None] = {} if opened is None else {opened.name: opened}
         for name in marked:
             runs.setdefault(name)
-        told = self._told if self._jobs is None else self._jobs.answer
-        changed = self._shown != (opened, marked) or told is not self._told
-        self._shown, self._told = (opened, marked), told
+        answer = self._job_answer if self._jobs is None else self._jobs.answer
+        changed = self._shown != (opened, marked) or answer is not self._job_answer
+        self._shown, self._job_answer = (opened, marked), answer
         for name in self._monitors.keys() - runs.keys():
             self._monitors.pop(name).close()
             self._snapshots.pop(name, None)
@@ -252,8 +252,10 @@ class Watcher:
     def _post_followed(self) -> None:
         read, (_, marked) = self._snapshots, self._shown
         if self._jobs is not None:
-            told = self._jobs.told
-            read = {name: one._replace(summary=told(one.summary)) for name, one in read.items()}
+            with_answer = self._jobs.with_answer
+            read = {
+                name: one._replace(summary=with_answer(one.summary)) for name, one in read.items()
+            }
         compared = tuple(read[name] for name in marked if name in read)
         self._post(Polled(followed=dict(read), compared=compared))
 

@@ -225,7 +225,7 @@ class Evaluator:
         shape = evaluation_shape(training.data_mode, training.context_length - 1)
         ranks = self._trainer.ranks
         if ranks is not None:
-            ranks.tell(Order.EVALUATE, SPLITS.index(split), max_sentences)
+            ranks.send_order(Order.EVALUATE, SPLITS.index(split), max_sentences)
         with errors_explained("an evaluation", shape):
             score = evaluate(
                 self._trainer.model,

@@ -322,7 +322,7 @@ class Team:
         elif orderly:
             until += LEAVE_SECONDS
             with suppress(RuntimeError):
-                self._ranks.tell(Order.END)
+                self._ranks.send_order(Order.END)
         for child in self._children.values():
             with suppress(subprocess.TimeoutExpired):
                 child.wait(max(0.0, until - time.monotonic()))
@@ -506,7 +506,7 @@ def _obey(run: RunDirectory, config: RunConfig, place: Place, store: dist.Store)
     threading.Thread(target=_report, args=(reader, place, store), daemon=True).start()
     unknown = TextCodec(corpus.path).unk_id
     while True:
-        order, values = ranks.told()
+        order, values = ranks.next_order()
         match order:
             case Order.STEP:
                 trainer.follow_step(*values, seed=config.training.seed + place.rank)

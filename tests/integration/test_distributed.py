@@ -135,7 +135,7 @@ def train(case: Case, rank: int = 0, store: Path | None = None) -> Result:
         }
     else:
         assert ranks is not None
-        while (order := ranks.told())[0] is Order.STEP:
+        while (order := ranks.next_order())[0] is Order.STEP:
             trainer.follow_step(*order[1], seed=rank)
         assert order[0] is Order.COLLECT
         trainer.send_carried()

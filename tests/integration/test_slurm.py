@@ -145,8 +145,9 @@ def test_a_run_that_slurm_interrupts_twice_ends_with_the_weights_of_an_undisturb
     assert "draft, waits in Slurm" in capfd.readouterr().out
     assert command(["pause", run.name]) == 3
     assert "takes no commands: job" in capfd.readouterr().err
-    assert command(["resume", run.name, "--detach"]) == 3
-    assert f"scancel {job_id(run)}" in capfd.readouterr().err
+    for words in (["resume", "--detach"], ["rename", "other"], ["delete"]):
+        assert command([words[0], run.name, *words[1:]]) == 3
+        assert f"scancel {job_id(run)}" in capfd.readouterr().err
     assert listed_in_app().endswith(f"waits, job {job_id(run)}")
     follower = subprocess.Popen([sys.executable, "-m", "rnnlm_tui", "follow", run.name])
     slurm("scancel", blocker)

@@ -533,9 +533,7 @@ class RunsScreen(SteersRuns):
         watcher.removed.add(former)
         marks = self.context.marks  # which lose the former name as soon as the list is read
         try:
-            renamed = await self.context.wait_for(
-                lambda: store.runs.rename_run(listed_run(former), name)
-            )
+            renamed = await self.context.wait_for(partial(_rename, listed_run(former), name))
         except (RnnlmError, OSError):
             watcher.removed.discard(former)
             raise
@@ -594,3 +592,8 @@ def _demo() -> RunConfig:
     from rnnlm_tui.schema.presets import DEMO
 
     return DEMO
+
+
+def _rename(run: RunDirectory, name: str) -> RunDirectory:
+    client.slurm.check_no_job(run)
+    return store.runs.rename_run(run, name)

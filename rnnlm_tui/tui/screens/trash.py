@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 from textual.binding import Binding, BindingType
 from textual.content import Content
 
-from rnnlm_tui import store
+from rnnlm_tui import client, store
 from rnnlm_tui.errors import RnnlmError, RunNameError
 from rnnlm_tui.schema.formatting import ago, counted, disk, first_of
 from rnnlm_tui.schema.status import LIVING
@@ -226,6 +226,7 @@ async def may_delete(runs: Sequence[RunSummary], app: RnnlmApp) -> bool:
 
 
 def _delete(name: str) -> Trashed:
+    client.slurm.check_no_job(listed_run(name))
     return store.trash.delete_run(listed_run(name))
 
 
