@@ -200,10 +200,11 @@ def _facts(run: RunDirectory, corpus: PreparedCorpus) -> dict[str, str]:
     return {"host": host_name(), **found, "config": config, "corpus": corpus.manifest.hash}
 
 
-def _connected(place: Place, config: RunConfig, store: dist.Store, device: torch.device) -> Ranks:
-    """
+def connected(place: Place, config: RunConfig, store: dist.Store, device: torch.device) -> Ranks:
+    """This process among the others, as soon as all are there.
+
     Raises:
-        DeviceError: this torch can't add up gradients of GPUs.
+        DeviceError: this torch can't add up gradients on this device.
     """
     if device.type == "cuda" and not dist.is_nccl_available():
         raise DeviceError(
@@ -290,7 +291,7 @@ class Team:
                 f"the ranks differ: {'; '.join(different)}",
                 hint="all need the same packages, config and text",
             )
-        self._ranks = ranks = _connected(self._place, self._config, self._store, device)
+        self._ranks = ranks = connected(self._place, self._config, self._store, device)
         reader = RankReader(self._place, ranks)
         threading.Thread(target=self._watch, args=(reader,), name="ranks", daemon=True).start()
         return ranks
@@ -492,7 +493,7 @@ def _obey(run: RunDirectory, config: RunConfig, place: Place, store: dist.Store)
     saved = None if checkpoint is None else read_manifest(checkpoint)
     corpus = prepare_text(run, config, saved, lambda _: None, None)
     store.set(f"facts/{place.rank}", json.dumps(_facts(run, corpus)))
-    ranks = _connected(place, config, store, device)
+    ranks = connected(place, config, store, device)
     model = build_model(config, corpus).to(device)
     trainer = build_trainer(config, model, build_batches(config, corpus), ranks=ranks)
     parent = find_start(run) if checkpoint is None else None

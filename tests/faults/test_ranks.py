@@ -14,12 +14,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
+from torch import distributed
 
 from rnnlm_tui.client.control import WORKER_SETTINGS
 from rnnlm_tui.client.monitor import summarize
 from rnnlm_tui.errors import ConfigError, DeviceError, InputError, WorkerError
 from rnnlm_tui.schema.cells import CellType
-from rnnlm_tui.schema.config import DataMode
+from rnnlm_tui.schema.config import DataMode, RunConfig
 from rnnlm_tui.schema.summary import RunSummary
 from rnnlm_tui.store.checkpoints import list_checkpoints
 from rnnlm_tui.store.manifest import verify_checkpoint
@@ -27,6 +29,7 @@ from rnnlm_tui.store.paths import RunDirectory
 from rnnlm_tui.store.reader import RunReader
 from rnnlm_tui.store.runs import create_run
 from rnnlm_tui.system.processes import child_environment, python_command
+from rnnlm_tui.worker.ranks import Place, connected
 from tests.benchmarks.exact_resume import exact_config, weights_hash
 from tests.benchmarks.random_kills import losses
 from tests.faults.test_out_of_memory import MIB, allow
@@ -230,3 +233,10 @@ def test_a_launchers_wrong_variables_are_refused(workers: Workers, text: Path) -
         assert str(summarize(run).message).startswith(message)
     assert workers.work(run, environment=launch_variables(5)[0]) == ConfigError.exit_code
     assert "training.batch_size: is 4, but" in str(summarize(run).message)
+
+
+@pytest.mark.skipif(distributed.is_nccl_available(), reason="this torch has NCCL")
+def test_a_torch_without_nccl_is_refused_on_gpus() -> None:
+    with pytest.raises(DeviceError, match="no NCCL") as refused:
+        connected(Place(size=2), RunConfig(), distributed.HashStore(), torch.device("cuda"))
+    assert "distributed.processes=1" in refused.value.hint

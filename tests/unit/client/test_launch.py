@@ -95,6 +95,15 @@ def test_only_small_models_on_sentences_keep_all_compiled_matmuls(
     assert more == (COMPILED_BYTES if kept else 0)
 
 
+def test_children_have_no_place_among_the_ranks_of_a_launcher(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT"):
+        monkeypatch.setenv(name, "1")
+    left = {name for name in child_environment({}) if "RANK" in name or "MASTER" in name}
+    assert not left | {name for name in child_environment({}) if name == "WORLD_SIZE"}
+
+
 def test_children_number_gpus_as_the_driver_and_exact_mode_sets_the_workspaces(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
