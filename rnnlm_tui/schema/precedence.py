@@ -39,6 +39,7 @@ OTHER_VARIABLES: tuple[str, ...] = (
     "RNNLM_TUI_NICENESS",
     "RNNLM_TUI_TRITON",
     "RNNLM_TUI_PARENT",
+    "RNNLM_TUI_REQUEUED",
 )
 """Our variables that set no config key."""
 

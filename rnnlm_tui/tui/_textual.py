@@ -25,6 +25,7 @@ from textual.css.stylesheet import Stylesheet
 from textual.events import Event, Key, Resize, ScreenResume, ScreenSuspend
 from textual.geometry import Offset, Size
 from textual.keys import _character_to_key
+from textual.notifications import Notification
 from textual.strip import Strip
 
 from rnnlm_tui.tui.text import Cell, cells_of, changed_cells, look_alike
@@ -156,6 +157,26 @@ class ParsedOnce(Stylesheet):
     def reparse(self) -> None:
         """Take the parsed rules."""
         self.parse()
+
+
+class ShownNotification(Notification):
+    """A notification whose toast may be mounted after its time is over.
+
+    Textual makes a timer of the time that is left, and loops in it for ever if that is negative:
+    the app would never draw again.
+    """
+
+    LEAST_SECONDS = 0.01
+
+    @property
+    def time_left(self) -> float:
+        """The time left until it expires, never negative."""
+        return max(self.LEAST_SECONDS, super().time_left)
+
+    @property
+    def has_expired(self) -> bool:
+        """Its time is over."""
+        return super().time_left <= 0
 
 
 def write_to_terminal(app: App[Any], sequence: str) -> None:

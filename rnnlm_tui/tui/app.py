@@ -22,7 +22,7 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.events import Event, Key, Paste, Resize
 from textual.filter import LineFilter
-from textual.notifications import SeverityLevel
+from textual.notifications import Notify, SeverityLevel
 from textual.reactive import var
 from textual.screen import Screen
 
@@ -34,6 +34,7 @@ from rnnlm_tui.store.state import load_state
 from rnnlm_tui.tui._textual import (
     ChangedCellsScreen,
     ParsedOnce,
+    ShownNotification,
     all_screens,
     deliver_pending_resize,
     replace_crash_report,
@@ -597,7 +598,7 @@ class RnnlmApp(App[int]):
         """Show several lines over the pane for some seconds; nothing for an empty text."""
         if text:
             shown = safe_text(text, limit=600)
-            self.notify(shown, severity=severity, timeout=seconds, markup=False)
+            self.post_message(Notify(ShownNotification(shown, severity=severity, timeout=seconds)))
 
     def show_notice(self, notice: Notice) -> None:
         """Show a notice on the current pane, or on the next one."""

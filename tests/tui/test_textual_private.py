@@ -44,6 +44,15 @@ def test_a_style_sheet_is_parsed_once_for_all_apps() -> None:
     assert sheets[0].rules[0] is sheets[1].rules[0], "see ParsedOnce in tui/_textual.py"
 
 
+async def test_a_toast_that_is_mounted_after_its_time_goes_and_stops_nothing() -> None:
+    late = _textual.ShownNotification("late", timeout=-1.0)
+    assert late.has_expired
+    async with TwoInputs().run_test() as pilot:
+        await pilot.app.mount(Toast(late))
+        while pilot.app.screen.query(Toast):
+            await pilot.pause()
+
+
 class OrderedInput(_textual.OrderedKeys, Input, can_focus=True):
     """An input whose keys act in order."""
 

@@ -168,7 +168,7 @@ class GuideScreen(Overlay[None]):
         try:
             guide = find_guide(file.removesuffix(".md")) if file else self.guide
         except InputError:
-            self.notify(file, markup=False)
+            self.context.show_notification(file, "information", 5)
             return
         if guide != self.guide:
             self.open_guide(guide)
