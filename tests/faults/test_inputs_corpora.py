@@ -38,8 +38,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_invalid_corpora_are_rejected_by_kind_and_no_run_is_created(
-    kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    kind: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # some only the worker notices, which may be slow to start
+    monkeypatch.setattr("rnnlm_tui.cli.train.FIRST_STEP_SECONDS", 120.0)
     make, fact = REFUSED[kind]
     path = tmp_path / "corpus.txt"
     make(path)

@@ -97,7 +97,7 @@ BUSY = (
 )
 RANKS = tuple(
     RankReading(
-        rank=rank, host=f"gpu{1 + rank // 4}", device=H100, tokens_per_second=49_200.0 - 17 * rank,
+        rank=rank, host=f"gpu{1 + rank // 4}", device=H100, tokens_per_second=3_320.0 - 1.2 * rank,
         use=float(use), memory=61 * GIB, memory_total=80 * GIB, waiting=waiting,
     )
     for rank, (use, waiting) in enumerate(BUSY)

@@ -274,7 +274,7 @@ async def test_a_long_list_scrolls_draws_only_what_changes_and_leaves_room_for_t
         await takes(18)
         await pilot.resize_terminal(80, 24)
         await takes(10)
-        assert "─ ↓ 23 more ─" in text_of(app)
+        await until(pilot, lambda: "─ ↓ 23 more ─" in text_of(app))
         await pilot.press("end", "pageup", "up", "up")
         assert "›  run-21" in shown(app)
         assert "─ ↑ 21 more  ↓ 2 more ─" in text_of(app)
