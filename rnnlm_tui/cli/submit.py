@@ -30,7 +30,9 @@ class JobOptions:
 
     partition: str = grouped("--partition NAME", "The partition (default: Slurm's).", "")
     time: str = grouped(
-        "--time LIMIT", "Time limit of a job, such as 8:00:00; the run goes on in the next job.", ""
+        "--time LIMIT",
+        "Time limit of a job, such as 8:00:00; the run continues in the next job.",
+        "",
     )
     nodes: int = grouped("--nodes N", "Nodes that train together.", 1)
     gpus: int = grouped("--gpus N", "GPUs of each node.", 0)

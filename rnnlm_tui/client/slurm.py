@@ -213,7 +213,7 @@ def asked_of_slurm(jobs: Iterable[str]) -> dict[str, JobFigures]:
 class Jobs:
     """What Slurm says of the jobs of runs.
 
-    `look` asks in a thread of its own and never waits; only `ask` does.
+    `look` asks in a separate thread and never waits; only `ask` does.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
 """Ranks: the processes that train one model together, each on its share of every batch.
 
-Rank 0 decides everything and tells the others; they compute the same step at the same time. All
+Rank 0 decides everything and sends orders; the others compute the same step at the same time. All
 have the same weights, since all add up the same gradients.
 """
 
@@ -31,7 +31,7 @@ _MOST_MARKS = 1_000
 
 
 class Order(IntEnum):
-    """What rank 0 tells the others to do."""
+    """What rank 0 asks of the others."""
 
     STEP = 1
     """A training step: learning rate, clip norm, dropout."""
@@ -110,7 +110,7 @@ class Ranks:
         return self._waited
 
     def send_order(self, order: Order, *values: float) -> None:
-        """Rank 0: tell the others what to do; doesn't wait for them."""
+        """Rank 0: send the others an order; doesn't wait for them."""
         rest = [0.0] * (_MOST_VALUES - len(values))
         message = torch.tensor([order, *values, *rest], dtype=torch.float64)
         dist.broadcast(message, 0, group=self._control)

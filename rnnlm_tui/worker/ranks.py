@@ -169,7 +169,7 @@ def _open_store(place: Place, *, host: bool) -> tuple[dist.Store, int]:
 
     Raises:
         InputError: the port is in use.
-        WorkerError: nobody listens there.
+        WorkerError: rank 0 doesn't listen there.
     """
     # torchrun's agent listens at the address itself
     hosts = host and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
@@ -281,7 +281,7 @@ class Team:
         for rank in range(1, self._place.size):
             theirs = self._facts_of(rank)
             different += [
-                f"rank {rank} on {theirs['host']}: {name} is {_short(theirs[name])},"
+                f"rank {rank} on {theirs['host']}: {name} is {_short(theirs.get(name))},"
                 f" rank 0 has {_short(value)}"
                 for name, value in own.items()
                 if name != "host" and theirs.get(name) != value
@@ -356,10 +356,10 @@ class Team:
         with suppress(RuntimeError):  # a launcher's store may be gone
             for rank in range(1, self._place.size):
                 if self._store.check([f"failure/{rank}"]):
-                    told = json.loads(self._store.get(f"failure/{rank}"))
-                    return error_kind(told["code"])(
-                        f"{told['who']}: {told['message']}",
-                        hint="; ".join(filter(None, (told["hint"], self._resume_hint))),
+                    failure = json.loads(self._store.get(f"failure/{rank}"))
+                    return error_kind(failure["code"])(
+                        f"{failure['who']}: {failure['message']}",
+                        hint="; ".join(filter(None, (failure["hint"], self._resume_hint))),
                     )
         for rank, child in self._children.items():
             code = child.poll()
@@ -469,9 +469,9 @@ def follow(run: RunDirectory) -> int:
         known = error
         if not isinstance(known, RnnlmError):
             known = RnnlmError(f"{type(error).__name__}: {error}")
-        told = {"who": place.words, "message": known.message, "hint": known.hint}
+        failure = {"who": place.words, "message": known.message, "hint": known.hint}
         with suppress(RuntimeError):
-            store.set(f"failure/{place.rank}", json.dumps({**told, "code": known.exit_code}))
+            store.set(f"failure/{place.rank}", json.dumps({**failure, "code": known.exit_code}))
         return known.exit_code
     return 0
 
